@@ -1,0 +1,1 @@
+"""The engines: five small interfaces (`viper.engines.base`) and their implementations."""

@@ -1,0 +1,62 @@
+"""Errors that are meant for a person: what is wrong, where, and what to do."""
+
+
+class ViperError(Exception):
+    """An error whose text a user can act on; the command line prints it without a traceback.
+
+    Args:
+        what: what is wrong, in one sentence.
+        where: a field path, file, row or URI; empty when there is no place to point at.
+        fix: what the reader can do about it; empty when nothing can be suggested honestly.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
+        self.what, self.where, self.fix = what, where, fix
+        text = f"{where}: {what}" if where else what
+        super().__init__(f"{text}\n  → {fix}" if fix else text)
+
+
+class SpecError(ViperError):
+    """The specification (YAML or JSON) is not valid."""
+
+    exit_code = 2
+
+
+class InputError(ViperError):
+    """User data (images, samples, model directory) cannot be used."""
+
+    exit_code = 3
+
+
+class StoreError(ViperError):
+    """The object store cannot be read or written (down, full, forbidden)."""
+
+    exit_code = 4
+
+
+class AlreadyExistsError(StoreError):
+    """A conditional create found an object under that key."""
+
+
+class NotFoundError(StoreError):
+    """There is no object under that key."""
+
+
+class RegistryError(ViperError):
+    """The MLflow tracking server or registry cannot be used."""
+
+    exit_code = 5
+
+
+class BusyError(ViperError):
+    """Another process already works on this run directory."""
+
+    exit_code = 6
+
+
+class StageError(ViperError):
+    """A stage cannot produce a valid manifest."""
+
+    exit_code = 7

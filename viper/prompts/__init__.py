@@ -1,0 +1,53 @@
+"""Prompt templates, one file each, in named sets (`viper`: full-size models; `smallworld`: the CPU-sized one).
+
+Templates use `string.Template` placeholders (`$caption`), so JSON braces in them need no escaping.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+from string import Template
+
+from viper.errors import SpecError
+
+NAMES = (
+    "caption",  # image → caption C_g
+    "critique",  # original, reconstruction + $caption → {"refinement": [...]}
+    "refine",  # image + $caption, $refinement → refined caption
+    "category",  # image + $caption → {"analysis", "chosen_category", "reasoning"}
+    "instruction",  # image + $caption, $category, $task → {"entity_to_edit", "editing_instruction"}
+    "judge",  # original, edited + $instruction → {"is_valid", "reason"?}
+    "caption_refining",  # RL task 1: image + $caption → <think>…</think> flaws
+    "operation_predicting",  # RL task 2: two images → <think>…</think> operation
+    "question",  # image + $question → <think>…</think> answer
+)
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """A named set of templates; `digest(name)` goes into every sample passport."""
+
+    name: str
+    templates: dict[str, str]
+
+    @classmethod
+    def load(cls, name: str) -> PromptSet:
+        """Reads the set `viper/prompts/<name>/`; raises `SpecError` when it does not exist or is incomplete."""
+        root = resources.files(__package__) / name
+        if not root.is_dir():
+            sets = sorted(p.name for p in resources.files(__package__).iterdir() if p.is_dir() and p.name[0] != "_")
+            raise SpecError(f"there is no prompt set {name!r}", where="recipe.prompts", fix=f"use one of {sets}")
+        missing = [n for n in NAMES if not (root / f"{n}.txt").is_file()]
+        if missing:
+            raise SpecError(f"prompt set {name!r} lacks {missing}", where="recipe.prompts")
+        return cls(name, {n: (root / f"{n}.txt").read_text("utf-8").strip() for n in NAMES})
+
+    def render(self, template: str, **values: str) -> str:
+        """Fills a template; raises `KeyError` when a placeholder has no value."""
+        return Template(self.templates[template]).substitute(values)
+
+    def digest(self, template: str) -> str:
+        """sha256 of the template text, hexadecimal."""
+        return hashlib.sha256(self.templates[template].encode()).hexdigest()
