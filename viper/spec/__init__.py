@@ -1,0 +1,63 @@
+"""The specification: pydantic models of `ViperIteration`, `ViperLoop`, recipe and profile (`viper.dev/v1alpha1`)."""
+
+from viper.spec.iteration import (
+    API_VERSION,
+    Engines,
+    Evaluation,
+    Gate,
+    GeneratorRef,
+    Images,
+    IterationSpec,
+    LoopSpec,
+    Metadata,
+    Promotion,
+    ViperIteration,
+    ViperLoop,
+)
+from viper.spec.load import load_resource, parse_resource
+from viper.spec.profile import Profile, StageResources
+from viper.spec.recipe import (
+    CaptionRecipe,
+    CategoryBalance,
+    ClipFilter,
+    ColdStart,
+    JudgeSettings,
+    ModelRoles,
+    OperationRecipe,
+    Recipe,
+    RewardSettings,
+    SamplingSettings,
+    TrainingSettings,
+    ValidationSettings,
+)
+
+__all__ = [
+    "API_VERSION",
+    "CaptionRecipe",
+    "CategoryBalance",
+    "ClipFilter",
+    "ColdStart",
+    "Engines",
+    "Evaluation",
+    "Gate",
+    "GeneratorRef",
+    "Images",
+    "IterationSpec",
+    "JudgeSettings",
+    "LoopSpec",
+    "Metadata",
+    "ModelRoles",
+    "OperationRecipe",
+    "Profile",
+    "Promotion",
+    "Recipe",
+    "RewardSettings",
+    "SamplingSettings",
+    "StageResources",
+    "TrainingSettings",
+    "ValidationSettings",
+    "ViperIteration",
+    "ViperLoop",
+    "load_resource",
+    "parse_resource",
+]

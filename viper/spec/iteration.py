@@ -1,0 +1,180 @@
+"""`ViperIteration` (one turn) and `ViperLoop` (several), as users write them."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from viper.spec.base import SpecModel, setting
+from viper.spec.profile import Profile
+from viper.spec.recipe import OURS, Recipe
+from viper.spec.stages import STAGES
+
+API_VERSION = "viper.dev/v1alpha1"
+#: RFC 1123 label, short enough for a suffix in child names.
+NAME = r"^[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?$"
+
+
+class Metadata(SpecModel):
+    """The part of Kubernetes' ObjectMeta that the local runner uses as well."""
+
+    name: str = setting(pattern=NAME, description="Name, unique among the iterations of a store.")
+    namespace: str | None = setting(None, description="Kubernetes namespace; the local runner ignores it.")
+    labels: dict[str, str] = setting(dict, description="Labels.")
+    annotations: dict[str, str] = setting(dict, description="Annotations.")
+
+
+class GeneratorRef(SpecModel):
+    """Which model is θ0: an alias or a version of `spec.model` in the registry, or a URI outside it."""
+
+    alias: str | None = setting(None, description="Registry alias, resolved once when the iteration starts.")
+    version: int | None = setting(None, ge=1, description="Registry version.")
+    uri: str | None = setting(None, description="Model directory: file://, s3:// or smallworld:starter.")
+    initial_uri: str | None = setting(
+        None, description="Registered as the first version when the alias does not exist yet."
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(x is not None for x in (self.alias, self.version, self.uri)) != 1:
+            raise ValueError("set exactly one of alias, version, uri")
+        if self.initial_uri is not None and self.alias is None:
+            raise ValueError("initialUri only makes sense with alias")
+        return self
+
+
+class Images(SpecModel):
+    """The image pool. Order is by content digest, so the same pool always gives the same iteration."""
+
+    uri: str = setting(description="Folder of images (file://, s3://) or smallworld:scenes?count=N&seed=S.")
+    limit: int | None = setting(None, unit="images", ge=1, description="Use at most this many.")
+    offset: int = setting(0, unit="images", ge=0, description="Skip this many first.")
+    min_side: int = setting(32, unit="px", source=OURS, ge=8, description="Smaller images are rejected.")
+    max_side: int = setting(
+        1536,
+        unit="px",
+        source=OURS,
+        ge=32,
+        le=8192,
+        description="Larger images are scaled down to this longer side.",
+    )
+    max_pixels: int = setting(
+        100_000_000,
+        unit="px",
+        source=OURS,
+        ge=1024,
+        description="Images with more pixels are rejected before they are decoded (decompression bombs).",
+    )
+
+
+class Engines(SpecModel):
+    """Engine names (`viper.engines.factory`), one per interface."""
+
+    vlm: str = setting("transformers", description="VisionLanguageModel for captions, critiques, proposals, judging.")
+    reconstructor: str = setting(description="Reconstructor (the paper: Qwen-Image).")
+    editor: str = setting(description="Editor (the paper: OmniGen2).")
+    similarity: str = setting(description="SimilarityModel of the reward (the paper: BGE-M3).")
+    image_similarity: str = setting(description="ImageSimilarityModel of the CLIP filter.")
+    trainer: str = setting("trl", description="Trainer (the paper: verl).")
+
+
+class Evaluation(SpecModel):
+    """Held-out questions, the same for every checkpoint of the iteration."""
+
+    questions: str = setting("", description="Question set: smallworld:questions or a JSONL file; empty: none.")
+    limit: int | None = setting(None, unit="questions", ge=1, description="Use at most this many of them.")
+    max_tokens: int = setting(4096, unit="tokens", ge=1, description="Longest answer, the same for all checkpoints.")
+    batch: int = setting(256, unit="questions", ge=1, description="Questions per generation batch.")
+    base: bool = setting(True, description="Also evaluate the first version of the lineage.")
+
+
+class Gate(SpecModel):
+    """When `Automatic` promotion holds."""
+
+    significance: float = setting(
+        0.05,
+        source=OURS,
+        gt=0,
+        lt=0.5,
+        description="θ2 is significantly worse than θ0 when the one-sided exact McNemar p-value is below this.",
+    )
+
+
+class Promotion(SpecModel):
+    """What happens to the final checkpoint."""
+
+    policy: Literal["Automatic", "Manual", "Never"] = setting(
+        "Automatic",
+        description="Automatic: registered, and the alias moves unless the gate holds it. Manual: registered, a person "
+        "moves the alias. Never: registered without ever moving the alias.",
+    )
+    alias: str = setting("generator", description="Alias that is moved.", pattern=r"^[A-Za-z][\w-]*$")
+    gate: Gate = setting(Gate, description="When promotion is held back.")
+
+
+class IterationSpec(SpecModel):
+    """One turn of self-evolution."""
+
+    model: str = setting(description="Registered model name in MLflow.", min_length=1, pattern=r"^[^/:]+$")
+    generator: GeneratorRef = setting(lambda: GeneratorRef(alias="generator"), description="θ0.")
+    images: Images = setting(description="Image pool.")
+    engines: Engines = setting(description="Engines.")
+    recipe: Recipe = setting(Recipe, description="What is learnt, and how.")
+    profile: Profile = setting(Profile, description="Where it runs.")
+    evaluation: Evaluation = setting(Evaluation, description="Held-out questions.")
+    promotion: Promotion = setting(Promotion, description="What happens to θ2.")
+    suspend: bool = setting(False, description="Stop running stages and keep their work.")
+
+    @model_validator(mode="after")
+    def _known_stages(self) -> Self:
+        if unknown := sorted(set(self.profile.stages) - set(STAGES)):
+            raise ValueError(f"profile.stages names unknown stages {unknown}; the stages are {list(STAGES)}")
+        return self
+
+
+class ViperIteration(SpecModel):
+    """`kind: ViperIteration`."""
+
+    api_version: Literal["viper.dev/v1alpha1"] = setting(description="API version.")
+    kind: Literal["ViperIteration"] = setting(description="Kind.")
+    metadata: Metadata = setting(description="Metadata.")
+    spec: IterationSpec = setting(description="Desired state.")
+
+
+class LoopSpec(SpecModel):
+    """A template and how often it is run; the next iteration starts when one is promoted."""
+
+    iterations: int = setting(3, ge=1, le=1000, description="Number of iterations; stops earlier on hold or failure.")
+    rotate_images: bool = setting(
+        True, description="Iteration i skips (i-1)·limit further images, so that each sees fresh ones."
+    )
+    template: IterationSpec = setting(description="Spec of every iteration.")
+
+
+class ViperLoop(SpecModel):
+    """`kind: ViperLoop`."""
+
+    api_version: Literal["viper.dev/v1alpha1"] = setting(description="API version.")
+    kind: Literal["ViperLoop"] = setting(description="Kind.")
+    metadata: Metadata = setting(description="Metadata.")
+    spec: LoopSpec = setting(description="Desired state.")
+
+    def iteration(self, number: int) -> ViperIteration:
+        """The `number`-th iteration (from 1), named `<loop>-<number>`; with its own recipe seed."""
+        template = self.spec.template
+        images = template.images
+        if self.spec.rotate_images and images.limit is not None:
+            images = images.model_copy(update={"offset": images.offset + (number - 1) * images.limit})
+        recipe = template.recipe.model_copy(update={"seed": template.recipe.seed + number - 1})
+        return ViperIteration(
+            api_version=API_VERSION,
+            kind="ViperIteration",
+            metadata=self.metadata.model_copy(
+                update={
+                    "name": f"{self.metadata.name}-{number}",
+                    "labels": {**self.metadata.labels, "viper.dev/loop": self.metadata.name},
+                }
+            ),
+            spec=template.model_copy(update={"images": images, "recipe": recipe}),
+        )

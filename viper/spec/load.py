@@ -1,0 +1,111 @@
+"""From a YAML or JSON file to a validated resource, with errors a person can act on."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from viper.errors import SpecError
+from viper.spec.iteration import API_VERSION, ViperIteration, ViperLoop
+
+KINDS: dict[str, type[ViperIteration] | type[ViperLoop]] = {
+    "ViperIteration": ViperIteration,
+    "ViperLoop": ViperLoop,
+}
+
+
+def load_resource(path: Path) -> ViperIteration | ViperLoop:
+    """Reads one resource from a YAML or JSON file; raises `SpecError`."""
+    try:
+        data = yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise SpecError("there is no such file", where=str(path)) from None
+    except (OSError, UnicodeDecodeError) as e:
+        raise SpecError(f"cannot be read: {e}", where=str(path)) from None
+    except yaml.YAMLError as e:
+        raise SpecError(f"is not valid YAML: {e}", where=str(path)) from None
+    return parse_resource(data, where=str(path))
+
+
+def parse_resource(data: Any, *, where: str = "") -> ViperIteration | ViperLoop:
+    """Validates a decoded document; raises `SpecError` listing every problem with its field path."""
+    if not isinstance(data, dict):
+        raise SpecError("expected one resource (a mapping with apiVersion, kind, metadata, spec)", where=where)
+    kind = data.get("kind")
+    if kind not in KINDS:
+        near = difflib.get_close_matches(str(kind), KINDS, n=1)
+        raise SpecError(
+            f"kind is {kind!r}",
+            where=where,
+            fix=f"did you mean {near[0]!r}?" if near else f"use one of {sorted(KINDS)}",
+        )
+    if data.get("apiVersion") != API_VERSION:
+        raise SpecError(f"apiVersion is {data.get('apiVersion')!r}", where=where, fix=f"use {API_VERSION!r}")
+    model = KINDS[kind]
+    try:
+        return model.model_validate(data, by_alias=True, by_name=False)
+    except ValidationError as e:
+        problems = [_describe(model, error) for error in e.errors()]
+        text = "\n".join(f"  {p}" for p in problems)
+        noun = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise SpecError(f"{noun} in {kind}:\n{text}", where=where, fix="`viper explain` lists every field") from None
+
+
+def _describe(model: type[BaseModel], error: ErrorDetails) -> str:
+    location = error["loc"]
+    path = ".".join(str(p) for p in location) or "(root)"
+    if error["type"] == "extra_forbidden":
+        return f"{path}: unknown field{_suggestion(model, location)}"
+    if error["type"] == "missing":
+        return f"{path}: required field is missing"
+    got = error.get("input")
+    shown = "" if isinstance(got, (dict, list)) else f" (got {got!r})"
+    return f"{path}: {error['msg'].removeprefix('Value error, ')}{shown}"
+
+
+def _suggestion(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    """The nearest valid name: first beside the unknown one, then anywhere in the resource."""
+    *parents, name = [str(p) for p in location]
+    siblings = _names(_descend(model, parents))
+    if near := difflib.get_close_matches(name, siblings, n=1, cutoff=0.6):
+        return f"; did you mean {'.'.join([*parents, near[0]])}?"
+    everywhere = {path.rsplit(".", 1)[-1]: path for path in field_paths(model)}
+    if near := difflib.get_close_matches(name, everywhere, n=1, cutoff=0.8):
+        return f"; did you mean {everywhere[near[0]]}?"
+    return f"; valid here: {', '.join(siblings)}" if siblings else ""
+
+
+def _names(model: type[BaseModel] | None) -> list[str]:
+    return [] if model is None else [f.alias or n for n, f in model.model_fields.items()]
+
+
+def submodel(annotation: Any) -> type[BaseModel] | None:
+    """The pydantic model inside an annotation such as `X`, `X | None`, `dict[str, X]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((m for a in get_args(annotation) if (m := submodel(a)) is not None), None)
+
+
+def _descend(model: type[BaseModel] | None, parents: list[str]) -> type[BaseModel] | None:
+    for part in parents:
+        if model is None:
+            return None
+        field = next((f for n, f in model.model_fields.items() if (f.alias or n) == part), None)
+        if field is not None:
+            model = submodel(field.annotation)
+    return model
+
+
+def field_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Every field path of a resource, dotted, in camelCase."""
+    for name, field in model.model_fields.items():
+        path = f"{prefix}{field.alias or name}"
+        yield path
+        if (inner := submodel(field.annotation)) is not None:
+            yield from field_paths(inner, f"{path}.")

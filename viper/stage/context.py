@@ -1,0 +1,211 @@
+"""What a stage program works with: its frozen input, its parts, its progress, its manifest."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from viper.errors import AlreadyExistsError, NotFoundError, StageError, StoreError
+from viper.stage.frozen import FrozenIteration
+from viper.stage.manifest import Manifest, PartRecord, load_manifest, manifest_key
+from viper.stage.progress import Progress, ProgressRecord
+from viper.store import ObjectStore, open_store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Row = dict[str, Any]
+
+
+@dataclass
+class StageContext:
+    """One attempt of one shard of one stage.
+
+    Every row has the columns `accepted` (bool) and `reason` (str, empty when accepted); parts keep rejected rows.
+    `work_dir` is local scratch that survives restarts on the same machine; nothing in it is needed for correctness.
+    """
+
+    frozen: FrozenIteration
+    store: ObjectStore
+    stage: str
+    work_dir: Path
+    shard: int = 0
+    shards: int = 1
+    progress: Progress = field(default_factory=Progress)
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self._started = self.clock()
+        self._in_parts = 0.0
+
+    @property
+    def prefix(self) -> str:
+        """Key prefix of the stage."""
+        return f"{self.frozen.prefix}/stages/{self.stage}"
+
+    # ---- input -------------------------------------------------------------------------------------------------
+
+    def manifest(self, stage: str) -> Manifest:
+        """The manifest of a stage before this one; raises `StageError` when it is not done."""
+        manifest = load_manifest(self.store, self.frozen.prefix, stage)
+        if manifest is None:
+            raise StageError(f"{self.stage} needs {stage}, which has no manifest", where=self.frozen.name)
+        if manifest.identity != self.frozen.identity:
+            raise StageError(
+                f"the manifest of {stage} was made from another frozen iteration",
+                where=f"{self.store.uri}/{self.prefix}",
+            )
+        return manifest
+
+    def table(self, stage: str, part: PartRecord, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of one part; raises `StageError` when its bytes do not match the recorded digest."""
+        import pyarrow.parquet as pq
+
+        key = f"{self.frozen.prefix}/stages/{stage}/{part.key}"
+        data = self.store.get(key)
+        if hashlib.sha256(data).hexdigest() != part.digest:
+            raise StageError("the part does not have the digest its manifest names", where=f"{self.store.uri}/{key}")
+        return pq.read_table(io.BytesIO(data), columns=None if columns is None else list(columns))
+
+    def rows(self, stage: str, columns: Sequence[str] | None = None, *, rejected: bool = False) -> Iterator[Row]:
+        """Rows of a finished stage in order; only accepted ones unless `rejected`."""
+        wanted = None if columns is None else sorted({*columns, "accepted"})
+        for part in self.manifest(stage).parts:
+            for row in self.table(stage, part, wanted).to_pylist():
+                if rejected or row["accepted"]:
+                    yield row
+
+    # ---- parts -------------------------------------------------------------------------------------------------
+
+    def part(self, index: int) -> PartRecord | None:
+        """The record of a finished part of this stage."""
+        try:
+            return PartRecord.model_validate_json(self.store.get(f"{self.prefix}/parts/{index:05d}.json"))
+        except NotFoundError:
+            return None
+        except ValidationError as e:
+            raise StageError(f"part {index} has an unreadable record: {e}", where=self.prefix) from None
+
+    def pending(self, total: int) -> list[int]:
+        """Indices of this shard's parts (index modulo shards) that are not done yet."""
+        return [i for i in range(self.shard, total, self.shards) if self.part(i) is None]
+
+    def write_part(
+        self,
+        index: int,
+        rows: Sequence[Mapping[str, Any]],
+        schema: pa.Schema,
+        *,
+        seconds: float = 0.0,
+        counters: Mapping[str, int] | None = None,
+    ) -> PartRecord:
+        """Stores rows as Parquet, then their record. A part that is there already stays as it is."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        buffer = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist([dict(r) for r in rows], schema=schema), buffer, compression="zstd")
+        data = buffer.getvalue()
+        reasons: dict[str, int] = {}
+        for row in rows:
+            if not row["accepted"]:
+                reasons[row["reason"]] = reasons.get(row["reason"], 0) + 1
+        record = PartRecord(
+            index=index,
+            key=f"parts/{index:05d}.parquet",
+            digest=hashlib.sha256(data).hexdigest(),
+            rows=len(rows),
+            accepted=sum(bool(r["accepted"]) for r in rows),
+            rejected=dict(sorted(reasons.items())),
+            counters=dict(sorted((counters or {}).items())),
+            seconds=round(seconds, 3),
+        )
+        # Rows first: a record without rows would be a part that claims to be done. A crash between the two leaves
+        # rows that the next attempt overwrites with the same bytes.
+        self.store.put(f"{self.prefix}/{record.key}", data)
+        with contextlib.suppress(AlreadyExistsError):
+            self.store.put(f"{self.prefix}/parts/{index:05d}.json", _json(record.dump()), if_absent=True)
+        self._in_parts += seconds
+        return record
+
+    # ---- output ------------------------------------------------------------------------------------------------
+
+    def finish(
+        self,
+        inputs: Iterable[str],
+        *,
+        parts: int = 0,
+        outputs: Mapping[str, Any] | None = None,
+    ) -> Manifest | None:
+        """Writes the manifest when all `parts` are there; None while other shards still work on theirs."""
+        records = [self.part(i) for i in range(parts)]
+        done = [r for r in records if r is not None]
+        if len(done) < parts:
+            return None
+        manifest = Manifest.of_parts(
+            self.stage,
+            self.frozen.name,
+            self.frozen.identity,
+            {s: self.manifest(s).content_digest for s in inputs},
+            done,
+            dict(outputs or {}),
+            seconds=round(max(0.0, self.clock() - self._started - self._in_parts), 3),
+        )
+        try:
+            self.store.put(manifest_key(self.frozen.prefix, self.stage), _json(manifest.dump()), if_absent=True)
+        except AlreadyExistsError:
+            there = load_manifest(self.store, self.frozen.prefix, self.stage)
+            if there is None or there.content_digest != manifest.content_digest:
+                raise StageError(
+                    "another attempt left a manifest with different content",
+                    where=f"{self.store.uri}/{self.prefix}/manifest.json",
+                    fix="the stage is not deterministic, or two programs of different versions ran it",
+                ) from None
+            return there
+        return manifest
+
+    def done(self) -> Manifest | None:
+        """This stage's manifest, when an earlier attempt finished it."""
+        return load_manifest(self.store, self.frozen.prefix, self.stage)
+
+
+def open_stage(
+    store_uri: str,
+    name: str,
+    stage: str,
+    work_dir: Path,
+    *,
+    shard: int = 0,
+    shards: int = 1,
+) -> StageContext:
+    """Opens a stage of a frozen iteration; raises `StageError` when there is no such iteration."""
+    store = open_store(store_uri)
+    key = f"iterations/{name}/iteration.json"
+    try:
+        frozen = FrozenIteration.model_validate_json(store.get(key))
+    except NotFoundError:
+        raise StageError("there is no such iteration", where=f"{store.uri}/{key}") from None
+    except ValidationError as e:
+        raise StageError(f"is not a frozen iteration: {e}", where=f"{store.uri}/{key}") from None
+    progress_key = f"iterations/{name}/stages/{stage}/progress/{shard}-of-{shards}.json"
+
+    def sink(record: ProgressRecord) -> None:
+        # Progress is a courtesy: a store that is down for a moment must not stop the work.
+        with contextlib.suppress(StoreError):
+            store.put(progress_key, _json(record.dump()))
+
+    work_dir.mkdir(parents=True, exist_ok=True)
+    return StageContext(frozen, store, stage, work_dir, shard, shards, progress=Progress(sink, label=f"{name} {stage}"))
+
+
+def _json(data: Mapping[str, Any]) -> bytes:
+    return (json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()

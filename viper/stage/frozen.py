@@ -1,0 +1,57 @@
+"""`iteration.json`: everything a stage may depend on, resolved once when the iteration starts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from viper.spec.base import SpecModel, setting
+from viper.spec.iteration import ViperIteration
+
+
+class ResolvedModel(SpecModel):
+    """A model directory pinned by content."""
+
+    uri: str = setting(description="Where its files are: file:// or s3://.")
+    digest: str = setting(description="`viper.store.directory_digest` of its files.")
+    model: str | None = setting(None, description="Registered model name; null when outside the registry.")
+    version: int | None = setting(None, description="Registry version; null when outside the registry.")
+
+
+class Tracking(SpecModel):
+    """The MLflow side of the iteration."""
+
+    uri: str = setting(description="Tracking URI.")
+    parent_run: str = setting(description="Run id of the iteration; stages are nested below it.")
+
+
+class FrozenIteration(SpecModel):
+    """The only input of a stage beside the manifests of the stages before it."""
+
+    iteration: ViperIteration = setting(description="The resource with every default written out.")
+    generator: ResolvedModel = setting(description="θ0.")
+    base: ResolvedModel = setting(description="First version of θ0's lineage.")
+    critic: ResolvedModel = setting(description="Writes critiques.")
+    judge: ResolvedModel = setting(description="Judges edits.")
+    alias_version: int | None = setting(
+        None, description="Version behind the promotion alias at the start: what promotion compares before it sets."
+    )
+    tracking: Tracking = setting(description="MLflow.")
+    versions: dict[str, str] = setting(dict, description="Versions of the libraries that produce data and weights.")
+
+    @property
+    def name(self) -> str:
+        """The iteration's name."""
+        return self.iteration.metadata.name
+
+    @property
+    def prefix(self) -> str:
+        """Its key prefix in the object store, without a slash at the end."""
+        return f"iterations/{self.name}"
+
+    @property
+    def identity(self) -> str:
+        """sha256 over what decides the data: spec, models, versions; not where runs are tracked."""
+        dump = self.dump()
+        dump.pop("tracking")
+        return hashlib.sha256(json.dumps(dump, sort_keys=True).encode()).hexdigest()
