@@ -1,0 +1,37 @@
+"""Object stores: a directory or MinIO (S3), behind one small interface with conditional create."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from viper.errors import StoreError
+from viper.store.base import ObjectInfo, ObjectStore, check_key, child_uri
+from viper.store.directory import DirectoryStore
+
+__all__ = ["DirectoryStore", "ObjectInfo", "ObjectStore", "check_key", "child_uri", "open_store"]
+
+
+def open_store(uri: str | Path) -> ObjectStore:
+    """Open the store at `uri`: a path, `file:///path` or `s3://bucket/prefix`.
+
+    S3: the endpoint is `?endpoint=http://host:9000` in the URI, else the environment's VIPER_S3_ENDPOINT, else AWS;
+    credentials are those of the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, …), never part of a URI.
+    Raises StoreError when the URI cannot be understood. Nothing is contacted before the first operation.
+    """
+    if isinstance(uri, Path):
+        return DirectoryStore(uri)
+    parts = urlsplit(uri)
+    if parts.scheme == "s3":
+        from viper.store.minio import MinioStore
+
+        return MinioStore.from_uri(uri)
+    if parts.scheme == "file":
+        if parts.netloc not in {"", "localhost"} or not parts.path.startswith("/"):
+            raise StoreError("a file URI needs an absolute path", where=uri, fix="write file:///absolute/path")
+        return DirectoryStore(Path(unquote(parts.path)))
+    if "://" in uri or not uri:
+        raise StoreError(
+            "not a store URI", where=uri or "(empty)", fix="use a path, file:///path or s3://bucket/prefix"
+        )
+    return DirectoryStore(Path(uri).expanduser())
