@@ -1,0 +1,161 @@
+"""From an output O to its text sequences S = {s_1 … s_N} (equation 6 counts and measures them).
+
+The paper does not print its splitter; this one is ours. What it decides:
+
+- `<think>…</think>` is reasoning, never scored. Only the text after the last `</think>` is the answer; a block that is
+  opened and never closed leaves no answer.
+- JSON, in a ``` fence or bare, is read by its values: the items of a list, or the string values of an object
+  (`{"refinement": [...]}` gives the list's items), one sequence each, never split further. Keys, numbers and prose
+  around the JSON are not sequences. JSON that does not parse is plain text.
+- Plain text is split at line breaks, then after sentence punctuation (`. ! ? …` and their full-width forms); bullets
+  and numbering in front of a line are dropped; common abbreviations do not end a sentence.
+- Text is Unicode NFC with runs of white space as one space. A sequence without a single letter or digit is dropped.
+- Length is bounded: `MAX_CHARACTERS` of an answer are read, and everything after the first `MAX_SEQUENCES - 1`
+  sequences is joined into one last sequence, so that excess text still counts in N and L, and against the score.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+MAX_CHARACTERS = 65_536
+MAX_SEQUENCES = 256
+_MAX_JSON_STARTS = 8  # how many `{` or `[` are tried as the beginning of bare JSON
+
+_THINK, _END_THINK = "<think>", "</think>"
+_FENCE = re.compile(r"```[\w+-]*[ \t]*\n?(.*?)```", re.DOTALL)
+_BULLET = re.compile(r"^(?:[-*+•‣◦▪●–—·]|#{1,6}|\(?(?:\d{1,3}|[a-zA-Z])[.)](?=\s)|\(\d{1,3}\))\s*")
+_BREAK = re.compile(r"(?<=[.!?…])[\"'”’»)\]]*\s+|(?<=[。！？])[」』”’]*\s*")
+_ABBREVIATIONS = {
+    *("e.g.", "i.e.", "etc.", "vs.", "cf.", "ca.", "approx.", "resp.", "incl.", "nos.", "fig.", "figs."),
+    *("mr.", "mrs.", "ms.", "dr.", "st.", "jr.", "sr.", "prof."),
+}
+
+
+@dataclass(frozen=True)
+class ParsedOutput:
+    """An output taken apart.
+
+    `problem` says why the output has not the expected form (one closed think block, then an answer); empty when it has.
+    """
+
+    reasoning: str
+    answer: str
+    sentences: tuple[str, ...]
+    problem: str
+
+    @property
+    def has_expected_form(self) -> bool:
+        """R_format of the paper: true when nothing is wrong with the form."""
+        return not self.problem
+
+
+def normalise(text: str) -> str:
+    """Unicode NFC, white space runs as one space, control characters removed, trimmed."""
+    kept = "".join(c if c.isprintable() or c.isspace() else "" for c in unicodedata.normalize("NFC", text))
+    return " ".join(kept.split())
+
+
+def parse_output(output: str) -> ParsedOutput:
+    """Splits an output into reasoning, answer and text sequences; never raises, whatever the text is."""
+    text = output.strip()
+    opened, closed = text.count(_THINK), text.count(_END_THINK)
+    if closed:
+        reasoning, _, answer = text.rpartition(_END_THINK)
+        reasoning = reasoning.replace(_THINK, " ").replace(_END_THINK, " ")
+    elif opened:
+        reasoning, answer = text.partition(_THINK)[2], ""
+    else:
+        reasoning, answer = "", text
+    answer = answer.strip()[:MAX_CHARACTERS]
+    sentences, is_json = _sequences(answer)
+    problem = ""
+    if opened != 1 or closed != 1 or not text.startswith(_THINK):
+        found = f"found {opened} opened and {closed} closed"
+        problem = f"expected one {_THINK}…{_END_THINK} block at the beginning, {found}"
+    elif not answer:
+        problem = f"nothing follows {_END_THINK}"
+    elif not sentences and not is_json:
+        problem = "the answer has no sentence"
+    return ParsedOutput(reasoning.strip(), answer, sentences, problem)
+
+
+def split_sentences(answer: str) -> tuple[str, ...]:
+    """The text sequences of an answer (no think block in it), in order; see the module's text for the rules."""
+    return _sequences(answer.strip()[:MAX_CHARACTERS])[0]
+
+
+def _sequences(answer: str) -> tuple[tuple[str, ...], bool]:
+    """The sequences, and whether they came from JSON."""
+    found, value = _json_value(answer)
+    raw = list(_leaves(value)) if found else list(_plain_sentences(answer))
+    sentences = [s for s in map(normalise, raw) if any(c.isalnum() for c in s)]
+    if len(sentences) > MAX_SEQUENCES:
+        head = sentences[: MAX_SEQUENCES - 1]
+        sentences = [*head, " ".join(sentences[MAX_SEQUENCES - 1 :])]
+    return tuple(sentences), found
+
+
+def _json_value(answer: str) -> tuple[bool, Any]:
+    """The last fenced block that holds a JSON object or list, else the first bare one."""
+    for block in reversed(_FENCE.findall(answer)):
+        found, value = _decode(block.strip())
+        if found:
+            return True, value
+    starts = re.finditer(r"[\[{]", answer)
+    for _, match in zip(range(_MAX_JSON_STARTS), starts, strict=False):
+        found, value = _decode(answer[match.start() :])
+        if found:
+            return True, value
+    return False, None
+
+
+def _decode(text: str) -> tuple[bool, Any]:
+    if not text.startswith(("{", "[")):
+        return False, None
+    try:
+        value, _ = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return False, None
+    # "[3]" in prose is a footnote, not an answer: a list counts when it is empty or holds text.
+    if isinstance(value, list) and value and not any(True for _ in _leaves(value)):
+        return False, None
+    return True, value
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    """The strings in a JSON value, in order of appearance (json's own recursion limit bounds the depth)."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _leaves(item)
+    elif isinstance(value, dict):
+        # Beside the list of flaws, other keys (an "analysis", a "reasoning") are commentary.
+        for item in [value["refinement"]] if "refinement" in value else value.values():
+            yield from _leaves(item)
+
+
+def _plain_sentences(text: str) -> Iterator[str]:
+    for line in text.splitlines():
+        stripped = line.strip()
+        if stripped.startswith("```"):
+            continue
+        rest = _BULLET.sub("", stripped, count=1)
+        begin = 0
+        for match in _BREAK.finditer(rest):
+            if _is_abbreviation(rest[begin : match.end()].rstrip()):
+                continue
+            yield rest[begin : match.end()]
+            begin = match.end()
+        yield rest[begin:]
+
+
+def _is_abbreviation(sentence: str) -> bool:
+    word = sentence.rpartition(" ")[2].lower().lstrip("(\"'“")
+    return word in _ABBREVIATIONS
