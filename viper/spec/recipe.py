@@ -72,7 +72,8 @@ class TrainingSettings(SpecModel):
     def _batches_divide(self) -> Self:
         if self.batch_prompts % self.mini_batch_prompts:
             raise ValueError(
-                f"batchPrompts ({self.batch_prompts}) must be a multiple of miniBatchPrompts ({self.mini_batch_prompts})"
+                f"batchPrompts ({self.batch_prompts}) must be a multiple of "
+                f"miniBatchPrompts ({self.mini_batch_prompts})"
             )
         return self
 

@@ -42,6 +42,8 @@ class StageContext:
     shards: int = 1
     progress: Progress = field(default_factory=Progress)
     clock: Callable[[], float] = time.monotonic
+    #: Called with the complete manifest right before it is written: MLflow records belong before "done".
+    recorder: Callable[[Manifest], None] | None = None
 
     def __post_init__(self) -> None:
         self._started = self.clock()
@@ -152,14 +154,16 @@ class StageContext:
         if len(done) < parts:
             return None
         manifest = Manifest.of_parts(
-            self.stage,
-            self.frozen.name,
-            self.frozen.identity,
-            {s: self.manifest(s).content_digest for s in inputs},
-            done,
-            dict(outputs or {}),
+            stage=self.stage,
+            iteration=self.frozen.name,
+            identity=self.frozen.identity,
+            inputs={s: self.manifest(s).content_digest for s in inputs},
+            parts=done,
+            outputs=dict(outputs or {}),
             seconds=round(max(0.0, self.clock() - self._started - self._in_parts), 3),
         )
+        if self.recorder is not None:
+            self.recorder(manifest)
         try:
             self.store.put(manifest_key(self.frozen.prefix, self.stage), _json(manifest.dump()), if_absent=True)
         except AlreadyExistsError:

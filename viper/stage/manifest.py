@@ -56,6 +56,7 @@ class Manifest(SpecModel):
     @classmethod
     def of_parts(
         cls,
+        *,
         stage: str,
         iteration: str,
         identity: str,
