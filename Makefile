@@ -1,0 +1,57 @@
+# Everything a fresh machine needs is set up by the targets themselves: Python 3.11 or 3.12 is the only requirement
+# (and, for the tests, Go 1.26 or newer to build a MinIO server; without it a Go toolchain comes from a Python package).
+VENV ?= .venv
+UV_VERSION := 0.13.8
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+UV = $(shell command -v uv || echo $(CURDIR)/.uv/bin/uv)
+
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo evolve test check format lock benchmarks clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.uv/bin/uv:
+	python3 -m venv .uv
+	.uv/bin/pip install --quiet uv==$(UV_VERSION)
+
+$(STAMP): requirements.lock pyproject.toml
+	@command -v uv >/dev/null || $(MAKE) --no-print-directory .uv/bin/uv
+	[ -x $(BIN)/python ] || $(UV) venv --quiet --python '>=3.11,<3.13' $(VENV)
+	$(UV) pip sync --quiet --python $(BIN)/python requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+install: $(STAMP) ## create .venv from the lock file
+
+demo: $(STAMP) ## three iterations of the small world, start to promoted, without a GPU
+	$(BIN)/viper run examples/demo.yaml --dir runs/demo
+
+evolve: $(STAMP) ## the proof: three seeds of three iterations; resumable
+	$(BIN)/python benchmarks/evolve.py --dir runs/evolve
+
+check: $(STAMP) ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check ## every check and every test
+	$(BIN)/pytest
+
+format: $(STAMP) ## format and fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: ## resolve requirements.lock anew from pyproject.toml
+	$(UV) pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
+	  --no-emit-index-url --no-header pyproject.toml -o requirements.lock
+
+benchmarks: $(STAMP) ## reward and store benchmarks, as ratios
+	$(BIN)/python benchmarks/reward.py
+	$(BIN)/python benchmarks/store.py
+
+clean: ## remove the virtual environment and caches, keep runs
+	rm -rf $(VENV) .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
