@@ -1,0 +1,243 @@
+"""The stage contract: parts are immutable, the manifest comes last, and every rerun ends in the same manifest."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from viper.errors import StageError
+from viper.spec import parse_resource
+from viper.spec.iteration import ViperIteration
+from viper.stage import FrozenIteration, Manifest, Progress, ResolvedModel, StageContext, load_manifest, open_stage
+from viper.stage.frozen import Tracking
+from viper.stage.progress import ProgressRecord
+from viper.store import open_store
+
+SCHEMA = pa.schema([("n", pa.int64()), ("accepted", pa.bool_()), ("reason", pa.string())])
+
+
+def frozen(name: str = "it", seed: int = 0) -> FrozenIteration:
+    iteration = parse_resource(
+        {
+            "apiVersion": "viper.dev/v1alpha1",
+            "kind": "ViperIteration",
+            "metadata": {"name": name},
+            "spec": {
+                "model": "small",
+                "images": {"uri": "file:///images"},
+                "engines": dict.fromkeys(("reconstructor", "editor", "similarity", "imageSimilarity"), "fake"),
+                "recipe": {"seed": seed},
+            },
+        }
+    )
+    assert isinstance(iteration, ViperIteration)
+    model = ResolvedModel(uri="file:///model", digest="d0")
+    return FrozenIteration(
+        iteration=iteration,
+        generator=model,
+        base=model,
+        critic=model,
+        judge=model,
+        tracking=Tracking(uri="sqlite://", parent_run="r"),
+    )
+
+
+def context(root: Path, stage: str = "ingest-images", shard: int = 0, shards: int = 1, seed: int = 0) -> StageContext:
+    return StageContext(frozen(seed=seed), open_store(str(root / "store")), stage, root / "work", shard, shards)
+
+
+def rows(index: int) -> list[dict[str, object]]:
+    return [{"n": 10 * index + k, "accepted": k != 1, "reason": "too-small" if k == 1 else ""} for k in range(3)]
+
+
+def work(ctx: StageContext, total: int) -> list[int]:
+    done = []
+    for index in ctx.pending(total):
+        ctx.write_part(index, rows(index), SCHEMA, seconds=0.5, counters={"tries": 2})
+        done.append(index)
+    return done
+
+
+def test_a_finished_stage_can_be_read_back(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    work(ctx, 2)
+    manifest = ctx.finish((), parts=2, outputs={"card": "card.json"})
+    assert manifest is not None
+    assert (manifest.accepted, manifest.rejected, manifest.counters) == (4, {"too-small": 2}, {"tries": 4})
+    assert load_manifest(ctx.store, "iterations/it", "ingest-images") == manifest
+    after = context(tmp_path, "synthesize-captions")
+    assert [r["n"] for r in after.rows("ingest-images", ["n"])] == [0, 2, 10, 12]
+    assert [r["reason"] for r in after.rows("ingest-images", rejected=True)].count("too-small") == 2
+
+
+def test_no_manifest_before_every_part_is_there(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    ctx.write_part(0, rows(0), SCHEMA)
+    assert ctx.finish((), parts=2) is None
+    assert ctx.done() is None
+    with pytest.raises(StageError, match="needs ingest-images, which has no manifest"):
+        context(tmp_path, "synthesize-captions").manifest("ingest-images")
+
+
+def test_a_second_attempt_makes_only_what_is_missing_and_ends_in_the_same_manifest(tmp_path: Path) -> None:
+    whole = context(tmp_path / "whole")
+    assert work(whole, 5) == [0, 1, 2, 3, 4]
+    expected = whole.finish((), parts=5)
+    broken = context(tmp_path / "broken")
+    for index in (0, 1, 3):
+        broken.write_part(index, rows(index), SCHEMA, counters={"tries": 2})
+    again = context(tmp_path / "broken")
+    assert work(again, 5) == [2, 4]
+    manifest = again.finish((), parts=5)
+    assert manifest is not None
+    assert expected is not None
+    assert manifest.content_digest == expected.content_digest
+
+
+def test_rows_without_their_record_are_not_a_finished_part(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    ctx.store.put(f"{ctx.prefix}/parts/00000.parquet", b"torn")
+    assert ctx.pending(1) == [0]
+    work(ctx, 1)
+    assert ctx.finish((), parts=1) is not None
+    assert len(list(context(tmp_path, "synthesize-captions").rows("ingest-images"))) == 2
+
+
+def test_shards_share_the_parts_and_the_last_one_writes_the_manifest(tmp_path: Path) -> None:
+    first, second = context(tmp_path, shard=0, shards=2), context(tmp_path, shard=1, shards=2)
+    assert work(first, 5) == [0, 2, 4]
+    assert first.finish((), parts=5) is None
+    assert work(second, 5) == [1, 3]
+    manifest = second.finish((), parts=5)
+    assert manifest is not None
+    alone = context(tmp_path / "alone")
+    work(alone, 5)
+    expected = alone.finish((), parts=5)
+    assert expected is not None
+    assert manifest.content_digest == expected.content_digest
+
+
+def test_finishing_twice_keeps_the_first_manifest(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    work(ctx, 1)
+    assert ctx.finish((), parts=1) == ctx.finish((), parts=1)
+
+
+def test_an_attempt_with_different_content_is_a_loud_error(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    work(ctx, 1)
+    ctx.finish((), parts=1, outputs={"x": 1})
+    with pytest.raises(StageError, match="different content"):
+        ctx.finish((), parts=1, outputs={"x": 2})
+
+
+def test_the_record_is_made_before_the_manifest_exists(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    seen: list[Manifest | None] = []
+    ctx.recorder = lambda manifest: seen.append(ctx.done())
+    ctx.finish(())
+    assert seen == [None]
+
+
+def test_a_failing_record_leaves_the_stage_unfinished_and_its_parts_kept(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    work(ctx, 1)
+
+    def down(manifest: Manifest) -> None:
+        raise StageError("MLflow is down")
+
+    ctx.recorder = down
+    with pytest.raises(StageError, match="MLflow is down"):
+        ctx.finish((), parts=1)
+    assert ctx.done() is None
+    again = context(tmp_path)
+    assert again.pending(1) == []
+    assert again.finish((), parts=1) is not None
+
+
+def test_changed_bytes_of_a_part_are_noticed(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    work(ctx, 1)
+    ctx.finish((), parts=1)
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows(7), schema=SCHEMA), buffer)
+    ctx.store.put(f"{ctx.prefix}/parts/00000.parquet", buffer.getvalue())
+    with pytest.raises(StageError, match="does not have the digest"):
+        list(context(tmp_path, "synthesize-captions").rows("ingest-images"))
+
+
+def test_manifests_of_another_frozen_iteration_are_refused(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    ctx.finish(())
+    with pytest.raises(StageError, match="another frozen iteration"):
+        context(tmp_path, "synthesize-captions", seed=1).manifest("ingest-images")
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"stage": 3}'])
+def test_an_unreadable_manifest_is_not_taken_for_a_missing_one(tmp_path: Path, text: str) -> None:
+    ctx = context(tmp_path)
+    ctx.store.put(f"{ctx.prefix}/manifest.json", text.encode())
+    with pytest.raises(StageError, match="is not a manifest"):
+        ctx.done()
+
+
+def test_a_stage_opens_from_the_store_and_reports_its_progress_there(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    with pytest.raises(StageError, match="there is no such iteration"):
+        open_stage(store.uri, "it", "ingest-images", tmp_path / "w")
+    store.put("iterations/it/iteration.json", json.dumps(frozen().dump()).encode())
+    ctx = open_stage(store.uri, "it", "ingest-images", tmp_path / "w", shard=1, shards=2)
+    assert ctx.frozen == frozen()
+    ctx.progress.begin("read", 4)
+    for _ in range(4):
+        ctx.progress.advance()
+    written = json.loads(store.get("iterations/it/stages/ingest-images/progress/1-of-2.json"))
+    assert (written["phase"], written["done"], written["total"]) == ("read", 4, 4)
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_rate_and_eta_count_only_this_attempt() -> None:
+    clock, seen = Clock(), list[ProgressRecord]()
+    progress = Progress(seen.append, clock=clock, terminal=io.StringIO())
+    progress.begin("train", 100, already=40)
+    clock.now = 10.0
+    progress.advance(20, reward=0.25)
+    assert (seen[-1].done, seen[-1].rate, seen[-1].eta_seconds) == (60, 2.0, 20.0)
+    assert seen[-1].line() == "train 60/100 (2/s, 20 s left), reward 0.25"
+
+
+def test_progress_is_reported_at_most_once_an_interval_but_always_at_the_end() -> None:
+    clock, seen = Clock(), list[ProgressRecord]()
+    progress = Progress(seen.append, interval=1.0, clock=clock, terminal=io.StringIO())
+    progress.begin("x", 100)
+    for _ in range(100):
+        clock.now += 0.1
+        progress.advance()
+    assert len(seen) <= 12
+    assert seen[-1].done == 100
+
+
+def test_timings_do_not_change_the_content_digest(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    work(ctx, 1)
+    manifest = ctx.finish((), parts=1)
+    assert manifest is not None
+    slower = manifest.model_copy(
+        update={"seconds": 99.0, "parts": tuple(p.model_copy(update={"seconds": 9.0}) for p in manifest.parts)}
+    )
+    assert slower.content_digest == manifest.content_digest
+    other = manifest.model_copy(update={"counters": {"tries": 3}})
+    assert other.content_digest != manifest.content_digest
