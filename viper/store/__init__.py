@@ -8,8 +8,31 @@ from urllib.parse import unquote, urlsplit
 from viper.errors import StoreError
 from viper.store.base import ObjectInfo, ObjectStore, check_key, child_uri
 from viper.store.directory import DirectoryStore
+from viper.store.transfer import (
+    DirectoryDigests,
+    directory_digest,
+    directory_digests,
+    download_directory,
+    local_directory,
+    stored_digests,
+    upload_directory,
+)
 
-__all__ = ["DirectoryStore", "ObjectInfo", "ObjectStore", "check_key", "child_uri", "open_store"]
+__all__ = [
+    "DirectoryDigests",
+    "DirectoryStore",
+    "ObjectInfo",
+    "ObjectStore",
+    "check_key",
+    "child_uri",
+    "directory_digest",
+    "directory_digests",
+    "download_directory",
+    "local_directory",
+    "open_store",
+    "stored_digests",
+    "upload_directory",
+]
 
 
 def open_store(uri: str | Path) -> ObjectStore:

@@ -31,7 +31,7 @@ class ObjectStore(Protocol):
 
     Every method raises `StoreError` when the store is down, full or forbids the operation, and when the key is
     malformed (see `check_key`). Methods may be called from several threads and several processes at once.
-    No key may be both an object and the folder of another (`a` and `a/b`): StoreError.
+    Programs make no key that is the folder of another one (`a` and `a/b`): S3 allows it, a directory raises StoreError.
     """
 
     @property

@@ -1,0 +1,302 @@
+"""The object store in a bucket of MinIO or another S3 server, through the `minio` client."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import parse_qsl, urlsplit
+
+import certifi
+import urllib3
+from minio import Minio
+from minio.credentials import AWSConfigProvider, ChainedProvider, EnvAWSProvider, EnvMinioProvider
+from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+
+from viper.errors import AlreadyExistsError, NotFoundError, StoreError
+from viper.store.base import RESERVED, ObjectInfo, check_key, check_prefix
+
+PATIENCE = urllib3.Retry(
+    # Waits of 0, 0.5, 1, 2, 4, 8, 8, 8 seconds: a restart of the server is survived, a server that stays away is
+    # reported within about half a minute.
+    total=8,
+    backoff_factor=0.25,
+    backoff_max=8,
+    backoff_jitter=0.25,
+    status_forcelist=[429, 500, 502, 503, 504],
+    allowed_methods=None,  # POST too: it starts and completes multipart uploads, see _settle
+    respect_retry_after_header=False,  # MinIO asks for two minutes
+)
+_ATTEMPTS = 5  # to read a body that breaks off; each attempt has PATIENCE of its own
+_PART_BYTES = 32 << 20
+_PARALLEL_PARTS = 3
+_WRITER, _SHA256 = "viper-writer", "viper-sha256"  # names of user metadata
+
+_if_absent: ContextVar[bool] = ContextVar("_if_absent", default=False)
+
+
+class _ConditionalPool(urllib3.PoolManager):
+    """Adds `If-None-Match: *`, for which `minio` has no parameter, to the requests that create an object.
+
+    The signature covers the headers it names, so that one more is in order. A multipart upload is conditional in its
+    last request; its parts are sent by other threads, which do not see the context variable.
+    """
+
+    def urlopen(  # type: ignore[override]  # as in urllib3 itself
+        self, method: str, url: str, redirect: bool = True, **kw: Any
+    ) -> urllib3.BaseHTTPResponse:
+        multipart = "uploadId=" in url
+        if _if_absent.get() and ((method == "PUT" and not multipart) or (method == "POST" and multipart)):
+            kw["headers"]["If-None-Match"] = "*"
+        if method == "DELETE" and multipart:  # tidying up after a failure must not wait as long again
+            kw["retries"] = urllib3.Retry(total=0)
+        return super().urlopen(method, url, redirect, **kw)
+
+
+class MinioStore:
+    """An `ObjectStore` under a prefix of a bucket. Nothing is contacted before the first operation.
+
+    Args:
+        bucket: an existing bucket.
+        prefix: a key prefix without slashes at its ends; empty for the whole bucket.
+        endpoint: `http://host:port` or `https://host`.
+        explicit_endpoint: whether `uri` names the endpoint, or leaves it to the environment.
+        patience: how often and how long requests that fail on the way are repeated.
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str = "",
+        *,
+        endpoint: str = "https://s3.amazonaws.com",
+        explicit_endpoint: bool = True,
+        patience: urllib3.Retry = PATIENCE,
+    ) -> None:
+        parts = urlsplit(endpoint)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/") or "@" in parts.netloc:
+            raise StoreError("not an S3 endpoint", where=endpoint, fix="write http://host:port or https://host")
+        if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
+            raise StoreError(
+                "not a bucket name", where=bucket, fix="3 to 63 lower-case letters, digits, dots and hyphens"
+            )
+        if prefix:
+            check_key(prefix)
+        query = f"?endpoint={endpoint}" if explicit_endpoint else ""
+        self._uri = f"s3://{bucket}{'/' + prefix if prefix else ''}{query}"
+        self._bucket, self._endpoint = bucket, endpoint
+        self._prefix = f"{prefix}/" if prefix else ""
+        pool = _ConditionalPool(
+            timeout=urllib3.Timeout(connect=5, read=60),
+            maxsize=16,
+            retries=patience,
+            cert_reqs="CERT_REQUIRED",
+            ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
+        )
+        self._client = Minio(
+            endpoint=parts.netloc,
+            secure=parts.scheme == "https",
+            region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
+            credentials=ChainedProvider([EnvAWSProvider(), EnvMinioProvider(), AWSConfigProvider()]),
+            http_client=pool,
+        )
+
+    @classmethod
+    def from_uri(cls, uri: str) -> MinioStore:
+        """Open `s3://bucket/prefix?endpoint=…`. Raises StoreError when the URI is malformed or holds credentials."""
+        parts = urlsplit(uri)
+        query = dict(parse_qsl(parts.query))
+        if "@" in parts.netloc:
+            raise StoreError(
+                "credentials do not belong in a URI",
+                where=f"s3://…@{parts.hostname}",
+                fix="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment",
+            )
+        if not parts.netloc or parts.fragment or set(query) - {"endpoint"}:
+            raise StoreError("not an S3 URI", where=uri, fix="write s3://bucket/prefix or …?endpoint=http://host:9000")
+        endpoint = query.get("endpoint") or os.environ.get("VIPER_S3_ENDPOINT") or "https://s3.amazonaws.com"
+        return cls(parts.netloc, parts.path.strip("/"), endpoint=endpoint, explicit_endpoint="endpoint" in query)
+
+    @property
+    def uri(self) -> str:
+        return self._uri
+
+    def get(self, key: str) -> bytes:
+        buffer = io.BytesIO()
+        self._read(key, buffer)
+        return buffer.getvalue()
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        self._write(key, io.BytesIO(data), len(data), if_absent, {})
+
+    def put_file(self, key: str, path: Path, *, if_absent: bool = False, sha256: str | None = None) -> None:
+        with _opened(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if if_absent and size > _PART_BYTES and self.stat(key):  # tell before the upload, not after it
+                raise self._exists(key)
+            self._write(key, file, size, if_absent, {_SHA256: sha256} if sha256 else {})
+
+    def get_file(self, key: str, path: Path) -> None:
+        temporary = path.parent / f"{RESERVED}{uuid.uuid4().hex}"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("xb") as file:
+                self._read(key, file)
+            temporary.replace(path)
+        except OSError as error:
+            raise StoreError(
+                f"the downloaded object cannot be written: {error.strerror or error}",
+                where=str(path),
+                fix="check the free space and the mode of this path, then run the same command again",
+            ) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def stat(self, key: str) -> ObjectInfo | None:
+        status = self._stat(key)
+        return None if status is None else ObjectInfo(key, status.size)
+
+    def sha256(self, key: str) -> str | None:
+        status = self._stat(key)
+        return None if status is None else _metadata(status).get(_SHA256)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        full = self._prefix + check_prefix(prefix)
+        with self._explained(prefix):
+            for item in self._client.list_objects(self._bucket, prefix=full, recursive=True):
+                yield ObjectInfo(item.object_name.removeprefix(self._prefix), item.size)
+
+    def delete(self, key: str) -> None:
+        with self._explained(key):
+            self._client.remove_object(self._bucket, self._prefix + check_key(key))
+
+    def _stat(self, key: str) -> Any:
+        check_key(key)
+        try:
+            with self._explained(key):
+                return self._client.stat_object(self._bucket, self._prefix + key)
+        except NotFoundError:
+            return None
+
+    def _read(self, key: str, target: IO[bytes]) -> None:
+        """Append the object to `target`, going on where a broken connection left off, on the same version (ETag)."""
+        check_key(key)
+        etag = ""
+        for _ in range(_ATTEMPTS):
+            done = target.tell()
+            headers = {"If-Match": etag, "Range": f"bytes={done}-"} if done else {}
+            try:
+                with self._explained(key):
+                    response = self._client.get_object(self._bucket, self._prefix + key, request_headers=headers)
+            except AlreadyExistsError as error:  # what `_explained` makes of a failed precondition
+                raise StoreError("the object was replaced while being read", where=self._where(key)) from error
+            etag = response.headers.get("etag", "")
+            try:
+                for block in response.stream(1 << 20):
+                    target.write(block)
+                return
+            except urllib3.exceptions.HTTPError as error:
+                broken = error
+            finally:
+                response.close()
+                response.release_conn()
+        raise StoreError(f"the transfer broke off: {broken}", where=self._where(key), fix=_AGAIN)
+
+    def _write(self, key: str, data: IO[bytes], size: int, if_absent: bool, metadata: Mapping[str, str]) -> None:
+        check_key(key)
+        writer = uuid.uuid4().hex
+        token = _if_absent.set(if_absent)
+        try:
+            with self._explained(key):
+                self._client.put_object(
+                    self._bucket,
+                    self._prefix + key,
+                    data,
+                    size,
+                    part_size=_PART_BYTES if size > _PART_BYTES else 0,
+                    num_parallel_uploads=_PARALLEL_PARTS,
+                    metadata={_WRITER: writer, **metadata},
+                )
+        except (AlreadyExistsError, NotFoundError):
+            # Perhaps our own success: its answer got lost and the client repeated the request.
+            status = self._stat(key)
+            if status is None or _metadata(status).get(_WRITER) != writer:
+                raise
+        finally:
+            _if_absent.reset(token)
+
+    def _where(self, key: str) -> str:
+        return f"s3://{self._bucket}/{self._prefix}{key} at {self._endpoint}"
+
+    def _exists(self, key: str) -> AlreadyExistsError:
+        return AlreadyExistsError("there is an object under this key already", where=self._where(key))
+
+    @contextmanager
+    def _explained(self, key: str) -> Iterator[None]:
+        """Turn the client's errors into StoreErrors that say what to do."""
+        where = self._where(key)
+        try:
+            yield
+        except S3Error as error:
+            if error.code == "PreconditionFailed":
+                raise self._exists(key) from error
+            if error.code in {"NoSuchKey", "NoSuchUpload"}:
+                raise NotFoundError("there is no object under this key", where=where) from error
+            what, fix = _EXPLANATIONS.get(error.code or "", (f"the server refused: {error.message} ({error.code})", ""))
+            raise StoreError(what, where=where, fix=fix) from error
+        except urllib3.exceptions.MaxRetryError as error:
+            reason = error.reason or error
+            raise StoreError(
+                f"the store does not answer, after several attempts ({type(reason).__name__}: {reason})",
+                where=where,
+                fix=f"start the server or correct the endpoint, then {_AGAIN}",
+            ) from error
+        except urllib3.exceptions.HTTPError as error:
+            raise StoreError(
+                f"the transfer broke off: {error}", where=where, fix="run the same command again"
+            ) from error
+        except (ServerError, InvalidResponseError, MinioException) as error:
+            raise StoreError(
+                f"not the answer of an S3 server: {error}", where=where, fix="check that the endpoint is the S3 port"
+            ) from error
+        except ValueError as error:  # how the client reports missing credentials
+            raise StoreError(str(error), where=where, fix=_CREDENTIALS) from error
+
+
+def _metadata(status: Any) -> dict[str, str]:
+    prefix = "x-amz-meta-"
+    return {k.lower().removeprefix(prefix): v for k, v in status.metadata.items() if k.lower().startswith(prefix)}
+
+
+def _opened(path: Path) -> IO[bytes]:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise StoreError(f"the file cannot be read: {error.strerror}", where=str(path)) from error
+
+
+_AGAIN = "run the same command again; what is complete is kept"
+_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN) in the environment"
+_FULL = ("the server's disk is full", f"free some space there, then {_AGAIN}")
+_CONFLICT = (
+    "this key would be both an object and a folder of objects",
+    "choose a key that is not part of another one's path",
+)
+_EXPLANATIONS = {
+    "NoSuchBucket": ("there is no such bucket", "create the bucket, or correct its name in the store's URI"),
+    "AccessDenied": ("the server forbids it", f"check the bucket policy of these credentials, or {_CREDENTIALS}"),
+    "InvalidAccessKeyId": ("the server does not know this access key", _CREDENTIALS),
+    "SignatureDoesNotMatch": ("the secret key is wrong", _CREDENTIALS),
+    "XMinioStorageFull": _FULL,
+    "InsufficientStorage": _FULL,
+    "QuotaExceeded": ("the bucket's quota is used up", _FULL[1]),
+    "XMinioAdminBucketQuotaExceeded": ("the bucket's quota is used up", _FULL[1]),
+    "XMinioObjectExistsAsDirectory": _CONFLICT,
+    "XMinioParentIsObject": _CONFLICT,
+}
