@@ -2,8 +2,8 @@
 
 For an output O with text sequences S = {s_1 … s_N}, ground truth G = {g_1 … g_M} and L the length in characters:
 
-    hit_i     = [max_j sim(s_i, g_j) ≥ τ]                                                    (5)
-    R_correct = (Σ hit_i / N) · (Σ hit_i·L(s_i) / Σ L(s_i))                                    (6)
+    R_format  = 1 if O has the expected form, else 0                                           (5)
+    R_correct = (Σ hit_i / N) · (Σ hit_i·L(s_i) / Σ L(s_i)),  hit_i = [max_j sim(s_i, g_j) ≥ τ]    (6)
     R         = 0.05·R_format + 0.95·R_correct                                                 (7)
 
 `sim` is the cosine of the `SimilarityModel`'s embeddings (the paper's BGE-M3). What the equations leave open:
@@ -30,11 +30,11 @@ from viper.training.sentences import ParsedOutput, normalise, parse_output
 
 @dataclass(frozen=True)
 class RewardParameters:
-    """The paper's values. `threshold` is τ, a cosine; the weights multiply R_format and R_correct."""
+    """The paper's values. `tau` is τ, a cosine; the weights multiply R_format and R_correct."""
 
-    threshold: float = 0.85
+    tau: float = 0.85
     format_weight: float = 0.05
-    correctness_weight: float = 0.95
+    correct_weight: float = 0.95
 
 
 @dataclass(frozen=True)
@@ -146,8 +146,8 @@ def _score(
     lengths = np.array([len(s) for s in output.sentences], dtype=np.int64)
     if cosine.size:
         best, values = cosine.argmax(axis=1), cosine.max(axis=1)
-        hits = values >= p.threshold
-        reached = (cosine >= p.threshold).any(axis=0)
+        hits = values >= p.tau
+        reached = (cosine >= p.tau).any(axis=0)
     else:
         best, values = np.zeros(n, np.int64), np.zeros(n, np.float32)
         hits, reached = np.zeros(n, bool), np.zeros(len(truths), bool)
@@ -156,7 +156,7 @@ def _score(
     problem = output.problem or ("" if finished else "the output was cut off at the token limit")
     form, correctness = float(not problem), hit_share * length_share
     return Reward(
-        reward=p.format_weight * form + p.correctness_weight * correctness,
+        reward=p.format_weight * form + p.correct_weight * correctness,
         format=form,
         correctness=correctness,
         hit_share=hit_share,

@@ -1,0 +1,140 @@
+"""Checkpoints of a training run: safetensors and JSON, published by one rename, and append-only logs cut back to them.
+
+Layout of a work directory:
+
+    checkpoints/step-000040/   model.safetensors, optimizer.safetensors, state.json (the newest one is kept)
+    candidates/step-000040/    a whole model directory that held-out selection may choose
+    metrics.jsonl rollouts.jsonl   one row per step / per output, never beyond the checkpoint after a resume
+    model/                     the result, Hugging Face layout
+    result.json                written last: the run is complete
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from viper.errors import StageError
+
+
+def digest_of(value: Any) -> str:
+    """sha256 of a JSON value in canonical form, hexadecimal."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file that is either whole or absent."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(value, file, ensure_ascii=False, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def publish(temporary: Path, target: Path) -> None:
+    """Makes a finished directory appear under its name at once; an older one of that name is replaced."""
+    for file in temporary.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+    if target.exists():
+        shutil.rmtree(target)
+    temporary.rename(target)
+
+
+class Checkpoints:
+    """The checkpoints of one work directory; `fingerprint` names what the run was started with."""
+
+    def __init__(self, work_dir: Path, fingerprint: str) -> None:
+        self.root = work_dir / "checkpoints"
+        self.fingerprint = fingerprint
+        self.root.mkdir(parents=True, exist_ok=True)
+
+    def save(self, step: int, model: Any, optimizer: Any, state: Mapping[str, Any]) -> None:
+        """Publishes the checkpoint of `step`, then removes older ones."""
+        from safetensors.torch import save_file, save_model
+
+        temporary = self.root / ".writing"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        save_model(model, str(temporary / "model.safetensors"))
+        tensors = {
+            f"{index}.{name}": value.clone()
+            for index, entry in optimizer.state_dict()["state"].items()
+            for name, value in entry.items()
+        }
+        save_file(tensors, str(temporary / "optimizer.safetensors"))
+        write_json(temporary / "state.json", {**state, "step": step, "fingerprint": self.fingerprint})
+        publish(temporary, self.root / f"step-{step:06d}")
+        for old in self.root.glob("step-*"):
+            if old.name < f"step-{step:06d}":
+                shutil.rmtree(old)
+
+    def load(self, model: Any, optimizer: Any) -> dict[str, Any] | None:
+        """Restores the newest checkpoint into model and optimiser and returns its state; None when there is none.
+
+        Raises:
+            StageError: when the checkpoint belongs to a run with other settings, data or model.
+        """
+        from safetensors.torch import load_file, load_model
+
+        found = sorted(self.root.glob("step-*"))
+        if not found:
+            return None
+        state: dict[str, Any] = json.loads((found[-1] / "state.json").read_text("utf-8"))
+        if state["fingerprint"] != self.fingerprint:
+            raise StageError(
+                "this directory holds a run with other settings, data or starting model",
+                where=str(found[-1]),
+                fix="give an empty work directory, or the settings the run was started with",
+            )
+        load_model(model, str(found[-1] / "model.safetensors"))
+        entries: dict[int, dict[str, Any]] = {}
+        for name, value in load_file(str(found[-1] / "optimizer.safetensors")).items():
+            index, _, key = name.partition(".")
+            entries.setdefault(int(index), {})[key] = value
+        optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
+        return state
+
+
+class Log:
+    """An append-only JSONL file. `size` goes into the checkpoint; opening with it drops what was written after."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        path.touch()
+        if path.stat().st_size < size:
+            raise StageError(
+                f"the log has {path.stat().st_size} bytes, its checkpoint counted {size}",
+                where=str(path),
+                fix="the file was changed by hand; start again in an empty work directory",
+            )
+        os.truncate(path, size)
+        self._path = path
+        self._file: TextIO = path.open("a", encoding="utf-8")
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk after a flush and sync."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._path.stat().st_size
+
+    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Appends rows and hands them to the operating system."""
+        self._file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All rows, from the first step on."""
+        with self._path.open(encoding="utf-8") as file:
+            return [json.loads(line) for line in file]

@@ -1,0 +1,443 @@
+"""GRPO on one machine: group-normalised advantage, decoupled clip, no KL, mean of per-output token means.
+
+The loop is this module's, the objective and the optimiser are TRL's (`trl_loss.py`). Everything random is a function
+of the seed and the step (data order, sampling), so a checkpoint is weights, optimiser state and two file lengths, and
+a run that was killed at any point continues to bit-identical weights and logs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from viper.engines.base import RlSample, SimilarityModel
+from viper.errors import InputError, StageError
+from viper.training.checkpoints import Checkpoints, Log, digest_of, publish, write_json
+from viper.training.reward import Reward, RewardParameters, score_batch
+from viper.training.settings import GrpoResult, GrpoSettings, StepMetrics, data_order, group_advantages
+
+__all__ = ["GrpoResult", "GrpoSettings", "StepMetrics", "train_grpo"]
+
+OnStep = Callable[[StepMetrics], None]
+Evaluate = Callable[[Path], float]
+
+
+def train_grpo(  # noqa: PLR0917 (the order is the stages' contract)
+    model_dir: Path,
+    samples: Sequence[RlSample],
+    held_out: Sequence[RlSample],
+    similarity: SimilarityModel,
+    settings: GrpoSettings,
+    work_dir: Path,
+    *,
+    on_step: OnStep = lambda _: None,
+    evaluate: Evaluate | None = None,
+) -> GrpoResult:
+    """Trains the model of `model_dir` on `samples`; run again on the same `work_dir`, it continues where it was.
+
+    Args:
+        model_dir: the starting model, Hugging Face layout, safetensors.
+        samples: the RL data; order and ids are part of the run's identity.
+        held_out: samples never trained on; their greedy reward is measured at checkpoints (may be empty).
+        similarity: the reward's sentence embedder.
+        settings: see `GrpoSettings`.
+        work_dir: checkpoints, logs and the result; one run each.
+        on_step: called after every step that was computed. Steps between the last checkpoint and a kill are computed
+            again and reported again, with the same values.
+        evaluate: held-out perception of a model directory (higher is better), called at checkpoints; needed when
+            `settings.select` is `heldOutPerception`.
+
+    Returns:
+        The selected step's model directory and the whole history.
+
+    Raises:
+        InputError: no samples, settings that cannot work, a model that cannot be loaded, a prompt over the limit.
+        StageError: loss or gradient not finite; no group with signal for `collapse_steps` steps; foreign `work_dir`.
+        KeyboardInterrupt, SystemExit: after SIGINT or SIGTERM, when the checkpoint is written.
+    """
+    _check(samples, held_out, settings, evaluate)
+    run = _Run(model_dir, samples, held_out, similarity, settings, work_dir, evaluate)
+    finished = run.finished()
+    if finished is not None:
+        return finished
+    with _signals() as stop:
+        return run.train(on_step, stop)
+
+
+def _check(
+    samples: Sequence[RlSample], held_out: Sequence[RlSample], settings: GrpoSettings, evaluate: Evaluate | None
+) -> None:
+    if not samples:
+        raise InputError("there are no samples to train on", where="samples")
+    if settings.batch_prompts % settings.mini_batch_prompts:
+        raise InputError("batch_prompts must be a multiple of mini_batch_prompts", where="settings")
+    if settings.group_size < 2:
+        raise InputError("a group needs two outputs or more", where="settings.group_size")
+    if settings.select == "heldOutReward" and not held_out:
+        raise InputError("selection by held-out reward needs held-out samples", where="settings.select")
+    if settings.select == "heldOutPerception" and evaluate is None:
+        raise InputError("selection by held-out perception needs an evaluation", where="settings.select")
+
+
+@dataclass
+class _Stop:
+    signal: int = 0
+
+
+@contextmanager
+def _signals() -> Iterator[_Stop]:
+    """Turns SIGINT and SIGTERM into a request to stop after the step; a second one acts at once."""
+    stop, old = _Stop(), {}
+
+    def request(number: int, _: Any) -> None:
+        stop.signal = number
+        signal.signal(number, old[number])
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                old[number] = signal.signal(number, request)
+            except ValueError:  # not the main thread: the caller's handlers stay
+                break
+        yield stop
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+@dataclass(frozen=True)
+class _Rollout:
+    """One batch of outputs with scores; row u*G+k is output k of prompt u."""
+
+    samples: list[RlSample]
+    prompts: Any
+    outputs: Any
+    texts: list[str]
+    rewards: list[Reward]
+    advantages: np.ndarray[Any, np.dtype[np.float32]]
+
+
+class _Run:
+    def __init__(  # noqa: PLR0917
+        self,
+        model_dir: Path,
+        samples: Sequence[RlSample],
+        held_out: Sequence[RlSample],
+        similarity: SimilarityModel,
+        settings: GrpoSettings,
+        work_dir: Path,
+        evaluate: Evaluate | None,
+    ) -> None:
+        self.model_dir, self.work_dir = model_dir, work_dir
+        self.samples, self.held_out = samples, held_out[: settings.held_out_limit]
+        self.similarity, self.settings, self.evaluate = similarity, settings, evaluate
+        self.steps = settings.total_steps(len(samples))
+        self.parameters = RewardParameters(settings.tau, settings.format_weight, settings.correct_weight)
+        work_dir.mkdir(parents=True, exist_ok=True)
+        self.fingerprint = digest_of(
+            {
+                "settings": asdict(settings),
+                "similarity": similarity.engine_id,
+                "samples": [s.sample_id for s in samples],
+                "held_out": [s.sample_id for s in self.held_out],
+                "model": sorted((p.name, p.stat().st_size) for p in model_dir.glob("*.safetensors")),
+            }
+        )
+
+    # -- the loop -----------------------------------------------------------------------------------------------------
+
+    def train(self, on_step: OnStep, stop: _Stop) -> GrpoResult:
+        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+        import torch
+
+        from viper.training.policy import Policy
+        from viper.training.trl_loss import SharedPromptGrpo
+
+        if self.settings.threads is not None:
+            torch.set_num_threads(self.settings.threads)
+        self.policy = Policy(self.model_dir)
+        self.trainer = SharedPromptGrpo(self.policy, self.settings, self.work_dir)
+        self.optimizer = self.trainer.create_optimizer()
+        self.checkpoints = Checkpoints(self.work_dir, self.fingerprint)
+        state = self.checkpoints.load(self.policy.model, self.optimizer) or {"step": 0, "metrics": 0, "rollouts": 0}
+        self.scores: dict[int, float] = {int(k): v for k, v in state.get("scores", {}).items()}
+        metrics = Log(self.work_dir / "metrics.jsonl", state["metrics"])
+        rollouts = Log(self.work_dir / "rollouts.jsonl", state["rollouts"])
+        history = metrics.rows()
+        began, first = time.monotonic(), int(state["step"])
+        if first == 0 and self.settings.select != "last":
+            self._score(0)
+        for step in range(first + 1, self.steps + 1):
+            start = time.monotonic()
+            rollout = self._roll_out(step)
+            values = {**_rollout_metrics(rollout, self.settings.group_size), **self._update(rollout, step)}
+            saving = step % self.settings.save_every == 0 or step == self.steps
+            if saving:
+                values |= self._score(step)
+            rollouts.write(_rollout_rows(rollout, step, self.settings.group_size))
+            history.append({"step": step, **values})
+            metrics.write(history[-1:])
+            now = time.monotonic()
+            rate = (step - first) / (now - began)
+            on_step(
+                StepMetrics(
+                    step,
+                    self.steps,
+                    values,
+                    now - start,
+                    rate * self.settings.batch_prompts,
+                    (self.steps - step) / rate,
+                )
+            )
+            if saving or stop.signal:
+                logs = {"metrics": metrics.size, "rollouts": rollouts.size}
+                self.checkpoints.save(step, self.policy.model, self.optimizer, {**logs, "scores": self.scores})
+                self._drop_candidates()
+            if stop.signal and step < self.steps:
+                _leave(stop.signal)
+            self._stop_when_collapsed(history)
+        metrics.close()
+        rollouts.close()
+        return self._finish(history)
+
+    def _roll_out(self, step: int) -> _Rollout:
+        """Samples and scores the outputs of step `step` (counted from 1)."""
+        import torch
+
+        s = self.settings
+        order = data_order(len(self.samples), (step - 1) * s.batch_prompts, s.batch_prompts, s.seed)
+        batch = [self.samples[i] for i in order]
+        self.policy.model.eval()
+        prompts = self.policy.encode(batch, s.max_prompt_tokens)
+        generator = torch.Generator().manual_seed(int(np.random.SeedSequence([s.seed, step]).generate_state(1)[0]))
+        outputs = self.policy.sample(prompts, s.group_size, s.max_response_tokens, s.temperature, generator)
+        texts = self.policy.decode(outputs)
+        truths = [b.ground_truth for b in batch for _ in range(s.group_size)]
+        rewards = score_batch(texts, truths, self.similarity, self.parameters, outputs.finished.tolist())
+        table = np.array([r.reward for r in rewards]).reshape(-1, s.group_size)
+        return _Rollout(batch, prompts, outputs, texts, rewards, group_advantages(table).reshape(-1))
+
+    def _update(self, rollout: _Rollout, step: int) -> dict[str, float]:
+        """The optimiser updates of one step, one per mini-batch; sums of shares are over all output tokens."""
+        import torch
+
+        s, rate = self.settings, self.settings.learning_rate_at(step - 1)
+        rows, parameters = s.mini_batch_prompts * s.group_size, list(self.policy.model.parameters())
+        lengths = rollout.outputs.mask.sum(1).numpy()
+        updates: dict[str, list[float]] = {"loss": [], "grad_norm": []}
+        clipped = {"clip/low": 0.0, "clip/high": 0.0}
+        self.policy.model.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        for begin in range(0, len(lengths), rows):
+            self.optimizer.zero_grad(set_to_none=False)
+            total = 0.0
+            for part in chunk_rows(
+                rollout.advantages, lengths, begin, begin + rows, group=s.group_size, limit=s.micro_batch
+            ):
+                loss, shares = self.trainer.loss_of(_chunk(rollout, part, s.group_size))
+                loss = loss * (len(part) / rows)
+                loss.backward()
+                total += float(loss.detach())
+                for name, share in shares.items():
+                    clipped[name] += share * float(lengths[part].sum())
+            norm = float(torch.nn.utils.clip_grad_norm_(parameters, s.max_grad_norm))
+            if not np.isfinite(total) or not np.isfinite(norm):
+                raise StageError(
+                    f"step {step}: loss {total}, gradient norm {norm}: the policy diverged",
+                    where=str(self.work_dir),
+                    fix="lower the learning rate; checkpoints before this step are kept",
+                )
+            self.optimizer.step()
+            updates["loss"].append(total)
+            updates["grad_norm"].append(norm)
+        shares = {name: value / float(lengths.sum()) for name, value in clipped.items()}
+        return {**{k: float(np.mean(v)) for k, v in updates.items()}, **shares, "learning_rate": rate}
+
+    def _stop_when_collapsed(self, history: Sequence[Mapping[str, float]]) -> None:
+        last = history[-self.settings.collapse_steps :]
+        if len(last) == self.settings.collapse_steps and all(row["groups/signal"] == 0 for row in last):
+            same = last[-1]["reward/mean"]
+            raise StageError(
+                f"all outputs of every group got the same reward for {len(last)} steps (mean {same:.3f}): "
+                "the policy collapsed, or the task is never (or always) solved, and nothing can be learnt",
+                where=str(self.work_dir / "rollouts.jsonl"),
+                fix="look at the rollouts; take easier or more varied samples, or lower the learning rate",
+            )
+
+    # -- held-out scores and selection ---------------------------------------------------------------------------------
+
+    def _score(self, step: int) -> dict[str, float]:
+        """Measures the current weights on held-out data; keeps them as a candidate when selection may want them."""
+        values = {}
+        self.policy.model.eval()
+        if self.held_out:
+            values["held_out/reward"] = self._held_out_reward()
+        if self.evaluate is not None or self.settings.select != "last":
+            candidate = self._save_model(self.work_dir / "candidates" / f"step-{step:06d}")
+            if self.evaluate is not None:
+                values["held_out/perception"] = float(self.evaluate(candidate))
+        chosen = {"heldOutReward": "held_out/reward", "heldOutPerception": "held_out/perception"}
+        if self.settings.select != "last":
+            self.scores[step] = values[chosen[self.settings.select]]
+        return values
+
+    def _held_out_reward(self) -> float:
+        import torch
+
+        s, rewards = self.settings, []
+        for begin in range(0, len(self.held_out), s.batch_prompts):
+            batch = self.held_out[begin : begin + s.batch_prompts]
+            prompts = self.policy.encode(batch, s.max_prompt_tokens)
+            outputs = self.policy.sample(prompts, 1, s.max_response_tokens, 0.0, torch.Generator())
+            truths = [b.ground_truth for b in batch]
+            texts, done = self.policy.decode(outputs), outputs.finished.tolist()
+            rewards += [r.reward for r in score_batch(texts, truths, self.similarity, self.parameters, done)]
+        return float(np.mean(rewards))
+
+    def _best_step(self) -> int:
+        """The earliest step with the highest held-out score; the last step when nothing selects."""
+        return max(self.scores, key=lambda k: (self.scores[k], -k)) if self.scores else self.steps
+
+    def _save_model(self, target: Path) -> Path:
+        temporary = target.with_name(f".{target.name}.writing")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        self.policy.save(temporary)
+        publish(temporary, target)
+        return target
+
+    def _drop_candidates(self) -> None:
+        """Runs after the checkpoint is published: what it does not refer to is never needed again."""
+        keep = f"step-{self._best_step():06d}"
+        for candidate in (self.work_dir / "candidates").glob("*"):
+            if candidate.name != keep:
+                shutil.rmtree(candidate)
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def _finish(self, history: list[dict[str, float]]) -> GrpoResult:
+        best = self._best_step()
+        target = self.work_dir / "model"
+        candidate = self.work_dir / "candidates" / f"step-{best:06d}"
+        if self.settings.select != "last" and candidate.is_dir():
+            temporary = self.work_dir / ".model.writing"
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.copytree(candidate, temporary)
+            publish(temporary, target)
+        else:
+            self._save_model(target)
+        write_json(
+            self.work_dir / "result.json",
+            {"fingerprint": self.fingerprint, "steps": self.steps, "best_step": best, "history": history},
+        )
+        return self._result(best, history)
+
+    def _result(self, best: int, history: Sequence[Mapping[str, float]]) -> GrpoResult:
+        return GrpoResult(self.work_dir / "model", self.steps, best, tuple(history), self.work_dir / "rollouts.jsonl")
+
+    def finished(self) -> GrpoResult | None:
+        """The result when this work directory already holds the complete run."""
+        import json
+
+        path = self.work_dir / "result.json"
+        if not path.is_file():
+            return None
+        result = json.loads(path.read_text("utf-8"))
+        if result["fingerprint"] != self.fingerprint:
+            raise StageError(
+                "this directory holds a run with other settings, data or starting model",
+                where=str(path),
+                fix="give an empty work directory, or the settings the run was started with",
+            )
+        return self._result(int(result["best_step"]), result["history"])
+
+
+def chunk_rows(
+    advantages: np.ndarray[Any, Any], lengths: np.ndarray[Any, Any], begin: int, end: int, *, group: int, limit: int
+) -> list[list[int]]:
+    """Splits the rows `begin … end-1` (whole groups) into passes of at most `limit` outputs of similar length.
+
+    Rows with advantage zero have zero gradient and are left out. A group stays together where the limit allows, since
+    its prompt is run once per pass.
+    """
+    groups = [[r for r in range(g, g + group) if advantages[r] != 0] for g in range(begin, end, group)]
+    pieces = [rows[i : i + limit] for rows in groups for i in range(0, len(rows), limit)]
+    pieces.sort(key=lambda rows: (max(lengths[r] for r in rows), rows[0]))
+    chunks: list[list[int]] = []
+    for rows in pieces:
+        if chunks and len(chunks[-1]) + len(rows) <= limit:
+            chunks[-1] += rows
+        else:
+            chunks.append(list(rows))
+    return chunks
+
+
+def _chunk(rollout: _Rollout, rows: list[int], group: int) -> Any:
+    import torch
+
+    from viper.training.trl_loss import Chunk
+
+    prompts = sorted({r // group for r in rows})
+    place = {p: i for i, p in enumerate(prompts)}
+    index, out = torch.tensor(rows), rollout.outputs
+    width = int(out.mask[index].sum(1).max())
+    return Chunk(
+        rollout.prompts.select(prompts),
+        torch.tensor([place[r // group] for r in rows]),
+        out.ids[index, :width],
+        out.mask[index, :width],
+        out.logprobs[index, :width],
+        torch.from_numpy(rollout.advantages[rows]),
+    )
+
+
+def _rollout_metrics(rollout: _Rollout, group: int) -> dict[str, float]:
+    r, mask = rollout.rewards, rollout.outputs.mask
+    reward = np.array([x.reward for x in r])
+    return {
+        "reward/mean": float(reward.mean()),
+        "reward/std": float(reward.std()),
+        "reward/correct": float(np.mean([x.correctness for x in r])),
+        "reward/format": float(np.mean([x.format for x in r])),
+        "groups/signal": float((rollout.advantages.reshape(-1, group) != 0).any(1).mean()),
+        "shadow/recall": float(np.mean([x.recall for x in r])),
+        "shadow/items": float(np.mean([x.items for x in r])),
+        "shadow/duplicates": float(np.mean([x.duplicate_share for x in r])),
+        "shadow/distinct": len(set(rollout.texts)) / len(rollout.texts),
+        "output/tokens": float(mask.sum(1).float().mean()),
+        "output/finished": float(rollout.outputs.finished.float().mean()),
+        "output/entropy": rollout.outputs.entropy,
+    }
+
+
+def _rollout_rows(rollout: _Rollout, step: int, group: int) -> Iterator[dict[str, Any]]:
+    for row, (text, reward) in enumerate(zip(rollout.texts, rollout.rewards, strict=True)):
+        yield {
+            "step": step,
+            "sample_id": rollout.samples[row // group].sample_id,
+            "output": text,
+            "finished": bool(rollout.outputs.finished[row]),
+            "reward": reward.reward,
+            "correct": reward.correctness,
+            "format": reward.format,
+            "advantage": float(rollout.advantages[row]),
+            "recall": reward.recall,
+            "items": reward.items,
+            "duplicates": reward.duplicate_share,
+        }
+
+
+def _leave(number: int) -> None:
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(128 + number)

@@ -1,0 +1,258 @@
+"""The policy π_θ: a Qwen2.5-VL with its processor, written so that a group of G outputs pays for its prompt once.
+
+`encode` turns U distinct prompts into one left-padded batch. `sample` runs that batch once, copies its keys and values
+G times and decodes; `completion_logprobs` runs it once *with* gradients and scores the sampled outputs against it. Both
+give the numbers of the plain path (prompt and output in one row per output, images repeated), to float rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from viper.engines.base import RlSample
+from viper.errors import InputError
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """U encoded prompts, left padded to P tokens: `input_ids`, `attention_mask` (U, P), `position_ids` (3, U, P).
+
+    `next_position` (U,) is the rotary position of the first output token (after an image it is less than the number of
+    tokens). `pixel_values` holds the patches of all images in order, `image_counts` the images per prompt.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    position_ids: Tensor
+    next_position: Tensor
+    pixel_values: Tensor | None
+    image_grid_thw: Tensor | None
+    image_counts: tuple[int, ...]
+
+    def select(self, rows: Sequence[int]) -> PromptBatch:
+        """The prompts `rows`, in that order."""
+        index = torch.as_tensor(rows)
+        pixels, grids = self.pixel_values, self.image_grid_thw
+        if pixels is not None and grids is not None:
+            first = [sum(self.image_counts[:r]) for r in rows]
+            images = [i for r, f in zip(rows, first, strict=True) for i in range(f, f + self.image_counts[r])]
+            patches = pixels.split(grids.prod(-1).tolist())
+            pixels = torch.cat([patches[i] for i in images]) if images else None
+            grids = grids[torch.as_tensor(images)] if images else None
+        return PromptBatch(
+            self.input_ids[index],
+            self.attention_mask[index],
+            self.position_ids[:, index],
+            self.next_position[index],
+            pixels,
+            grids,
+            tuple(self.image_counts[r] for r in rows),
+        )
+
+
+@dataclass(frozen=True)
+class Samples:
+    """B sampled outputs, right padded to C tokens, end token included: `ids`, `mask`, `logprobs` (B, C).
+
+    `logprobs` are log π_old at the sampling temperature over the whole vocabulary; `entropy` is the mean per-token
+    entropy in nats over all outputs; `finished` (B,) is False where the token limit cut the output off.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    logprobs: Tensor
+    finished: Tensor
+    entropy: float
+
+
+class Policy:
+    """Model and processor of a Hugging Face directory (safetensors only, no remote code)."""
+
+    def __init__(self, model_dir: Path, *, dtype: torch.dtype = torch.float32) -> None:
+        from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
+
+        if not (model_dir / "config.json").is_file():
+            raise InputError(
+                "there is no model here", where=str(model_dir / "config.json"), fix="give a model directory"
+            )
+        try:
+            self.model: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+                model_dir, dtype=dtype, use_safetensors=True, local_files_only=True
+            )
+            self.processor: Any = AutoProcessor.from_pretrained(model_dir, local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"the model cannot be loaded: {error}", where=str(model_dir)) from error
+        self.processor.tokenizer.padding_side = "left"
+        eos = self.model.generation_config.eos_token_id
+        self.eos = [eos] if isinstance(eos, int) else list(eos or [self.processor.tokenizer.eos_token_id])
+        self.pad: int = self.processor.tokenizer.pad_token_id
+        config = self.model.config
+        vision = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+        banned = {getattr(config, name, None) for name in vision} | {self.pad}
+        # A sampled image token would have no image behind it when the output is scored.
+        self.banned = sorted(t for t in banned - set(self.eos) if t is not None)
+
+    def save(self, directory: Path) -> None:
+        """Writes model (safetensors), configuration, tokenizer and processor in Hugging Face layout."""
+        self.model.save_pretrained(directory)
+        self.processor.save_pretrained(directory)
+
+    def encode(self, samples: Sequence[RlSample], max_tokens: int) -> PromptBatch:
+        """Chat template, image patches and rotary positions of the prompts.
+
+        Raises:
+            InputError: when a prompt has more than `max_tokens` tokens, naming the sample.
+        """
+        messages = [
+            [
+                {
+                    "role": "user",
+                    "content": [*({"type": "image"} for _ in s.images), {"type": "text", "text": s.prompt}],
+                }
+            ]
+            for s in samples
+        ]
+        texts = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        images = [list(s.images) for s in samples]
+        inputs = self.processor(
+            text=texts, images=images if any(images) else None, padding=True, padding_side="left", return_tensors="pt"
+        )
+        lengths = inputs["attention_mask"].sum(1)
+        if int(lengths.max()) > max_tokens:
+            row = int(lengths.argmax())
+            raise InputError(
+                f"the prompt has {int(lengths[row])} tokens, the limit is {max_tokens}",
+                where=f"sample {samples[row].sample_id}",
+                fix="raise maxPromptTokens, or lower images.maxSide",
+            )
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        grids = inputs.get("image_grid_thw")
+        if grids is None:
+            position_ids = (mask.cumsum(1) - 1).clamp(min=0).expand(3, -1, -1)
+        else:
+            position_ids, _ = self.model.model.get_rope_index(
+                ids, (ids == self.model.config.image_token_id).int(), image_grid_thw=grids, attention_mask=mask
+            )
+        # Left padding puts the last prompt token last, but after an image its position need not be the greatest.
+        following = position_ids.amax(dim=(0, 2)) + 1
+        counts = tuple(len(s.images) for s in samples)
+        return PromptBatch(ids, mask, position_ids, following, inputs.get("pixel_values"), grids, counts)
+
+    def prefix(self, prompts: PromptBatch) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Runs the prompts: last token's hidden state (U, d), and per layer keys and values (U, heads, P, d_head)."""
+        from transformers import DynamicCache
+
+        cache = DynamicCache()
+        hidden = self.model.model(
+            input_ids=prompts.input_ids,
+            attention_mask=prompts.attention_mask,
+            position_ids=prompts.position_ids,
+            pixel_values=prompts.pixel_values,
+            image_grid_thw=prompts.image_grid_thw,
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        return hidden[:, -1], [(layer.keys, layer.values) for layer in cache.layers]
+
+    def completion_logprobs(
+        self, prompts: PromptBatch, owner: Tensor, ids: Tensor, mask: Tensor, temperature: float
+    ) -> tuple[Tensor, Tensor]:
+        """log π_θ and entropy (nats) of every output token, at `temperature`; gradients flow through the prompts.
+
+        Args:
+            prompts: U prompts.
+            owner: (B,) the prompt of each output.
+            ids: (B, C) outputs, right padded.
+            mask: (B, C) 1 on output tokens.
+            temperature: the logits' divisor.
+
+        Returns:
+            (B, C) log-probabilities, (B, C) entropies without gradient; padding positions hold any finite value.
+        """
+        from transformers import DynamicCache
+
+        last, layers = self.prefix(prompts)
+        cache = DynamicCache()
+        for i, (keys, values) in enumerate(layers):
+            cache.update(keys[owner], values[owner], i)
+        steps = torch.arange(ids.shape[1] - 1)
+        positions = (prompts.next_position[owner, None] + steps).expand(3, -1, -1)
+        language = self.model.model.language_model
+        hidden = language(
+            inputs_embeds=language.embed_tokens(ids[:, :-1]),
+            attention_mask=torch.cat([prompts.attention_mask[owner], mask[:, :-1]], 1),
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        logits = self.model.lm_head(torch.cat([last[owner, None], hidden], 1)).float() / temperature
+        every = logits.log_softmax(-1)
+        with torch.no_grad():
+            entropy = -(every.exp() * every).sum(-1)
+        return every.gather(-1, ids[..., None])[..., 0], entropy
+
+    @torch.no_grad()
+    def sample(
+        self, prompts: PromptBatch, group: int, max_tokens: int, temperature: float, generator: torch.Generator
+    ) -> Samples:
+        """`group` outputs per prompt (rows `u*group … u*group+group-1` for prompt u); temperature 0 is greedy."""
+        from transformers import DynamicCache
+
+        last, layers = self.prefix(prompts)
+        owner = torch.arange(len(prompts.input_ids)).repeat_interleave(group)
+        rows = torch.arange(len(owner))  # which output each live row is
+        cache = DynamicCache()
+        for i, (keys, values) in enumerate(layers):
+            cache.update(keys[owner], values[owner], i)
+        language, total = self.model.model.language_model, len(owner)
+        attention = torch.nn.functional.pad(prompts.attention_mask[owner], (0, max_tokens), value=1)
+        width = prompts.input_ids.shape[1]
+        ids = torch.full((total, max_tokens), self.pad)
+        mask = torch.zeros((total, max_tokens), dtype=torch.long)
+        logprobs = torch.zeros((total, max_tokens))
+        finished = torch.zeros(total, dtype=torch.bool)
+        entropy, ends = 0.0, torch.tensor(self.eos)
+        hidden, position = last[owner], prompts.next_position[owner]
+        for step in range(max_tokens):
+            every = (self.model.lm_head(hidden).float() / (temperature or 1.0)).log_softmax(-1)
+            probabilities = every.exp()
+            entropy -= float((probabilities * every).sum())
+            probabilities[:, self.banned] = 0
+            if temperature:
+                token = torch.multinomial(probabilities, 1, generator=generator)
+            else:
+                token = probabilities.argmax(1, keepdim=True)
+            ids[rows, step], mask[rows, step] = token[:, 0], 1
+            logprobs[rows, step] = every.gather(1, token)[:, 0]
+            done = torch.isin(token[:, 0], ends)
+            finished[rows[done]] = True
+            live = (~done).nonzero()[:, 0]
+            if not len(live) or step == max_tokens - 1:
+                break
+            if len(live) < len(rows):
+                cache.batch_select_indices(live)
+                rows, token, position, attention = rows[live], token[live], position[live], attention[live]
+            hidden = language(
+                inputs_embeds=language.embed_tokens(token),
+                attention_mask=attention[:, : width + step + 1],
+                position_ids=position[None, :, None].expand(3, -1, -1),
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state[:, -1]
+            position = position + 1
+        length = int(mask.sum(1).max())
+        tokens = int(mask.sum())
+        return Samples(ids[:, :length], mask[:, :length], logprobs[:, :length], finished, entropy / tokens)
+
+    def decode(self, samples: Samples) -> list[str]:
+        """The outputs' text without end and padding tokens; other special tokens stay visible."""
+        drop = {*self.eos, self.pad}
+        rows = [[t for t in row if t not in drop] for row in samples.ids.tolist()]
+        texts: list[str] = self.processor.tokenizer.batch_decode(rows, skip_special_tokens=False)
+        return texts
