@@ -1,0 +1,419 @@
+"""Builds complete iterations in a store: real frozen iterations, manifests and Parquet through `StageContext`.
+
+The figures are made up by a seeded generator; pictures and sentences are the small world's. Nothing imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from PIL import Image
+
+from viper.smallworld import language
+from viper.smallworld.drawing import render
+from viper.smallworld.scenes import Scene, scene_from_seed
+from viper.spec import ViperIteration, parse_resource
+from viper.spec.recipe import CATEGORIES
+from viper.spec.stages import stage_graph
+from viper.stage import FrozenIteration, ResolvedModel, StageContext
+from viper.stage.frozen import Tracking
+from viper.store import DirectoryStore
+
+DOMAINS = {"coarse perception": 100, "fine-grained perception": 600, "math": 100, "logical reasoning": 100}
+SPLIT = 0.15
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the built iteration looks like. `until`: the last stage that gets done (None: all of them)."""
+
+    name: str = "demo-1"
+    number: int = 1
+    seed: int = 0
+    images: int = 48
+    decision: str = "promoted"
+    until: str | None = None
+    running: str | None = None
+    accept: bool = True
+    evaluate: bool = True
+    gain: float = 0.03
+    caption: str | None = None
+    instruction: str | None = None
+    steps: int = 24
+    stages: str = "both"
+
+
+def resource(plan: Plan) -> ViperIteration:
+    """The iteration's resource, with small-world engines."""
+    loaded = parse_resource(
+        {
+            "apiVersion": "viper.dev/v1alpha1",
+            "kind": "ViperIteration",
+            "metadata": {"name": plan.name},
+            "spec": {
+                "model": "viper-small",
+                "images": {"uri": f"smallworld:scenes?count={plan.images}&seed=1"},
+                "engines": {
+                    "reconstructor": "smallworld",
+                    "editor": "smallworld",
+                    "similarity": "smallworld",
+                    "imageSimilarity": "smallworld",
+                },
+                "evaluation": {"questions": "smallworld:questions"},
+                "recipe": {
+                    "prompts": "smallworld",
+                    "seed": plan.seed,
+                    "partSize": 16,
+                    "stages": plan.stages,
+                    "captions": {"samples": 40, "training": {"steps": plan.steps, "learningRate": 2e-5}},
+                },
+            },
+        }
+    )
+    assert isinstance(loaded, ViperIteration)
+    return loaded
+
+
+def digest(*parts: object) -> str:
+    """A digest that stands for some content."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def model(name: str, version: int | None = None) -> ResolvedModel:
+    """A pinned model directory."""
+    uri = f"file:///models/{name}"
+    return ResolvedModel(uri=uri, digest=digest(name), model="viper-small", version=version)
+
+
+def freeze(store: DirectoryStore, plan: Plan) -> FrozenIteration:
+    """Writes `iteration.json`."""
+    base, generator = model("v1", 1), model(f"v{plan.number}", plan.number)
+    frozen = FrozenIteration(
+        iteration=resource(plan),
+        generator=generator,
+        base=base,
+        critic=generator,
+        judge=base,
+        alias_version=plan.number,
+        tracking=Tracking(uri="sqlite:////runs/mlflow.db", parent_run=digest("run", plan.name)[:32]),
+        versions={"torch": "2.15.0", "transformers": "5.23.0", "trl": "1.16.0"},
+    )
+    store.put(f"{frozen.prefix}/iteration.json", json.dumps(frozen.dump()).encode())
+    return frozen
+
+
+def build_iteration(store: DirectoryStore, work: Path, plan: Plan | None = None) -> FrozenIteration:
+    """Builds one iteration as `plan` says, stage by stage in the order of its graph."""
+    p = plan or Plan()
+    frozen = freeze(store, p)
+    rng = random.Random(f"{p.name}-{p.seed}")
+    builder = _Builder(store, work, p, frozen, rng)
+    for node in stage_graph(frozen.iteration.spec.recipe):
+        if p.running == node.name:
+            progress = {"phase": "caption", "done": 10, "total": 64, "rate": 2.0, "updated": 0.0}
+            key = f"{frozen.prefix}/stages/{node.name}/progress/0-of-1.json"
+            store.put(key, json.dumps(progress).encode())
+        if p.running == node.name:
+            break
+        builder.stage(node.name)
+        if p.until == node.name:
+            break
+    return frozen
+
+
+def build_loop(store: DirectoryStore, work: Path, iterations: int = 3, **changes: Any) -> list[str]:
+    """Several promoted iterations; returns their names."""
+    names = []
+    for number in range(1, iterations + 1):
+        plan = Plan(name=f"demo-{number}", number=number, seed=number, **changes)
+        build_iteration(store, work, plan)
+        names.append(plan.name)
+    return names
+
+
+def png(image: Image.Image) -> bytes:
+    """An encoded picture."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+_TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string(), bytes: pa.binary()}
+
+
+def schema_of(row: Mapping[str, Any]) -> pa.Schema:
+    """An Arrow schema for rows like this one; lists hold strings."""
+    return pa.schema([(k, pa.list_(pa.string()) if isinstance(v, list) else _TYPES[type(v)]) for k, v in row.items()])
+
+
+class _Builder:
+    def __init__(
+        self, store: DirectoryStore, work: Path, plan: Plan, frozen: FrozenIteration, rng: random.Random
+    ) -> None:
+        self.store, self.work, self.plan, self.frozen, self.rng = store, work, plan, frozen, rng
+        self.scenes = [scene_from_seed(1000 * plan.number + i) for i in range(plan.images)]
+        self.rows: dict[str, list[dict[str, Any]]] = {}
+
+    def stage(self, name: str) -> None:
+        ticks = iter(range(0, 10_000, 7))
+        context = StageContext(
+            self.frozen, self.store, name, self.work / name, clock=lambda: float(next(ticks) + self.plan.number)
+        )
+        make = getattr(self, name.replace("-", "_"))
+        rows, outputs, needs = make()
+        size, written = 16, 0
+        for index, start in enumerate(range(0, len(rows), size)):
+            chunk = rows[start : start + size]
+            context.write_part(index, chunk, schema_of(chunk[0]), seconds=3.5, counters=_counters(chunk))
+            written = index + 1
+        self.rows[name] = rows
+        context.finish(needs, parts=written, outputs=outputs)
+
+    def _accept(self, share: float, *reasons: str) -> dict[str, Any]:
+        ok = self.rng.random() < share
+        return {"accepted": ok, "reason": "" if ok else self.rng.choice(reasons)}
+
+    def ingest_images(self) -> tuple[list[dict[str, Any]], dict[str, Any], list[str]]:
+        rows = []
+        for i, scene in enumerate(self.scenes):
+            image = png(render(scene, i))
+            rows.append(
+                {
+                    "image_id": digest(self.plan.name, i),
+                    "image": image,
+                    "width": 96,
+                    "height": 96,
+                    "source": f"scene-{i}",
+                    "phash": digest(i)[:16],
+                    "bytes": len(image),
+                    **self._accept(0.95, "near-duplicate", "too-small"),
+                }
+            )
+        return rows, {}, []
+
+    def synthesize_captions(self) -> tuple[list[dict[str, Any]], dict[str, Any], list[str]]:
+        rows = []
+        for image, scene in self._pool():
+            seen = _mistaken(scene, self.rng)
+            flaws = [language.flaw_sentence(f) for f in language.flaws(seen, scene)]
+            verdict = self._accept(0.9, "invalid-json")
+            rows.append(
+                {
+                    "sample_id": digest("caption", image["image_id"]),
+                    "image_id": image["image_id"],
+                    "caption": self.plan.caption or language.caption(seen),
+                    "reconstruction": png(render(seen, 5)),
+                    "refinement": flaws,
+                    "refined_caption": language.caption(scene),
+                    "attempts": 1,
+                    "passport": "{}",
+                    **verdict,
+                }
+            )
+        return rows, {}, ["ingest-images"]
+
+    def validate_captions(self) -> tuple[list[dict[str, Any]], dict[str, Any], list[str]]:
+        images = {r["image_id"]: r["image"] for r in self.rows["ingest-images"]}
+        rows = []
+        for made in self.rows["synthesize-captions"]:
+            if not made["accepted"]:
+                continue
+            verdict = self._accept(0.85, "near-duplicate", "over-quota")
+            if not made["refinement"]:
+                verdict = {"accepted": False, "reason": "perfect-caption"}
+            if not self.plan.accept:
+                verdict = {"accepted": False, "reason": "perfect-caption"}
+            rows.append(
+                {
+                    "sample_id": made["sample_id"],
+                    "image_id": made["image_id"],
+                    "image": images[made["image_id"]],
+                    "caption": made["caption"],
+                    "refinement": made["refinement"],
+                    "refined_caption": made["refined_caption"],
+                    "split": "held_out" if self.rng.random() < SPLIT else "train",
+                    "passport": "{}",
+                    **verdict,
+                }
+            )
+        return rows, {}, ["synthesize-captions"]
+
+    def synthesize_operations(self) -> tuple[list[dict[str, Any]], dict[str, Any], list[str]]:
+        rows = []
+        for image, scene in self._pool():
+            operation = language.random_operation(self.rng, scene)
+            after = language.apply(scene, operation)
+            chosen = language.category(operation)
+            verdict = self._accept(0.85, "editor-refused", "invalid-json")
+            rows.append(
+                {
+                    "sample_id": digest("operation", image["image_id"]),
+                    "image_id": image["image_id"],
+                    "category": chosen,
+                    "chosen_category": self.rng.choice(CATEGORIES) if self.rng.random() < 0.2 else chosen,
+                    "steered": False,
+                    "entity": "the object",
+                    "instruction": self.plan.instruction or language.operation_sentence(operation),
+                    "edited": png(render(after or scene, 5)),
+                    "editor_note": "" if verdict["accepted"] else "there is nothing at that place",
+                    "attempts": 1,
+                    "passport": "{}",
+                    **verdict,
+                }
+            )
+        return rows, {}, ["ingest-images"]
+
+    def validate_operations(self) -> tuple[list[dict[str, Any]], dict[str, Any], list[str]]:
+        images = {r["image_id"]: r["image"] for r in self.rows["ingest-images"]}
+        rows = []
+        for made in self.rows["synthesize-operations"]:
+            if not made["accepted"]:
+                continue
+            verdict = self._accept(0.75, "clip-drift", "clip-unchanged", "judge-rejected")
+            if not self.plan.accept:
+                verdict = {"accepted": False, "reason": "judge-rejected"}
+            rows.append(
+                {
+                    "sample_id": made["sample_id"],
+                    "image_id": made["image_id"],
+                    "image": images[made["image_id"]],
+                    "edited": made["edited"],
+                    "category": made["category"],
+                    "instruction": made["instruction"],
+                    "clip_score": round(self.rng.uniform(0.7, 0.99), 3),
+                    "judge_reason": "" if verdict["accepted"] else "the colour did not change",
+                    "split": "held_out" if self.rng.random() < SPLIT else "train",
+                    "passport": "{}",
+                    **verdict,
+                }
+            )
+        return rows, {}, ["synthesize-operations"]
+
+    def train_captions(self) -> tuple[list[dict[str, Any]], dict[str, Any], list[str]]:
+        return self._train("train-captions", ["validate-captions"])
+
+    def train_operations(self) -> tuple[list[dict[str, Any]], dict[str, Any], list[str]]:
+        needs = ["validate-operations"]
+        return self._train("train-operations", [*needs, "train-captions"] if self.plan.stages == "both" else needs)
+
+    def train_mixed(self) -> tuple[list[dict[str, Any]], dict[str, Any], list[str]]:
+        return self._train("train-mixed", ["validate-captions", "validate-operations"])
+
+    def _train(self, stage: str, needs: list[str]) -> tuple[list[dict[str, Any]], dict[str, Any], list[str]]:
+        start = 0.25 + 0.06 * self.plan.number
+        lines = []
+        for step in range(1, self.plan.steps + 1):
+            rise = 0.22 * (1 - math.exp(-step / 10))
+            noise = self.rng.gauss(0, 0.015)
+            row = {
+                "step": step,
+                "reward/mean": start + rise + noise,
+                "reward/std": 0.3,
+                "groups/signal": 0.9 - rise,
+                "shadow/recall": 0.3 + rise * 0.5 + noise,
+                "shadow/items": 2.2 - rise,
+                "shadow/duplicates": 0.04 + 0.02 * rise,
+                "shadow/distinct": 0.8 - rise,
+                "output/tokens": 41 - 10 * rise + 20 * noise,
+                "output/entropy": 0.6 - rise,
+                "loss": noise,
+            }
+            if step % 6 == 0 or step == self.plan.steps:
+                row["held_out/reward"] = start + 0.8 * rise + 0.5 * noise
+            lines.append(json.dumps(row))
+        self.store.put(f"{self.frozen.prefix}/stages/{stage}/curves.jsonl", ("\n".join(lines) + "\n").encode())
+        splits = [r["split"] for need in needs for r in self.rows[need] if r.get("split") and r["accepted"]]
+        outputs = {
+            "model": {"uri": f"file:///models/{self.plan.name}-{stage}", "digest": digest(self.plan.name, stage)},
+            "steps": self.plan.steps,
+            "best_step": self.plan.steps,
+            "curves": "curves.jsonl",
+            "samples": {"train": splits.count("train"), "held_out": splits.count("held_out")},
+        }
+        return [], outputs, needs
+
+    def evaluate(self) -> tuple[list[dict[str, Any]], dict[str, Any], list[str]]:
+        needs = [s for s in ("train-captions", "train-operations", "train-mixed") if s in self.rows]
+        if not self.plan.evaluate:
+            return [], {}, needs
+        level = 0.32 + self.plan.gain * (self.plan.number - 1)
+        shares = {"theta0": level, "theta1": level + self.plan.gain / 2, "theta2": level + self.plan.gain}
+        if self.plan.number > 1:
+            shares = {"base": 0.32, **shares}
+        return [], evaluation(shares), needs
+
+    def promote(self) -> tuple[list[dict[str, Any]], dict[str, Any], list[str]]:
+        promoted = self.plan.decision == "promoted"
+        outputs = {
+            "decision": self.plan.decision,
+            "reason": "θ2 is not significantly worse than θ0" if promoted else "θ2 is significantly worse than θ0",
+            "version": self.plan.number + 1,
+            "alias": "generator",
+            "previous_version": self.plan.number,
+        }
+        return [], outputs, ["evaluate"]
+
+    def _pool(self) -> list[tuple[dict[str, Any], Scene]]:
+        pairs = zip(self.rows["ingest-images"], self.scenes, strict=True)
+        return [(row, scene) for row, scene in pairs if row["accepted"]]
+
+
+def evaluation(shares: Mapping[str, float]) -> dict[str, Any]:
+    """`outputs` of an evaluation in which every model answers `shares[model]` of the questions correctly."""
+    scores: dict[str, dict[str, Any]] = {}
+    counts = {**DOMAINS, "overall": sum(DOMAINS.values())}
+    for name, share in shares.items():
+        scores[name] = {}
+        for i, (domain, n) in enumerate(counts.items()):
+            p = min(0.98, share + 0.08 * (i % 3)) if domain != "overall" else share + 0.06
+            half = 1.96 * math.sqrt(p * (1 - p) / n)
+            scores[name][domain] = {"n": n, "correct": round(p * n), "accuracy": p, "low": p - half, "high": p + half}
+    comparisons: dict[str, dict[str, Any]] = {}
+    for before in ("theta0", "base"):
+        if before not in scores:
+            continue
+        for after in ("theta1", "theta2"):
+            comparisons[f"{after}-{before}"] = {d: _comparison(scores[after][d], scores[before][d]) for d in counts}
+    return {"scores": scores, "comparisons": comparisons}
+
+
+def _comparison(after: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    n, difference = after["n"], after["accuracy"] - before["accuracy"]
+    discordant = 0.3 * n
+    wins, losses = round((discordant + difference * n) / 2), round((discordant - difference * n) / 2)
+    z = (wins - losses) / math.sqrt(wins + losses)
+    p = math.erfc(abs(z) / math.sqrt(2))
+    half = 1.96 * math.sqrt(wins + losses) / n
+    return {
+        "difference": difference,
+        "low": difference - half,
+        "high": difference + half,
+        "wins": wins,
+        "losses": losses,
+        "p_two_sided": p,
+        "p_worse": 1 - p / 2 if z > 0 else p / 2,
+    }
+
+
+def _counters(rows: list[dict[str, Any]]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for row in rows:
+        if "category" in row:
+            counts[f"category/{row['category']}"] = counts.get(f"category/{row['category']}", 0) + 1
+    return counts
+
+
+def _mistaken(scene: Scene, rng: random.Random) -> Scene:
+    """The scene as a caption with a mistake or two describes it."""
+    for _ in range(rng.choice((0, 1, 1, 2))):
+        scene = language.apply(scene, language.random_operation(rng, scene)) or scene
+    return scene

@@ -1,0 +1,376 @@
+"""Reads iterations from the object store into plain values; nothing here is computed that a manifest already states.
+
+Whatever is not there yet (a stage, a curve, an evaluation) is None or empty: an unfinished iteration has a report too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from pydantic import TypeAdapter, ValidationError
+
+from viper.errors import NotFoundError, StageError
+from viper.spec.stages import (
+    EVALUATE,
+    INGEST,
+    PROMOTE,
+    SYNTHESIZE_CAPTIONS,
+    SYNTHESIZE_OPERATIONS,
+    TRAIN_CAPTIONS,
+    TRAIN_MIXED,
+    TRAIN_OPERATIONS,
+    VALIDATE_CAPTIONS,
+    VALIDATE_OPERATIONS,
+    stage_graph,
+)
+from viper.stage import FrozenIteration, Manifest, ProgressRecord, load_manifest
+from viper.store import ObjectStore
+
+OVERALL = "overall"
+BASE, THETA0, THETA1, THETA2 = "base", "theta0", "theta1", "theta2"
+MODELS = (BASE, THETA0, THETA1, THETA2)
+#: How checkpoints are written for people.
+SYMBOLS = {BASE: "base", THETA0: "θ0", THETA1: "θ1", THETA2: "θ2"}
+#: Curve names, the trainer's (`viper.training.settings.StepMetrics`).
+REWARD, HELD_OUT_REWARD, RECALL = "reward/mean", "held_out/reward", "shadow/recall"
+#: Two-sided p-value from which a difference is called significant, in words as in marks.
+SIGNIFICANT = 0.05
+TASKS = {
+    "captions": (SYNTHESIZE_CAPTIONS, VALIDATE_CAPTIONS),
+    "operations": (SYNTHESIZE_OPERATIONS, VALIDATE_OPERATIONS),
+}
+TRAININGS = {TRAIN_CAPTIONS: "captions", TRAIN_OPERATIONS: "operations", TRAIN_MIXED: "mixed"}
+
+
+@dataclass(frozen=True)
+class StageState:
+    """A stage of the graph; without a manifest it is not done, with progress records it was begun."""
+
+    name: str
+    manifest: Manifest | None
+    progress: tuple[ProgressRecord, ...] = ()
+    problem: str = ""
+
+    @property
+    def words(self) -> str:
+        """`done`, `begun (caption 10/64)` or `not begun`."""
+        if self.problem:
+            return f"unreadable: {self.problem}"
+        if self.manifest is not None:
+            return "done"
+        if not self.progress:
+            return "not begun"
+        done, total = sum(p.done for p in self.progress), sum(p.total for p in self.progress)
+        phase = self.progress[0].phase
+        return f"begun ({phase + ' ' if phase else ''}{done}{f'/{total}' if total else ''})"
+
+
+@dataclass(frozen=True)
+class Funnel:
+    """What became of the rows of one task. `made` is what synthesis wrote, `accepted` what validation let through.
+
+    Rejected rows are counted by the stage that rejected them, then by reason. `accepted`, `train` and `held_out` are
+    None before validation (or training) has finished.
+    """
+
+    task: str
+    made: int
+    synthesis_rejected: dict[str, int]
+    validation_rejected: dict[str, int]
+    accepted: int | None
+    train: int | None = None
+    held_out: int | None = None
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """Rows by reason over both stages, most frequent first."""
+        total = dict(self.synthesis_rejected)
+        for reason, count in self.validation_rejected.items():
+            total[reason] = total.get(reason, 0) + count
+        return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
+
+    @property
+    def rate(self) -> float | None:
+        """Accepted rows as a share of those made; None while unknown."""
+        return None if self.accepted is None or not self.made else self.accepted / self.made
+
+
+@dataclass(frozen=True)
+class Training:
+    """One RL stage. `curves` has one mapping per logged step; `best_step` is the checkpoint that was kept."""
+
+    stage: str
+    curves: tuple[dict[str, float], ...]
+    steps: int | None = None
+    best_step: int | None = None
+
+    @property
+    def task(self) -> str:
+        """`captions`, `operations` or `mixed`."""
+        return TRAININGS[self.stage]
+
+    def series(self, name: str) -> list[tuple[float, float]]:
+        """(step, value) wherever the curve has that value."""
+        return [(row["step"], row[name]) for row in self.curves if "step" in row and name in row]
+
+    def ends(self, name: str) -> tuple[float, float] | None:
+        """First and last value of a curve; None when there is none."""
+        points = self.series(name)
+        return (points[0][1], points[-1][1]) if points else None
+
+
+@dataclass(frozen=True)
+class Score:
+    """Accuracy over `n` questions with its 95 % interval, as shares between 0 and 1."""
+
+    n: int
+    correct: int
+    accuracy: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A paired difference in accuracy (shares), its 95 % interval, the discordant pairs and the exact p-values."""
+
+    difference: float
+    low: float
+    high: float
+    wins: int
+    losses: int
+    p_two_sided: float
+    p_worse: float
+
+    @property
+    def significant(self) -> bool:
+        """Two-sided p below `SIGNIFICANT`."""
+        return self.p_two_sided < SIGNIFICANT
+
+    @property
+    def verdict(self) -> str:
+        """In one or two words, plainly."""
+        if self.difference == 0:
+            return "no difference"
+        if not self.significant:
+            return "not significant"
+        return "better" if self.difference > 0 else "WORSE"
+
+
+Scores = dict[str, dict[str, Score]]
+Comparisons = dict[str, dict[str, Comparison]]
+_SCORES = TypeAdapter(Scores)
+_COMPARISONS = TypeAdapter(Comparisons)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What promotion did."""
+
+    decision: str
+    reason: str
+    version: int | None
+    alias: str
+    previous_version: int | None
+
+
+@dataclass(frozen=True)
+class IterationReport:
+    """One iteration as far as it got. `scores` by model then domain, `comparisons` by `theta2-theta0` then domain."""
+
+    frozen: FrozenIteration
+    stages: tuple[StageState, ...]
+    images: Manifest | None
+    funnels: tuple[Funnel, ...]
+    trainings: tuple[Training, ...]
+    scores: Scores
+    comparisons: Comparisons
+    outcome: Outcome | None
+    problems: tuple[str, ...] = field(default=())
+
+    @property
+    def name(self) -> str:
+        """The iteration's name."""
+        return self.frozen.name
+
+    @property
+    def final(self) -> str:
+        """The last checkpoint that was scored: `theta2`, or `theta1` where only one stage trains."""
+        return next((m for m in (THETA2, THETA1) if m in self.scores), THETA2)
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time of all finished stages."""
+        return sum(s.manifest.seconds for s in self.stages if s.manifest is not None)
+
+    @property
+    def state(self) -> str:
+        """The decision, or how far the iteration got."""
+        if self.outcome is not None:
+            return self.outcome.decision
+        pending = [s for s in self.stages if s.manifest is None]
+        return f"unfinished at {pending[0].name}" if pending else "unfinished"
+
+    def stage(self, name: str) -> Manifest | None:
+        """The manifest of a stage; None when it is not done or not part of this iteration."""
+        return next((s.manifest for s in self.stages if s.name == name), None)
+
+    def comparison(self, name: str, domain: str) -> Comparison | None:
+        """A comparison such as `theta2-theta0` in one domain."""
+        return self.comparisons.get(name, {}).get(domain)
+
+    @property
+    def domains(self) -> list[str]:
+        """Domains that were scored, the overall score last."""
+        found = dict.fromkeys(d for scores in self.scores.values() for d in scores)
+        return [*sorted(d for d in found if d != OVERALL), *([OVERALL] if OVERALL in found else [])]
+
+
+@dataclass(frozen=True)
+class LoopReport:
+    """Iterations in order; `not_started` are names without a frozen iteration in the store."""
+
+    iterations: tuple[IterationReport, ...]
+    not_started: tuple[str, ...] = ()
+
+    @property
+    def domains(self) -> list[str]:
+        """Domains of all iterations, the overall score last."""
+        found = dict.fromkeys(d for i in self.iterations for d in i.domains)
+        return [*sorted(d for d in found if d != OVERALL), *([OVERALL] if OVERALL in found else [])]
+
+
+def collect(store: ObjectStore, names: Iterable[str]) -> LoopReport:
+    """Reads the named iterations; raises `StoreError` when the store cannot be read."""
+    there: list[IterationReport] = []
+    missing: list[str] = []
+    for name in names:
+        try:
+            there.append(collect_iteration(store, name))
+        except NotFoundError:
+            missing.append(name)
+    return LoopReport(tuple(there), tuple(missing))
+
+
+def collect_iteration(store: ObjectStore, name: str) -> IterationReport:
+    """Reads one iteration; raises `NotFoundError` without a frozen iteration, `StageError` when that is unreadable."""
+    key = f"iterations/{name}/iteration.json"
+    try:
+        frozen = FrozenIteration.model_validate_json(store.get(key))
+    except ValidationError as e:
+        raise StageError(f"is not a frozen iteration: {e.errors()[0]['msg']}", where=f"{store.uri}/{key}") from None
+    nodes = stage_graph(frozen.iteration.spec.recipe)
+    stages = tuple(_stage(store, frozen.prefix, node.name) for node in nodes)
+    manifests = {s.name: s.manifest for s in stages if s.manifest is not None}
+    problems = [f"{s.name}: {s.problem}" for s in stages if s.problem]
+    trainings = []
+    for stage in TRAININGS:
+        if (manifest := manifests.get(stage)) is not None:
+            curves, problem = _curves(store, frozen.prefix, manifest)
+            problems += [problem] if problem else []
+            outputs = manifest.outputs
+            trainings.append(Training(stage, curves, _whole(outputs.get("steps")), _whole(outputs.get("best_step"))))
+    scores, comparisons, problem = _evaluation(manifests.get(EVALUATE))
+    problems += [problem] if problem else []
+    return IterationReport(
+        frozen=frozen,
+        stages=stages,
+        images=manifests.get(INGEST),
+        funnels=tuple(f for task in TASKS if (f := _funnel(task, manifests)) is not None),
+        trainings=tuple(trainings),
+        scores=scores,
+        comparisons=comparisons,
+        outcome=_outcome(manifests.get(PROMOTE)),
+        problems=tuple(problems),
+    )
+
+
+def _stage(store: ObjectStore, prefix: str, name: str) -> StageState:
+    try:
+        manifest = load_manifest(store, prefix, name)
+    except StageError as e:
+        return StageState(name, None, problem=e.what)
+    if manifest is not None:
+        return StageState(name, manifest)
+    records = []
+    for info in store.list(f"{prefix}/stages/{name}/progress/"):
+        try:
+            records.append(ProgressRecord.model_validate_json(store.get(info.key)))
+        except (ValidationError, NotFoundError):
+            continue  # progress is a courtesy: it may be half a second old or gone
+    return StageState(name, None, tuple(records))
+
+
+def _funnel(task: str, manifests: Mapping[str, Manifest]) -> Funnel | None:
+    synthesis, validation = (manifests.get(stage) for stage in TASKS[task])
+    if synthesis is None:
+        return None
+    samples = [m.outputs.get("samples") for stage, t in TRAININGS.items() if t == task and (m := manifests.get(stage))]
+    split = samples[0] if samples and isinstance(samples[0], dict) else {}
+    return Funnel(
+        task=task,
+        made=synthesis.accepted + sum(synthesis.rejected.values()),
+        synthesis_rejected=dict(synthesis.rejected),
+        validation_rejected={} if validation is None else dict(validation.rejected),
+        accepted=None if validation is None else validation.accepted,
+        train=_whole(split.get("train")),
+        held_out=_whole(split.get("held_out")),
+    )
+
+
+def _curves(store: ObjectStore, prefix: str, manifest: Manifest) -> tuple[tuple[dict[str, float], ...], str]:
+    name = manifest.outputs.get("curves")
+    if not isinstance(name, str):
+        return (), ""
+    key = f"{prefix}/stages/{manifest.stage}/{name}"
+    try:
+        lines = store.get(key).decode("utf-8", "replace").splitlines()
+    except NotFoundError:
+        return (), f"{manifest.stage}: its curves are missing ({name})"
+    rows: list[dict[str, float]] = []
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            return tuple(rows), f"{manifest.stage}: {name} has an unreadable line"
+        if isinstance(row, dict):
+            rows.append({k: float(v) for k, v in row.items() if _is_number(v)})
+    return tuple(rows), ""
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+
+
+def _whole(value: object) -> int | None:
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _evaluation(manifest: Manifest | None) -> tuple[Scores, Comparisons, str]:
+    """Scores, comparisons, and what is wrong with them (empty when nothing is)."""
+    if manifest is None:
+        return {}, {}, ""
+    try:
+        return (
+            _SCORES.validate_python(manifest.outputs.get("scores", {})),
+            _COMPARISONS.validate_python(manifest.outputs.get("comparisons", {})),
+            "",
+        )
+    except ValidationError as e:
+        where = ".".join(str(p) for p in e.errors()[0]["loc"])
+        return {}, {}, f"{EVALUATE}: unreadable scores ({where}: {e.errors()[0]['msg']})"
+
+
+def _outcome(manifest: Manifest | None) -> Outcome | None:
+    if manifest is None:
+        return None
+    o = manifest.outputs
+    return Outcome(
+        decision=str(o.get("decision", "unknown")),
+        reason=str(o.get("reason", "")),
+        version=_whole(o.get("version")),
+        alias=str(o.get("alias") or ""),
+        previous_version=_whole(o.get("previous_version")),
+    )

@@ -1,0 +1,198 @@
+"""The plain-text table at the end of a run: 100 to 120 columns, every figure from the store."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+
+from viper.report import words
+from viper.report.collect import (
+    BASE,
+    HELD_OUT_REWARD,
+    MODELS,
+    OVERALL,
+    RECALL,
+    REWARD,
+    SYMBOLS,
+    THETA0,
+    THETA1,
+    IterationReport,
+    LoopReport,
+    Training,
+    collect,
+)
+from viper.store import ObjectStore
+
+WIDTH = 112
+
+
+def summary_table(store: ObjectStore, names: Iterable[str]) -> str:
+    """Data, rewards, accuracy with intervals and the decision of every iteration, then what it amounts to.
+
+    Works on unfinished iterations. Raises `StoreError` when the store cannot be read.
+    """
+    return render(collect(store, names))
+
+
+def render(report: LoopReport) -> str:
+    """The table of what was collected, ending in a newline."""
+    lines: list[str] = []
+    for iteration in report.iterations:
+        lines += [*_iteration(iteration), ""]
+    lines += [f"{name}: not started" for name in report.not_started]
+    if len(report.iterations) > 1:
+        lines += [*_over_iterations(report), ""]
+    lines += _wrapped(f"Result: {words.conclusion(report)}")
+    lines += [f"  {finding.sentence}" for finding in words.findings(report)]
+    lines.append(
+        "  Accuracy in % with 95 % intervals; differences in points, paired by question; p: exact McNemar, two-sided,"
+    )
+    lines.append("  not corrected for the number of domains.")
+    return "\n".join(line.rstrip().replace("\N{NO-BREAK SPACE}", " ") for line in lines) + "\n"
+
+
+def _iteration(i: IterationReport) -> list[str]:
+    title = f"━━ {i.name}: {words.outcome(i)} · {words.duration(i.seconds)} "
+    lines = [title + "━" * max(0, WIDTH - len(title))]
+    if i.outcome is not None and i.outcome.reason:
+        lines += _wrapped(f"Reason: {i.outcome.reason}", indent="  ")
+    if i.outcome is None:
+        pending = [s for s in i.stages if s.manifest is None]
+        lines += _wrapped("Not done: " + ", ".join(f"{s.name} ({s.words})" for s in pending), indent="  ")
+    for problem in i.problems:
+        lines += _wrapped(f"Problem: {problem}", indent="  ")
+    return [*lines, *_data(i), *_rewards(i), *_accuracy(i)]
+
+
+def _data(i: IterationReport) -> list[str]:
+    if i.images is None and not i.funnels:
+        return []
+    rows = [["data", "made", "accepted", "rejected", "rate", "train", "held out", "rejected because"]]
+    if i.images is not None:
+        accepted, rejected = i.images.accepted, sum(i.images.rejected.values())
+        total = accepted + rejected
+        rate = words.percent(accepted / total if total else None)
+        rows.append(
+            ["images", str(total), str(accepted), str(rejected), rate, "", "", words.reasons(i.images.rejected, "")]
+        )
+    for f in i.funnels:
+        rejected = sum(f.rejected.values())
+        rows.append(
+            [
+                f.task,
+                str(f.made),
+                _count(f.accepted),
+                str(rejected),
+                words.percent(f.rate),
+                _count(f.train),
+                _count(f.held_out),
+                words.reasons(f.rejected, ""),
+            ]
+        )
+    return _columns(rows, left={0, 7}, wrap_last=True)
+
+
+def _rewards(i: IterationReport) -> list[str]:
+    if not i.trainings:
+        return []
+    rows = [["reward", "steps", "kept", "train first → last", "held-out first → last", "recall first → last"]]
+    for t in i.trainings:
+        kept = {None: words.DASH, 0: "start"}.get(t.best_step, f"step {t.best_step}")
+        ends = [_ends(t, name) for name in (REWARD, HELD_OUT_REWARD, RECALL)]
+        rows.append([t.task, _count(t.steps), kept, *ends])
+    return _columns(rows, left={0})
+
+
+def _ends(training: Training, series: str) -> str:
+    ends = training.ends(series)
+    if ends is None:
+        return words.DASH
+    first, last = ends
+    fell = " fell" if words.signed(last - first, 3).startswith(words.MINUS) else ""
+    return f"{first:.3f} → {last:.3f} ({words.signed(last - first, 3)}{fell})"
+
+
+def _accuracy(i: IterationReport) -> list[str]:
+    if not i.scores:
+        return ["  accuracy: not evaluated"]
+    models = [m for m in MODELS if m in i.scores]
+    rows = [["accuracy", "n", *(SYMBOLS[m] for m in models)]]
+    for domain in i.domains:
+        scores = [i.scores[m].get(domain) for m in models]
+        n = next((str(s.n) for s in scores if s is not None), words.DASH)
+        rows.append([domain, n, *(words.interval(s) for s in scores)])
+    lines = _columns(rows, left={0})
+    pairs = [p for p in (f"{i.final}-{THETA0}", f"{i.final}-{BASE}", f"{THETA1}-{THETA0}") if p in i.comparisons][:2]
+    if pairs:
+        rows = [["paired difference", *(x for p in pairs for x in (_pair(p), "p", ""))]]
+        for domain in i.domains:
+            cells = [domain]
+            for pair in pairs:
+                c = i.comparison(pair, domain)
+                p = words.DASH if c is None else words.p_value(c.p_two_sided).removeprefix("p ").removeprefix("= ")
+                cells += [words.difference(c), p, "" if c is None else c.verdict]
+            rows.append(cells)
+        lines += _columns(rows, left={0, 3, 6})
+    return lines
+
+
+def _pair(name: str) -> str:
+    after, before = name.split("-")
+    return f"{SYMBOLS[after]} {words.MINUS} {SYMBOLS[before]}"
+
+
+def _over_iterations(report: LoopReport) -> list[str]:
+    title = "━━ over iterations "
+    rows = [["iteration", "decision", "version", "captions", "operations", "θ0", "final", "change", "p", "", "time"]]
+    for i in report.iterations:
+        data = {f.task: _count(f.accepted) for f in i.funnels}
+        c = i.comparison(f"{i.final}-{THETA0}", OVERALL)
+        rows.append(
+            [
+                i.name,
+                i.outcome.decision if i.outcome else "unfinished",
+                _count(i.outcome.version if i.outcome else None),
+                *(data.get(task, words.DASH) for task in ("captions", "operations")),
+                *(_accuracy_of(i, model) for model in (THETA0, i.final)),
+                words.DASH if c is None else words.points(c.difference),
+                words.DASH if c is None else words.p_value(c.p_two_sided).removeprefix("p ").removeprefix("= "),
+                "" if c is None else c.verdict,
+                words.duration(i.seconds),
+            ]
+        )
+    return [title + "━" * (WIDTH - len(title)), *_columns(rows, left={0, 1, 9})]
+
+
+def _accuracy_of(i: IterationReport, model: str) -> str:
+    score = i.scores.get(model, {}).get(OVERALL)
+    return words.DASH if score is None else f"{100 * score.accuracy:.1f}"
+
+
+def _count(value: int | None) -> str:
+    return words.DASH if value is None else str(value)
+
+
+def _columns(rows: Sequence[Sequence[str]], left: set[int], *, wrap_last: bool = False) -> list[str]:
+    """Aligned columns, two spaces apart, indented by two; `left` are left-aligned, the others right-aligned."""
+    last = len(rows[0]) - 1
+    widths = [max(len(row[c]) for row in rows) for c in range(last + 1)]
+    lines = []
+    for row in rows:
+        cells = [row[c].ljust(widths[c]) if c in left else row[c].rjust(widths[c]) for c in range(last + 1)]
+        if wrap_last:
+            head = "  " + "  ".join(cells[:-1]) + "  "
+            lines += _wrapped(row[-1], indent=head, hang=" " * len(head)) or [head]
+        else:
+            lines.append("  " + "  ".join(cells))
+    return lines
+
+
+def _wrapped(text: str, *, indent: str = "", hang: str | None = None) -> list[str]:
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent + "  " if hang is None else hang,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
