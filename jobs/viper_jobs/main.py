@@ -1,0 +1,127 @@
+"""`viper-job STAGE --iteration URI [--shard i/n] [--work-dir DIR]`: runs one stage program."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import re
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit, urlunsplit
+
+from viper.errors import SpecError, StageError, ViperError
+from viper.spec.stages import STAGES, stage_graph
+from viper.stage import Manifest, StageContext, open_stage
+
+#: Kubernetes reads at most this much of a termination message.
+TERMINATION_BYTES = 4096
+
+
+class StageProgram(Protocol):
+    """A module of this package, named after its stage."""
+
+    def run(self, ctx: StageContext) -> Manifest | None:
+        """Does this shard's work; returns the manifest, or None while other shards still work."""
+        ...
+
+
+def stage_program(stage: str) -> StageProgram:
+    """The module that implements a stage."""
+    return importlib.import_module(f"viper_jobs.{stage.replace('-', '_')}")
+
+
+def main(argv: Sequence[str] | None = None, *, program: Callable[[str], StageProgram] = stage_program) -> int:
+    """Runs a stage; returns the exit status: 0, or the `exit_code` of the `ViperError`, or 1."""
+    arguments = _parser().parse_args(argv)
+    try:
+        _run(arguments, program)
+    except ViperError as error:
+        print(f"error: {error}", file=sys.stderr)
+        _leave_message(arguments.termination_log, type(error).__name__, str(error))
+        return error.exit_code
+    except Exception as error:
+        traceback.print_exc()
+        _leave_message(arguments.termination_log, type(error).__name__, f"{type(error).__name__}: {error}")
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="viper-job", description="Runs one stage of a frozen iteration.")
+    parser.add_argument("stage", choices=STAGES, metavar="STAGE", help=", ".join(STAGES))
+    parser.add_argument("--iteration", required=True, metavar="URI", help="<store URI>/iterations/<name>")
+    parser.add_argument("--shard", default="0/1", metavar="I/N", help="this process's share of the parts")
+    parser.add_argument("--work-dir", type=Path, metavar="DIR", help="scratch; a temporary folder when left out")
+    parser.add_argument("--termination-log", type=Path, metavar="FILE", help="receives the last error as JSON")
+    return parser
+
+
+def _run(arguments: argparse.Namespace, program: Callable[[str], StageProgram]) -> None:
+    store, name = split_iteration_uri(arguments.iteration)
+    shard, shards = parse_shard(arguments.shard)
+    if arguments.work_dir is None:
+        with tempfile.TemporaryDirectory(prefix="viper-job-") as folder:
+            _run_in(store, name, arguments.stage, Path(folder), (shard, shards), program)
+    else:
+        _run_in(store, name, arguments.stage, arguments.work_dir, (shard, shards), program)
+
+
+def _run_in(
+    store: str,
+    name: str,
+    stage: str,
+    work_dir: Path,
+    shard: tuple[int, int],
+    program: Callable[[str], StageProgram],
+) -> None:
+    ctx = open_stage(store, name, stage, work_dir, shard=shard[0], shards=shard[1])
+    spec = ctx.frozen.iteration.spec
+    if stage not in {n.name for n in stage_graph(spec.recipe)}:
+        raise StageError(f"this iteration has no stage {stage}", where=name, fix="see `viper render` for its stages")
+    _limit_threads(spec.profile.of(stage).threads)
+    program(stage).run(ctx)
+
+
+def split_iteration_uri(uri: str) -> tuple[str, str]:
+    """Store URI and iteration name of `<store URI>/iterations/<name>`; raises `SpecError`."""
+    parts = urlsplit(uri)
+    found = re.fullmatch(r"(.*?)/*iterations/([^/]+)/?", parts.path)
+    if found is None:
+        raise SpecError("is not the URI of an iteration", where=uri, fix="write <store URI>/iterations/<name>")
+    return urlunsplit(parts._replace(path=found[1])), found[2]
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Index and number of shards from `i/n`; raises `SpecError`."""
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if found is None or not int(found[1]) < int(found[2]):
+        raise SpecError(f"{text!r} is not a shard", where="--shard", fix="write i/n with 0 ≤ i < n")
+    return int(found[1]), int(found[2])
+
+
+def _limit_threads(threads: int) -> None:
+    """0 leaves the library defaults."""
+    if threads == 0:
+        return
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    # In a process forked from a warm server torch is there already and has read its environment.
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(threads)
+
+
+def _leave_message(path: Path | None, reason: str, message: str) -> None:
+    if path is None:
+        return
+    limit = TERMINATION_BYTES // 4  # characters; four bytes of UTF-8 or a JSON escape each
+    text = message if len(message) <= limit else message[: limit - 1] + "…"
+    path.write_text(json.dumps({"reason": reason, "message": text}, ensure_ascii=False), "utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""The run directory: where a local run keeps its store, tracking database, scratch, logs and report; and its lock.
+
+store/                                   the object store (unless another one is given)
+mlflow.db                                the tracking database (unless a server is given)
+work/<iteration>/<stage>/                scratch of the stages
+logs/<iteration>/<stage>-<n>.log         output of the n-th attempt
+report/                                  the report
+run.json                                 `RunRecord`
+.lock                                    held by the `viper run` that works here
+.processes                               held (shared) by every stage process
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from viper.errors import BusyError, InputError, SpecError
+from viper.spec.base import SpecModel, setting
+from viper.spec.iteration import ViperIteration, ViperLoop
+
+
+class RunRecord(SpecModel):
+    """`run.json`: what was started here."""
+
+    store: str = setting(description="Object store URI.")
+    tracking: str = setting(description="MLflow tracking URI.")
+    resource: ViperIteration | ViperLoop = setting(discriminator="kind", description="The resource, defaults resolved.")
+
+
+class RunDirectory:
+    """Paths of a run directory and its lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+
+    @property
+    def processes_lock(self) -> Path:
+        """File that every stage process holds a shared lock on."""
+        return self.path / ".processes"
+
+    def work(self, iteration: str, stage: str) -> Path:
+        """Scratch folder of a stage."""
+        return self.path / "work" / iteration / stage
+
+    def next_log(self, iteration: str, stage: str, shard: int, shards: int) -> Path:
+        """An unused log file for the next attempt of a shard."""
+        folder = self.path / "logs" / iteration
+        folder.mkdir(parents=True, exist_ok=True)
+        name = stage if shards == 1 else f"{stage}.{shard}-of-{shards}"
+        number = 1
+        while (log := folder / f"{name}-{number}.log").exists():
+            number += 1
+        return log
+
+    def record(self) -> RunRecord | None:
+        """What was started here, None for a new directory; raises `InputError` when it cannot be read."""
+        path = self.path / "run.json"
+        try:
+            return RunRecord.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValidationError) as e:
+            raise InputError(f"is not the record of a run: {e}", where=str(path), fix="choose another --dir") from None
+
+    def open(self, resource: ViperIteration | ViperLoop, store: str | None, tracking: str | None) -> RunRecord:
+        """Records what is run here; the locations of an earlier run in this directory are kept.
+
+        Raises `SpecError` when other locations than those are asked for.
+        """
+        before = self.record()
+        record = RunRecord(
+            store=_absolute(store) or (before.store if before else (self.path / "store").as_uri()),
+            tracking=tracking or (before.tracking if before else f"sqlite:///{self.path / 'mlflow.db'}"),
+            resource=resource,
+        )
+        for option, old, new in (
+            ("--store", before and before.store, record.store),
+            ("--tracking-uri", before and before.tracking, record.tracking),
+        ):
+            if old is not None and old != new:
+                raise SpecError(
+                    f"this run was started with {option} {old}, not {new}",
+                    where=str(self.path),
+                    fix=f"leave out {option} to go on with that run, or choose another --dir",
+                )
+        temporary = self.path / ".run.json.new"
+        temporary.write_text(json.dumps(record.dump(), indent=1, ensure_ascii=False) + "\n", "utf-8")
+        temporary.replace(self.path / "run.json")
+        return record
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the directory for this process; raises `BusyError` when another one works in it.
+
+        Also waits for stage processes that an interrupted run left behind: they end by themselves within moments.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = (self.path / ".lock").open("a+", encoding="utf-8")
+        except OSError as e:
+            raise InputError(f"cannot be used as run directory: {e.strerror}", where=str(self.path)) from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise _busy(self.path, _holder(file)) from None
+            file.truncate(0)
+            file.write(json.dumps(_myself()))
+            file.flush()
+            with self.processes_lock.open("a") as processes:
+                fcntl.flock(processes, fcntl.LOCK_EX)
+            yield
+
+
+def _absolute(store: str | None) -> str | None:
+    if store is None or "://" in store:
+        return store
+    return Path(store).expanduser().absolute().as_uri()
+
+
+def _myself() -> dict[str, Any]:
+    return {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "start": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _holder(file: Any) -> dict[str, Any]:
+    file.seek(0)
+    try:
+        holder: dict[str, Any] = json.loads(file.read())
+    except ValueError:  # it holds the lock and has not written its name yet
+        return {}
+    return holder
+
+
+def _busy(path: Path, holder: dict[str, Any]) -> BusyError:
+    pid, host, start = (holder.get(k, "unknown") for k in ("pid", "host", "start"))
+    return BusyError(
+        f"another `viper run` works in this directory (process {pid} on {host}, since {start})",
+        where=str(path),
+        fix=f"wait for it, stop it with `kill {pid}` (its work stays), or choose another --dir",
+    )

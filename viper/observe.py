@@ -1,0 +1,107 @@
+"""What the object store says about an iteration: which stages have a manifest, and whether it can be believed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from viper.errors import NotFoundError, StageError
+from viper.plan import Done, Observed, Shard, Stage
+from viper.spec.stages import COLD_START, EVALUATE, PROMOTE, StageNode, stage_graph
+from viper.stage.frozen import FrozenIteration
+from viper.stage.manifest import Manifest, load_manifest
+from viper.stage.progress import ProgressRecord
+from viper.store import ObjectStore
+
+DECISIONS = ("promoted", "held", "registered")
+
+
+class StoreObserver:
+    """Reads the manifests of one iteration. Valid manifests are immutable, so that each is read once."""
+
+    def __init__(self, store: ObjectStore, frozen: FrozenIteration) -> None:
+        self.store, self.frozen = store, frozen
+        self._nodes = stage_graph(frozen.iteration.spec.recipe)
+        self._done: dict[str, tuple[Done, str]] = {}
+
+    def observe(self, shards: Mapping[str, Mapping[int, Shard]] | None = None, *, suspend: bool = False) -> Observed:
+        """What is there now. `shards`: what the executor knows of processes. Raises `StoreError`."""
+        running = shards or {}
+        stages: dict[str, Stage] = {}
+        for node in self._nodes:
+            problem = ""
+            if node.name not in self._done and all(n in self._done for n in node.needs):
+                problem = self._look(node)
+            found = self._done.get(node.name)
+            stages[node.name] = Stage(running.get(node.name, {}), None if found is None else found[0], problem)
+        return Observed(stages, suspend=suspend, frozen_alias_version=self.frozen.alias_version)
+
+    def _look(self, node: StageNode) -> str:
+        try:
+            manifest = load_manifest(self.store, self.frozen.prefix, node.name)
+        except StageError as e:
+            return str(e)
+        if manifest is None:
+            return ""
+        digests = {n: self._done[n][1] for n in node.needs}
+        problem = manifest_problem(node, manifest, self.frozen, digests)
+        if problem:
+            key = f"{self.store.uri}/{self.frozen.prefix}/stages/{node.name}/manifest.json"
+            return f"{problem} ({key}; remove this file to run the stage again)"
+        self._done[node.name] = (Done.of(manifest), manifest.content_digest)
+        return ""
+
+    def progress(self, stage: str, shards: int) -> ProgressRecord | None:
+        """Progress over all shards of a stage: sums of items and rates, the longest time left; None before any."""
+        records = []
+        for shard in range(shards):
+            try:
+                key = f"{self.frozen.prefix}/stages/{stage}/progress/{shard}-of-{shards}.json"
+                records.append(ProgressRecord.model_validate_json(self.store.get(key)))
+            except (NotFoundError, ValueError):
+                continue
+        if len(records) <= 1:
+            return records[0] if records else None
+        left = [r.eta_seconds for r in records if r.eta_seconds is not None]
+        return ProgressRecord(
+            phase=min(records, key=lambda r: r.updated).phase,
+            done=sum(r.done for r in records),
+            total=sum(r.total for r in records),
+            rate=sum(r.rate for r in records),
+            eta_seconds=max(left, default=None),
+            updated=max(r.updated for r in records),
+        )
+
+
+def manifest_problem(node: StageNode, manifest: Manifest, frozen: FrozenIteration, needs: Mapping[str, str]) -> str:
+    """Why a manifest does not prove that its stage is done; empty when it does.
+
+    Args:
+        needs: `content_digest` of the manifests of the stages before it.
+    """
+    if manifest.stage != node.name or manifest.iteration != frozen.name:
+        return f"the manifest belongs to {manifest.stage} of {manifest.iteration}"
+    if manifest.identity != frozen.identity:
+        return "the manifest was made from another frozen iteration"
+    stale = sorted(s for s, digest in manifest.inputs.items() if s in needs and needs[s] != digest)
+    if stale:
+        return f"the manifest was made from another version of {', '.join(stale)}"
+    if [p.index for p in manifest.parts] != list(range(len(manifest.parts))):
+        return "the manifest lacks parts"
+    if manifest.accepted != sum(p.accepted for p in manifest.parts):
+        return "the manifest's counts are not those of its parts"
+    return _outputs_problem(node, manifest.outputs)
+
+
+def _outputs_problem(node: StageNode, outputs: Mapping[str, Any]) -> str:
+    if node.name == COLD_START or node.data:
+        model = outputs.get("model")
+        if not (isinstance(model, dict) and model.get("uri") and model.get("digest")):
+            return "the manifest names no model (outputs.model.uri and .digest)"
+        if not outputs.get("steps"):
+            return "the manifest says that no step was trained (outputs.steps)"
+    if node.name == EVALUATE and not isinstance(outputs.get("scores"), dict):
+        return "the manifest has no scores (outputs.scores)"
+    if node.name == PROMOTE and outputs.get("decision") not in DECISIONS:
+        return f"the manifest has no decision (outputs.decision, one of {', '.join(DECISIONS)})"
+    return ""

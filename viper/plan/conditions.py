@@ -1,0 +1,86 @@
+"""What a plan tells people: the outcome, the conditions, the acceptance funnel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from viper.plan.types import Condition, Done, Observed, Outcome, Stage, StageStatus, State
+from viper.spec.stages import (
+    INGEST,
+    SYNTHESIZE_CAPTIONS,
+    SYNTHESIZE_OPERATIONS,
+    VALIDATE_CAPTIONS,
+    VALIDATE_OPERATIONS,
+    StageNode,
+    stage_graph,
+)
+
+if TYPE_CHECKING:
+    from viper.spec import IterationSpec
+
+SOURCES = (INGEST, SYNTHESIZE_CAPTIONS, SYNTHESIZE_OPERATIONS)
+VALIDATIONS = (VALIDATE_CAPTIONS, VALIDATE_OPERATIONS)
+
+
+def funnel(node: StageNode, spec: IterationSpec, observed: Observed) -> str:
+    """The acceptance funnel up to a stage: accepted of all rows, and why the others were not, stage by stage."""
+    tasks = {VALIDATE_CAPTIONS: SYNTHESIZE_CAPTIONS, VALIDATE_OPERATIONS: SYNTHESIZE_OPERATIONS}
+    path = {INGEST, node.name, tasks.get(node.name, node.name)}
+    steps = []
+    for name in (n.name for n in stage_graph(spec.recipe) if n.name in path):
+        done = observed.stages.get(name, Stage()).done
+        if done is not None:
+            reasons = ", ".join(f"{r} {n}" for r, n in sorted(done.rejected.items(), key=lambda x: (-x[1], x[0])))
+            total = done.accepted + sum(done.rejected.values())
+            steps.append(f"{name} {done.accepted} of {total}" + (f" ({reasons})" if reasons else ""))
+    return f"Acceptance: {'; '.join(steps)}."
+
+
+def outcome_of(stages: tuple[StageStatus, ...], stopped: StageStatus | None, observed: Observed) -> Outcome:
+    """Where the iteration as a whole stands."""
+    if stopped is not None:
+        return "failed" if stopped.state is State.FAILED else "held"
+    last = stages[-1].done
+    if last is not None and all(s.state is State.SUCCEEDED for s in stages):
+        return "promoted" if last.decision == "promoted" else "registered"
+    return "suspended" if observed.suspend else "running"
+
+
+def conditions_of(
+    stages: tuple[StageStatus, ...], stopped: StageStatus | None, observed: Observed, outcome: Outcome
+) -> tuple[Condition, ...]:
+    """`Succeeded` (the summary) first, then `Held`, `Suspended` and, where the alias is known, `GeneratorCurrent`."""
+    held = stopped if outcome == "held" else None
+    conditions = [
+        _succeeded(stages, stopped, outcome),
+        Condition("Held", "False", "NothingHeld", "")
+        if held is None
+        else Condition("Held", "True", held.reason, held.message),
+        Condition("Suspended", "True", "Suspended", "spec.suspend is true")
+        if observed.suspend
+        else Condition("Suspended", "False", "Active", ""),
+    ]
+    now, then = observed.alias_version, observed.frozen_alias_version
+    if outcome in ("running", "suspended") and now is not None and then is not None:
+        moved = f"the alias moved from version {then} to {now} since this iteration began; promotion will be held"
+        conditions.append(
+            Condition("GeneratorCurrent", "True", "AliasUnchanged", "")
+            if now == then
+            else Condition("GeneratorCurrent", "False", "AliasMoved", moved)
+        )
+    return tuple(conditions)
+
+
+def _succeeded(stages: tuple[StageStatus, ...], stopped: StageStatus | None, outcome: Outcome) -> Condition:
+    if stopped is not None:
+        return Condition("Succeeded", "False", stopped.reason, f"{stopped.name}: {stopped.message}")
+    if outcome in ("promoted", "registered"):
+        done = stages[-1].done or Done()
+        version = "" if done.version is None else f"version {done.version}"
+        return Condition("Succeeded", "True", outcome.capitalize(), ", ".join(x for x in (version, done.reason) if x))
+    active = [s for s in stages if s.state not in (State.SUCCEEDED, State.WAITING)]
+    working = ", ".join(f"{s.name} {s.state.value.lower()}" + (f" ({s.message})" if s.message else "") for s in active)
+    finished = sum(s.state is State.SUCCEEDED for s in stages)
+    reason = "Suspended" if outcome == "suspended" else active[0].state.value if active else "Waiting"
+    text = f"{finished} of {len(stages)} stages done"
+    return Condition("Succeeded", "Unknown", reason, f"{text}: {working}" if working else text)

@@ -1,0 +1,189 @@
+"""What happens next in one iteration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from viper.plan.conditions import SOURCES, VALIDATIONS, conditions_of, funnel, outcome_of
+from viper.plan.types import (
+    Action,
+    Done,
+    Fail,
+    Hold,
+    Observed,
+    Plan,
+    RetryAt,
+    Shard,
+    Stage,
+    StageStatus,
+    StartStage,
+    State,
+    StopStage,
+)
+from viper.spec.stages import PROMOTE, StageNode, stage_graph
+
+if TYPE_CHECKING:
+    from viper.spec import IterationSpec
+
+#: Longest pause before a retry; the cap of the Kubernetes Job controller.
+MAX_BACKOFF_SECONDS = 360.0
+#: Exit codes of `SpecError`, `InputError` and `StageError`: the same input would fail in the same way again.
+PERMANENT_EXIT_CODES = frozenset({2, 3, 7})
+
+
+def plan(spec: IterationSpec, observed: Observed, now: float) -> Plan:
+    """Decides what happens next.
+
+    Args:
+        spec: the frozen spec; whether it is suspended is taken from `observed`.
+        observed: what is there now.
+        now: seconds since the epoch.
+    """
+    statuses: dict[str, StageStatus] = {}
+    actions: list[Action] = []
+    wakes: list[float] = []
+    nodes = stage_graph(spec.recipe)
+    for node in nodes:
+        status = _settled(node, spec, observed) or _waiting(node, statuses)
+        if status is None:
+            work = _Work(node.name, spec, observed, now)
+            status = work.decide()
+            actions += work.actions
+            wakes += work.wakes
+        statuses[node.name] = status
+    stages = tuple(statuses.values())
+    stopped = next((s for s in stages if s.state in (State.FAILED, State.HELD)), None)
+    if stopped is not None:
+        end = Fail if stopped.state is State.FAILED else Hold
+        actions = [*_stop_all(observed, stopped.reason), end(stopped.name, stopped.reason, stopped.message)]
+        wakes = []
+    outcome = outcome_of(stages, stopped, observed)
+    conditions = conditions_of(stages, stopped, observed, outcome)
+    return Plan(tuple(actions), conditions, stages, outcome, min(wakes, default=None))
+
+
+def backoff(first_seconds: float, failures: int) -> float:
+    """Seconds between failure number `failures` (from 1) and the next attempt: doubling, capped."""
+    return min(first_seconds * 2.0 ** (max(failures, 1) - 1), MAX_BACKOFF_SECONDS)
+
+
+def _settled(node: StageNode, spec: IterationSpec, observed: Observed) -> StageStatus | None:
+    """The status of a stage that has a manifest."""
+    stage = observed.stages.get(node.name, Stage())
+    if stage.problem:
+        return StageStatus(node.name, State.FAILED, "ManifestInvalid", stage.problem)
+    if stage.done is None:
+        return None
+    if hold := _hold(node, spec, observed, stage.done):
+        return StageStatus(node.name, State.HELD, *hold, done=stage.done)
+    return StageStatus(node.name, State.SUCCEEDED, "ManifestWritten", done=stage.done)
+
+
+def _hold(node: StageNode, spec: IterationSpec, observed: Observed, done: Done) -> tuple[str, str] | None:
+    """Reason and message, when what the stage made is nothing to go on with."""
+    if node.name == PROMOTE and done.decision == "held":
+        return "PromotionHeld", done.reason or "the gate held the promotion"
+    if node.name in SOURCES and done.accepted == 0:
+        return "NoData", f"nothing was accepted. {funnel(node, spec, observed)}"
+    minimum = spec.recipe.validation.minimum_samples
+    train = done.accepted if done.train is None else done.train
+    if node.name in VALIDATIONS and train < minimum:
+        noun = "sample" if train == 1 else "samples"
+        found = f"{train} accepted training {noun}, recipe.validation.minimumSamples is {minimum}"
+        return "TooFewSamples", f"{found}. {funnel(node, spec, observed)}"
+    return None
+
+
+def _waiting(node: StageNode, before: Mapping[str, StageStatus]) -> StageStatus | None:
+    missing = [n for n in node.needs if before[n].state is not State.SUCCEEDED]
+    if not missing:
+        return None
+    return StageStatus(node.name, State.WAITING, "NeedsEarlierStages", f"waits for {', '.join(missing)}")
+
+
+def _stop_all(observed: Observed, reason: str) -> list[Action]:
+    return [
+        StopStage(name, i, reason)
+        for name, stage in observed.stages.items()
+        if stage.done is None
+        for i, shard in sorted(stage.shards.items())
+        if shard.running_since is not None
+    ]
+
+
+@dataclass
+class _Work:
+    """A stage whose input is there and whose manifest is not."""
+
+    name: str
+    spec: IterationSpec
+    observed: Observed
+    now: float
+    actions: list[Action] = field(default_factory=list)
+    wakes: list[float] = field(default_factory=list)
+    running: int = 0
+    failure: tuple[str, str] | None = None
+    retry: str = ""
+
+    def __post_init__(self) -> None:
+        self.resources = self.spec.profile.of(self.name)
+        there = self.observed.stages.get(self.name, Stage()).shards
+        self.shards = {i: there.get(i, Shard()) for i in range(self.resources.shards)}
+
+    def decide(self) -> StageStatus:
+        if self.observed.suspend:
+            for index, shard in self.shards.items():
+                if shard.running_since is not None:
+                    self.actions.append(StopStage(self.name, index, "Suspended"))
+            return StageStatus(self.name, State.SUSPENDED, "Suspended", "spec.suspend is true")
+        # Every shard says it is through and there is no manifest: exit status 0 proves nothing.
+        through = [s.running_since is None and s.last is not None and s.last.code == 0 for s in self.shards.values()]
+        for index, shard in self.shards.items():
+            if shard.running_since is not None:
+                self._watch(index, shard.running_since)
+            elif shard.last is None:
+                self.actions.append(StartStage(self.name, index, len(self.shards), shard.ended + 1))
+            elif shard.last.code != 0 or all(through):
+                self._again(index, shard)
+        if self.failure is not None:
+            return StageStatus(self.name, State.FAILED, *self.failure)
+        if self.running:
+            return StageStatus(self.name, State.RUNNING, "Running", self.retry)
+        if self.retry:
+            return StageStatus(self.name, State.RETRYING, "BackOff", self.retry)
+        return StageStatus(self.name, State.PENDING, "Ready")
+
+    def _watch(self, index: int, since: float) -> None:
+        self.running += 1
+        deadline = self.resources.deadline_seconds
+        if deadline is None:
+            return
+        if self.now >= since + deadline:
+            self.actions.append(StopStage(self.name, index, "DeadlineExceeded"))
+        else:
+            self.wakes.append(since + deadline)
+
+    def _again(self, index: int, shard: Shard) -> None:
+        last, retries = shard.last, self.resources.retries
+        assert last is not None  # noqa: S101 (the caller looked)
+        reason, message = last.reason or "StageFailed", last.message or f"exit status {last.code}"
+        if last.code == 0:
+            reason, message = "ManifestMissing", "the program exited with status 0 and left no manifest"
+        if len(self.shards) > 1:
+            message = f"shard {index} of {len(self.shards)}: {message}"
+        if last.code in PERMANENT_EXIT_CODES:
+            self.failure = (reason, message)
+            return
+        if shard.ended > retries:
+            tries = "1 attempt" if shard.ended == 1 else f"{shard.ended} attempts"
+            self.failure = (reason, f"{message} (after {tries}; the profile allows {retries} retries)")
+            return
+        at = last.at + backoff(self.resources.backoff_seconds, shard.ended)
+        self.retry = f"attempt {shard.ended} failed, {message}"
+        if self.now >= at:
+            self.actions.append(StartStage(self.name, index, len(self.shards), shard.ended + 1))
+        else:
+            self.actions.append(RetryAt(self.name, index, at))
+            self.wakes.append(at)

@@ -1,0 +1,194 @@
+"""What a plan is made from (`Observed`) and what it consists of (`Plan`, its actions, conditions and stage states)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from viper.stage.manifest import Manifest
+
+# ---- what is observed --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How an attempt of a shard ended. `code`: exit status; -N for signal N. `message`: its last error."""
+
+    at: float
+    code: int
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard of a stage.
+
+    `ended` counts the attempts that ended for reasons of their own or at their deadline. Attempts that were stopped
+    from outside (suspension, preemption, loss of a node, Ctrl-C) are no failures: executors leave them out.
+    """
+
+    running_since: float | None = None
+    ended: int = 0
+    last: Exit | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a plan needs to know of a valid manifest."""
+
+    accepted: int = 0
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    train: int | None = None
+    decision: str = ""
+    reason: str = ""
+    version: int | None = None
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Done:
+        """The summary of a manifest."""
+        outputs = manifest.outputs
+        return cls(
+            accepted=manifest.accepted,
+            rejected=dict(manifest.rejected),
+            train=manifest.counters.get("train"),
+            decision=str(outputs.get("decision", "")),
+            reason=str(outputs.get("reason", "")),
+            version=outputs.get("version"),
+        )
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage. `done`: its manifest is there and valid. `problem`: a manifest is there and this is wrong with it."""
+
+    shards: Mapping[int, Shard] = field(default_factory=dict)
+    done: Done | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything a plan depends on beside the spec.
+
+    `alias_version` is the version behind the promotion alias now, `frozen_alias_version` the one when the iteration was
+    frozen; None where unknown.
+    """
+
+    stages: Mapping[str, Stage] = field(default_factory=dict)
+    suspend: bool = False
+    alias_version: int | None = None
+    frozen_alias_version: int | None = None
+
+
+# ---- what to do --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StartStage:
+    """Start a shard; `attempt` counts from 1."""
+
+    stage: str
+    shard: int
+    shards: int
+    attempt: int
+
+
+@dataclass(frozen=True)
+class StopStage:
+    """Stop a running shard; its parts stay. With reason `DeadlineExceeded` the attempt counts as ended, else not."""
+
+    stage: str
+    shard: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class RetryAt:
+    """Nothing to do for this shard before `at`."""
+
+    stage: str
+    shard: int
+    at: float
+
+
+@dataclass(frozen=True)
+class Hold:
+    """The iteration goes no further until a person decides."""
+
+    stage: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Fail:
+    """The iteration has failed."""
+
+    stage: str
+    reason: str
+    message: str
+
+
+Action = StartStage | StopStage | RetryAt | Hold | Fail
+
+
+class State(StrEnum):
+    """Where a stage stands."""
+
+    WAITING = "Waiting"
+    PENDING = "Pending"
+    RUNNING = "Running"
+    RETRYING = "Retrying"
+    SUSPENDED = "Suspended"
+    SUCCEEDED = "Succeeded"
+    HELD = "Held"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """One stage for a person to read."""
+
+    name: str
+    state: State
+    reason: str = ""
+    message: str = ""
+    done: Done | None = None
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A condition without its transition time, which belongs to whoever stores it."""
+
+    type: str
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str
+
+
+Outcome = Literal["running", "suspended", "promoted", "registered", "held", "failed"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Actions to take now; `wake_at`: when the plan changes by itself (retries, deadlines), None if never."""
+
+    actions: tuple[Action, ...]
+    conditions: tuple[Condition, ...]
+    stages: tuple[StageStatus, ...]
+    outcome: Outcome
+    wake_at: float | None = None
+
+    @property
+    def summary(self) -> Condition:
+        """The one condition to wait for."""
+        return self.conditions[0]
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing will happen any more without a person."""
+        return self.outcome not in ("running", "suspended")
