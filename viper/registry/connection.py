@@ -1,0 +1,165 @@
+"""The connection to MLflow: late import, quiet, bounded waiting, errors that a person can act on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from viper.errors import RegistryError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",  # else every new database prints its migrations
+    # MLflow's defaults wait four minutes before a server that is down is reported; these wait about half a minute.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+_PAUSES_S = (0.2, 0.8, 3.0)  # between attempts while another process holds the SQLite database
+
+
+class Connection:
+    """A lazily made `mlflow.MlflowClient` and the way to call it.
+
+    Args:
+        tracking_uri: `sqlite:///absolute/path.db` or `http(s)://host:port`. Nothing is imported or contacted before the
+            first call. Raises RegistryError when it is neither.
+    """
+
+    def __init__(self, tracking_uri: str) -> None:
+        if not tracking_uri.startswith(("sqlite:///", "http://", "https://")):
+            raise RegistryError(
+                "not a tracking URI",
+                where=tracking_uri,
+                fix="use sqlite:////absolute/path/mlflow.db or http://host:port",
+            )
+        self.uri = tracking_uri
+        self._client: Any = None
+
+    @property
+    def database(self) -> Path | None:
+        """The SQLite file; None for a server."""
+        return Path(self.uri.removeprefix("sqlite:///")) if self.uri.startswith("sqlite:///") else None
+
+    @property
+    def client(self) -> Any:
+        """The `MlflowClient`, for what `Registry` does not offer; call it through `call` to get readable errors."""
+        if self._client is None:
+            for name, value in _QUIET.items():
+                os.environ.setdefault(name, value)
+            if self.database is not None:
+                _create_database(self.database)
+            from mlflow.tracking import MlflowClient
+
+            self._client = MlflowClient(self.uri, registry_uri=self.uri)
+        return self._client
+
+    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """`client.method(...)` with bounded waiting. Raises RegistryError, MissingError when something is not found."""
+
+        def once() -> Any:
+            return getattr(self.client, method)(*args, **kwargs)
+
+        return self.attempt(once)
+
+    def attempt(self, work: Callable[[], T]) -> T:
+        """Do `work`, again when SQLite was locked. Raises RegistryError for MLflow's and the system's errors."""
+        for pause in (*_PAUSES_S, None):
+            try:
+                return work()
+            except ModuleNotFoundError as error:
+                raise RegistryError(
+                    f"MLflow is not installed ({error})", where=self.uri, fix="pip install 'viper[cpu]'"
+                ) from error
+            except Exception as error:
+                if not _is_foreign(error):
+                    raise
+                if pause is None or "database is locked" not in str(error):
+                    raise _explain(error, self.uri) from error
+                time.sleep(pause)
+        raise AssertionError("the last attempt returns or raises")
+
+
+class MissingError(RegistryError):
+    """What was asked for is not in the registry."""
+
+
+def _is_foreign(error: Exception) -> bool:
+    """Is it an error of MLflow, its database layer, its HTTP client or the system (and not a defect of ours)?"""
+    return isinstance(error, OSError) or type(error).__module__.split(".")[0] in {
+        "mlflow",
+        "sqlalchemy",
+        "sqlite3",
+        "alembic",
+        "requests",
+        "urllib3",
+    }
+
+
+def _explain(error: Exception, uri: str) -> RegistryError:
+    text = " ".join(str(error).split())
+    if getattr(error, "error_code", "") in {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}:
+        return MissingError(text, where=uri)
+    if type(error).__module__.startswith(("requests", "urllib3")):
+        text = f"API request to the server failed: {text}"
+    for sign, what, fix in _EXPLANATIONS:
+        if sign in text:
+            return RegistryError(what.format(text), where=uri, fix=fix)
+    return RegistryError(f"MLflow refused: {text}", where=uri)
+
+
+_AGAIN = "run the same command again; all results are in the store and are recorded then"
+_EXPLANATIONS = (  # a sign in the error's text, what is wrong, what to do
+    ("API request to", "the MLflow server does not answer: {}", f"start it or correct the URI, then {_AGAIN}"),
+    ("disk is full", "the disk is full", f"free some space, then {_AGAIN}"),
+    ("No space left", "the disk is full", f"free some space, then {_AGAIN}"),
+    ("database is locked", "another process keeps the database locked", f"end it, then {_AGAIN}"),
+    ("unable to open database", "the database cannot be opened", "check its folder and its mode"),
+    ("readonly database", "the database cannot be written", "check its owner and its mode"),
+    ("file is not a database", "the file is not an SQLite database", "restore it, or remove it to start anew"),
+    ("malformed", "the database is damaged", "restore it, or remove it to start anew"),
+)
+
+
+def _create_database(database: Path) -> None:
+    """Make an MLflow database where there is none.
+
+    MLflow builds its schema by replaying every migration it ever had, which takes seconds. That is done once per
+    version of MLflow, into a template in the cache; a new database is a copy of it.
+    """
+    if database.exists():
+        return
+    from importlib.metadata import version
+
+    cache = Path(os.environ.get("VIPER_CACHE") or Path.home() / ".cache" / "viper")
+    template = cache / f"mlflow-{version('mlflow')}.db"
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=database.parent, prefix=".viper-") as folder:
+        fresh = Path(folder) / "mlflow.db"
+        if template.is_file():
+            shutil.copyfile(template, fresh)
+        else:
+            _migrate(fresh)
+            with suppress(OSError):  # a cache that cannot be written costs time, nothing else
+                cache.mkdir(parents=True, exist_ok=True)
+                with tempfile.NamedTemporaryFile(dir=cache, delete=False) as copy, fresh.open("rb") as source:
+                    shutil.copyfileobj(source, copy)
+                Path(copy.name).replace(template)
+        with suppress(FileExistsError):  # another process was first
+            os.link(fresh, database)
+
+
+def _migrate(database: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    MlflowClient(f"sqlite:///{database}").search_experiments(max_results=1)
