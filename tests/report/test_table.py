@@ -31,13 +31,13 @@ def test_every_iteration_shows_its_data_rewards_accuracy_and_decision(loop: Loop
         assert f"demo-{number}: promoted as version {number + 1}" in table
     assert line_of(table, "captions").split()[1:5] == ["44", "24", "20", "54.5"]
     assert line_of(table, "fine-grained perception").split()[2] == "600"
-    assert "θ2 − base" in table
+    assert "θ2 − starter" in table
     assert table.index("over iterations") > table.index("demo-3: promoted")
 
 
 def test_the_last_line_of_figures_compares_the_newest_model_with_the_starter(loop: Loop) -> None:
     table = summary_table(*loop)
-    assert "Held-out accuracy got better: θ2 of demo-3 against the starter, +9.0 points overall (p < 0.001" in table
+    assert "Held-out accuracy got better: θ2 of demo-3 against the starter, +" in table
 
 
 def test_lines_fit_a_wide_terminal(loop: Loop) -> None:
@@ -91,6 +91,8 @@ def test_zero_accepted_samples_show_as_such_with_their_reasons(store: DirectoryS
     table = built(store, tmp_path, accept=False, until="validate-captions")
     row = line_of(table, "captions").split()
     assert row[2] == "0"
+    assert "demo-1: HELD at validate-captions" in table
+    assert "recipe.validation.minimumSamples is 1" in table
     assert "0.0 %" in line_of(table, "captions")
     assert "perfect-caption" in line_of(table, "captions")
 
@@ -105,5 +107,6 @@ def test_an_unreadable_manifest_is_reported_and_the_rest_still_shown(store: Dire
     built(store, tmp_path)
     store.put("iterations/demo-1/stages/evaluate/manifest.json", b"{}")
     table = summary_table(store, ["demo-1"])
-    assert "Problem: evaluate: is not a manifest" in table
+    assert "demo-1: FAILED at evaluate" in table
+    assert "is not a manifest" in table
     assert line_of(table, "captions").split()[1] == "48"

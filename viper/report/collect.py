@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from pydantic import TypeAdapter, ValidationError
 
 from viper.errors import NotFoundError, StageError
+from viper.evaluation.statistics import OVERALL, Comparison, Score
+from viper.observe import StoreObserver
+from viper.plan import Plan, StageStatus, State, plan
 from viper.spec.stages import (
     EVALUATE,
     INGEST,
@@ -23,20 +26,16 @@ from viper.spec.stages import (
     TRAIN_OPERATIONS,
     VALIDATE_CAPTIONS,
     VALIDATE_OPERATIONS,
-    stage_graph,
 )
 from viper.stage import FrozenIteration, Manifest, ProgressRecord, load_manifest
 from viper.store import ObjectStore
 
-OVERALL = "overall"
 BASE, THETA0, THETA1, THETA2 = "base", "theta0", "theta1", "theta2"
 MODELS = (BASE, THETA0, THETA1, THETA2)
 #: How checkpoints are written for people.
-SYMBOLS = {BASE: "base", THETA0: "θ0", THETA1: "θ1", THETA2: "θ2"}
+SYMBOLS = {BASE: "starter", THETA0: "θ0", THETA1: "θ1", THETA2: "θ2"}
 #: Curve names, the trainer's (`viper.training.settings.StepMetrics`).
 REWARD, HELD_OUT_REWARD, RECALL = "reward/mean", "held_out/reward", "shadow/recall"
-#: Two-sided p-value from which a difference is called significant, in words as in marks.
-SIGNIFICANT = 0.05
 TASKS = {
     "captions": (SYNTHESIZE_CAPTIONS, VALIDATE_CAPTIONS),
     "operations": (SYNTHESIZE_OPERATIONS, VALIDATE_OPERATIONS),
@@ -46,25 +45,29 @@ TRAININGS = {TRAIN_CAPTIONS: "captions", TRAIN_OPERATIONS: "operations", TRAIN_M
 
 @dataclass(frozen=True)
 class StageState:
-    """A stage of the graph; without a manifest it is not done, with progress records it was begun."""
+    """A stage of the graph: what the brain says of it, its manifest once it is done, progress until then."""
 
-    name: str
+    status: StageStatus
     manifest: Manifest | None
-    progress: tuple[ProgressRecord, ...] = ()
-    problem: str = ""
+    progress: ProgressRecord | None = None
+
+    @property
+    def name(self) -> str:
+        """The stage's name."""
+        return self.status.name
 
     @property
     def words(self) -> str:
-        """`done`, `begun (caption 10/64)` or `not begun`."""
-        if self.problem:
-            return f"unreadable: {self.problem}"
+        """`done`, `held: …`, `failed: …`, `begun (caption 10/64)` or `not begun`."""
+        state = self.status.state
+        if state in (State.HELD, State.FAILED):
+            return f"{state.value.lower()}: {self.status.message}"
         if self.manifest is not None:
             return "done"
-        if not self.progress:
+        if self.progress is None:
             return "not begun"
-        done, total = sum(p.done for p in self.progress), sum(p.total for p in self.progress)
-        phase = self.progress[0].phase
-        return f"begun ({phase + ' ' if phase else ''}{done}{f'/{total}' if total else ''})"
+        p = self.progress
+        return f"begun ({p.phase + ' ' if p.phase else ''}{p.done}{f'/{p.total}' if p.total else ''})"
 
 
 @dataclass(frozen=True)
@@ -121,44 +124,6 @@ class Training:
         return (points[0][1], points[-1][1]) if points else None
 
 
-@dataclass(frozen=True)
-class Score:
-    """Accuracy over `n` questions with its 95 % interval, as shares between 0 and 1."""
-
-    n: int
-    correct: int
-    accuracy: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A paired difference in accuracy (shares), its 95 % interval, the discordant pairs and the exact p-values."""
-
-    difference: float
-    low: float
-    high: float
-    wins: int
-    losses: int
-    p_two_sided: float
-    p_worse: float
-
-    @property
-    def significant(self) -> bool:
-        """Two-sided p below `SIGNIFICANT`."""
-        return self.p_two_sided < SIGNIFICANT
-
-    @property
-    def verdict(self) -> str:
-        """In one or two words, plainly."""
-        if self.difference == 0:
-            return "no difference"
-        if not self.significant:
-            return "not significant"
-        return "better" if self.difference > 0 else "WORSE"
-
-
 Scores = dict[str, dict[str, Score]]
 Comparisons = dict[str, dict[str, Comparison]]
 _SCORES = TypeAdapter(Scores)
@@ -181,6 +146,7 @@ class IterationReport:
     """One iteration as far as it got. `scores` by model then domain, `comparisons` by `theta2-theta0` then domain."""
 
     frozen: FrozenIteration
+    plan: Plan
     stages: tuple[StageState, ...]
     images: Manifest | None
     funnels: tuple[Funnel, ...]
@@ -207,11 +173,13 @@ class IterationReport:
 
     @property
     def state(self) -> str:
-        """The decision, or how far the iteration got."""
-        if self.outcome is not None:
-            return self.outcome.decision
-        pending = [s for s in self.stages if s.manifest is None]
-        return f"unfinished at {pending[0].name}" if pending else "unfinished"
+        """`promoted`, `registered`, `held`, `failed` or `unfinished`."""
+        return "unfinished" if self.plan.outcome in ("running", "suspended") else self.plan.outcome
+
+    @property
+    def pending(self) -> list[StageState]:
+        """Stages that are not done."""
+        return [s for s in self.stages if s.manifest is None]
 
     def stage(self, name: str) -> Manifest | None:
         """The manifest of a stage; None when it is not done or not part of this iteration."""
@@ -261,10 +229,11 @@ def collect_iteration(store: ObjectStore, name: str) -> IterationReport:
         frozen = FrozenIteration.model_validate_json(store.get(key))
     except ValidationError as e:
         raise StageError(f"is not a frozen iteration: {e.errors()[0]['msg']}", where=f"{store.uri}/{key}") from None
-    nodes = stage_graph(frozen.iteration.spec.recipe)
-    stages = tuple(_stage(store, frozen.prefix, node.name) for node in nodes)
+    observer = StoreObserver(store, frozen)
+    made = plan(frozen.iteration.spec, observer.observe(), now=0.0)
+    stages = tuple(_stage(store, frozen, observer, status) for status in made.stages)
     manifests = {s.name: s.manifest for s in stages if s.manifest is not None}
-    problems = [f"{s.name}: {s.problem}" for s in stages if s.problem]
+    problems: list[str] = []
     trainings = []
     for stage in TRAININGS:
         if (manifest := manifests.get(stage)) is not None:
@@ -276,6 +245,7 @@ def collect_iteration(store: ObjectStore, name: str) -> IterationReport:
     problems += [problem] if problem else []
     return IterationReport(
         frozen=frozen,
+        plan=made,
         stages=stages,
         images=manifests.get(INGEST),
         funnels=tuple(f for task in TASKS if (f := _funnel(task, manifests)) is not None),
@@ -287,36 +257,25 @@ def collect_iteration(store: ObjectStore, name: str) -> IterationReport:
     )
 
 
-def _stage(store: ObjectStore, prefix: str, name: str) -> StageState:
-    try:
-        manifest = load_manifest(store, prefix, name)
-    except StageError as e:
-        return StageState(name, None, problem=e.what)
-    if manifest is not None:
-        return StageState(name, manifest)
-    records = []
-    for info in store.list(f"{prefix}/stages/{name}/progress/"):
-        try:
-            records.append(ProgressRecord.model_validate_json(store.get(info.key)))
-        except (ValidationError, NotFoundError):
-            continue  # progress is a courtesy: it may be half a second old or gone
-    return StageState(name, None, tuple(records))
+def _stage(store: ObjectStore, frozen: FrozenIteration, observer: StoreObserver, status: StageStatus) -> StageState:
+    if status.done is not None:
+        return StageState(status, load_manifest(store, frozen.prefix, status.name))
+    shards = frozen.iteration.spec.profile.of(status.name).shards
+    return StageState(status, None, observer.progress(status.name, shards))
 
 
 def _funnel(task: str, manifests: Mapping[str, Manifest]) -> Funnel | None:
     synthesis, validation = (manifests.get(stage) for stage in TASKS[task])
     if synthesis is None:
         return None
-    samples = [m.outputs.get("samples") for stage, t in TRAININGS.items() if t == task and (m := manifests.get(stage))]
-    split = samples[0] if samples and isinstance(samples[0], dict) else {}
     return Funnel(
         task=task,
         made=synthesis.accepted + sum(synthesis.rejected.values()),
         synthesis_rejected=dict(synthesis.rejected),
         validation_rejected={} if validation is None else dict(validation.rejected),
         accepted=None if validation is None else validation.accepted,
-        train=_whole(split.get("train")),
-        held_out=_whole(split.get("held_out")),
+        train=None if validation is None else validation.counters.get("train"),
+        held_out=None if validation is None else validation.counters.get("held_out"),
     )
 
 

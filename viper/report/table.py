@@ -5,12 +5,12 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
+from viper.evaluation.statistics import OVERALL
 from viper.report import words
 from viper.report.collect import (
     BASE,
     HELD_OUT_REWARD,
     MODELS,
-    OVERALL,
     RECALL,
     REWARD,
     SYMBOLS,
@@ -54,11 +54,10 @@ def render(report: LoopReport) -> str:
 def _iteration(i: IterationReport) -> list[str]:
     title = f"━━ {i.name}: {words.outcome(i)} · {words.duration(i.seconds)} "
     lines = [title + "━" * max(0, WIDTH - len(title))]
-    if i.outcome is not None and i.outcome.reason:
-        lines += _wrapped(f"Reason: {i.outcome.reason}", indent="  ")
-    if i.outcome is None:
-        pending = [s for s in i.stages if s.manifest is None]
-        lines += _wrapped("Not done: " + ", ".join(f"{s.name} ({s.words})" for s in pending), indent="  ")
+    if reason := words.reason(i):
+        lines += _wrapped(f"Reason: {reason}", indent="  ")
+    if i.state == "unfinished":
+        lines += _wrapped("Not done: " + ", ".join(f"{s.name} ({s.words})" for s in i.pending), indent="  ")
     for problem in i.problems:
         lines += _wrapped(f"Problem: {problem}", indent="  ")
     return [*lines, *_data(i), *_rewards(i), *_accuracy(i)]
@@ -130,7 +129,7 @@ def _accuracy(i: IterationReport) -> list[str]:
             for pair in pairs:
                 c = i.comparison(pair, domain)
                 p = words.DASH if c is None else words.p_value(c.p_two_sided).removeprefix("p ").removeprefix("= ")
-                cells += [words.difference(c), p, "" if c is None else c.verdict]
+                cells += [words.difference(c), p, "" if c is None else words.verdict(c)]
             rows.append(cells)
         lines += _columns(rows, left={0, 3, 6})
     return lines
@@ -150,13 +149,13 @@ def _over_iterations(report: LoopReport) -> list[str]:
         rows.append(
             [
                 i.name,
-                i.outcome.decision if i.outcome else "unfinished",
+                i.state,
                 _count(i.outcome.version if i.outcome else None),
                 *(data.get(task, words.DASH) for task in ("captions", "operations")),
                 *(_accuracy_of(i, model) for model in (THETA0, i.final)),
                 words.DASH if c is None else words.points(c.difference),
                 words.DASH if c is None else words.p_value(c.p_two_sided).removeprefix("p ").removeprefix("= "),
-                "" if c is None else c.verdict,
+                "" if c is None else words.verdict(c),
                 words.duration(i.seconds),
             ]
         )

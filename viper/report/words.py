@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from viper.report.collect import BASE, OVERALL, SYMBOLS, THETA0, Comparison, IterationReport, LoopReport, Score
+from viper.evaluation.statistics import OVERALL, Comparison, Score
+from viper.report.collect import BASE, SYMBOLS, THETA0, IterationReport, LoopReport
 
 DASH = "–"
 MINUS = "−"
+#: Two-sided p-value below which a difference is called significant.
+SIGNIFICANT = 0.05
+
+
+def verdict(c: Comparison) -> str:
+    """`better`, `WORSE`, `not significant` or `no difference`: plainly."""
+    if c.difference == 0:
+        return "no difference"
+    if c.p_two_sided >= SIGNIFICANT:
+        return "not significant"
+    return "better" if c.difference > 0 else "WORSE"
 
 
 def percent(share: float | None) -> str:
@@ -60,7 +72,9 @@ def outcome(iteration: IterationReport) -> str:
     """What became of the iteration, in one line without the reason."""
     o = iteration.outcome
     if o is None:
-        return iteration.state
+        stopped = next((s for s in iteration.stages if s.words != "done"), None)
+        state = iteration.state.upper() if iteration.state in ("held", "failed") else iteration.state
+        return f"{state} at {stopped.name}" if stopped else state
     version = "" if o.version is None else f" as version {o.version}"
     if o.decision == "promoted":
         before = "" if o.previous_version is None else f" (before: version {o.previous_version})"
@@ -69,6 +83,13 @@ def outcome(iteration: IterationReport) -> str:
     if o.decision == "held":
         return f"HELD: {'registered' + version if version else 'not registered'}, the alias did not move"
     return f"{o.decision}{version}; the alias did not move" if o.decision == "registered" else o.decision
+
+
+def reason(iteration: IterationReport) -> str:
+    """Why it was promoted, held or failed; empty while it is unfinished."""
+    if iteration.outcome is not None:
+        return iteration.outcome.reason
+    return iteration.plan.summary.message if iteration.state in ("held", "failed") else ""
 
 
 @dataclass(frozen=True)
@@ -94,7 +115,7 @@ class Finding:
         against = "the starter" if self.reference == BASE else "its θ0"
         return (
             f"{self.domain}: {percent(self.before.accuracy)} ({against}) → {percent(self.after.accuracy)} "
-            f"({self.checkpoint}), {points(c.difference)} points, {p_value(c.p_two_sided)}: {c.verdict}"
+            f"({self.checkpoint}), {points(c.difference)} points, {p_value(c.p_two_sided)}: {verdict(c)}"
         )
 
 
@@ -126,14 +147,14 @@ def conclusion(report: LoopReport) -> str:
     size = f"{points(c.difference)} points overall ({p_value(c.p_two_sided)}, n = {total.after.n})"
     if c.difference == 0:
         text = f"Held-out accuracy of {total.checkpoint} equals that of {against}."
-    elif not c.significant:
+    elif c.p_two_sided >= SIGNIFICANT:
         text = f"No significant change in held-out accuracy: {total.checkpoint} against {against}, {size}."
     else:
         word = "better" if c.difference > 0 else "WORSE"
         text = f"Held-out accuracy got {word}: {total.checkpoint} against {against}, {size}."
-    for verdict in ("better", "WORSE"):
-        domains = ", ".join(f.domain for f in found[1:] if f.comparison.verdict == verdict)
-        text += f" {verdict[0].upper()}{verdict[1:]} in {domains}." if domains else ""
+    for word in ("better", "WORSE"):
+        domains = ", ".join(f.domain for f in found[1:] if verdict(f.comparison) == word)
+        text += f" {word[0].upper()}{word[1:]} in {domains}." if domains else ""
     o = total.iteration.outcome
     if o is not None and o.decision == "held":
         stays = "" if o.previous_version is None else f"; version {o.previous_version} stays the generator"
