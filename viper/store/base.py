@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import IO, Protocol, runtime_checkable
 from urllib.parse import urlsplit, urlunsplit
 
 from viper.errors import StoreError
@@ -129,3 +129,11 @@ def child_uri(uri: str, key: str) -> str:
 
         key = quote(key)
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{key}"))
+
+
+def open_source(path: Path) -> IO[bytes]:
+    """Open a file that is to be stored. Raises StoreError when it cannot be read."""
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise StoreError(f"the file cannot be read: {error.strerror or error}", where=str(path)) from error

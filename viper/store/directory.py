@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from viper.errors import AlreadyExistsError, NotFoundError, StoreError
-from viper.store.base import RESERVED, ObjectInfo, check_key, check_prefix
+from viper.store.base import RESERVED, ObjectInfo, check_key, check_prefix, open_source
 
 _TEMPORARY = f"{RESERVED}tmp"
 _ABANDONED_AFTER_S = 24 * 3600  # a file still being written has a recent mtime
@@ -56,10 +56,10 @@ class DirectoryStore:
 
     def put_file(self, key: str, path: Path, *, if_absent: bool = False, sha256: str | None = None) -> None:
         def write(file: IO[bytes]) -> None:
-            with path.open("rb") as source:
-                _copy(source, file)
+            _copy(source, file)
 
-        self._write(key, write, if_absent)
+        with open_source(path) as source:
+            self._write(key, write, if_absent)
 
     def get_file(self, key: str, path: Path) -> None:
         source_path = self.path(key)

@@ -20,7 +20,7 @@ from minio.credentials import AWSConfigProvider, ChainedProvider, EnvAWSProvider
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
 from viper.errors import AlreadyExistsError, NotFoundError, StoreError
-from viper.store.base import RESERVED, ObjectInfo, check_key, check_prefix
+from viper.store.base import RESERVED, ObjectInfo, check_key, check_prefix, open_source
 
 PATIENCE = urllib3.Retry(
     # Waits of 0, 0.5, 1, 2, 4, 8, 8, 8 seconds: a restart of the server is survived, a server that stays away is
@@ -136,7 +136,7 @@ class MinioStore:
         self._write(key, io.BytesIO(data), len(data), if_absent, {})
 
     def put_file(self, key: str, path: Path, *, if_absent: bool = False, sha256: str | None = None) -> None:
-        with _opened(path) as file:
+        with open_source(path) as file:
             size = os.fstat(file.fileno()).st_size
             if if_absent and size > _PART_BYTES and self.stat(key):  # tell before the upload, not after it
                 raise self._exists(key)
@@ -272,13 +272,6 @@ class MinioStore:
 def _metadata(status: Any) -> dict[str, str]:
     prefix = "x-amz-meta-"
     return {k.lower().removeprefix(prefix): v for k, v in status.metadata.items() if k.lower().startswith(prefix)}
-
-
-def _opened(path: Path) -> IO[bytes]:
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise StoreError(f"the file cannot be read: {error.strerror}", where=str(path)) from error
 
 
 _AGAIN = "run the same command again; what is complete is kept"
