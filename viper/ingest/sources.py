@@ -1,0 +1,196 @@
+"""Where images come from: named entries in a fixed order, read one at a time."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from PIL import Image
+
+from viper.errors import InputError, NotFoundError, SpecError
+from viper.images import Unusable
+from viper.store import ObjectStore, open_store
+
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".jp2"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico"}
+)
+#: Scene numbers of pool `seed` start at `seed` times this; the pools end below the held-out questions' range.
+SCENES_PER_SEED = 1_000_000
+_POOL_SEEDS = 500
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image of a pool. `name` orders it and tells a person where it is; `size` in bytes, -1 while unknown."""
+
+    name: str
+    size: int = -1
+
+
+class Source(Protocol):
+    """A pool of images."""
+
+    @property
+    def uri(self) -> str: ...
+
+    @property
+    def enumerable(self) -> bool:
+        """True when the entries have to be looked up, so that they may change while a stage runs."""
+        ...
+
+    def entries(self) -> list[Entry]:
+        """All entries, ordered by name; raises `InputError` when there is no such pool."""
+        ...
+
+    def read(self, name: str) -> bytes | Image.Image:
+        """One image; raises `viper.images.Unusable` when this one cannot be had."""
+        ...
+
+
+def open_source(uri: str) -> Source:
+    """The pool at a folder path, `file://…`, `s3://bucket/prefix` or `smallworld:scenes?count=N&seed=S`.
+
+    Raises `SpecError` when the URI cannot be understood.
+    """
+    scheme = urlsplit(uri).scheme
+    if scheme == "smallworld":
+        return SceneSource.parse(uri)
+    if scheme == "s3":
+        return StoreSource(open_store(uri))
+    if scheme == "file":
+        return FolderSource(Path(unquote(urlsplit(uri).path)))
+    if "://" in uri:
+        raise SpecError(
+            f"there are no images of kind {scheme}://",
+            where="spec.images.uri",
+            fix="use a folder, file:///folder, s3://bucket/prefix or smallworld:scenes?count=N&seed=S",
+        )
+    return FolderSource(Path(uri).expanduser())
+
+
+def is_image_name(name: str) -> bool:
+    """By suffix; hidden files and folders (`.thumbnails/`, `._photo.jpg`) are not images."""
+    parts = name.split("/")
+    return Path(parts[-1]).suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in parts)
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """Image files below a folder, recursively; links to files are followed, links to folders are not."""
+
+    folder: Path
+    enumerable: bool = True
+
+    @property
+    def uri(self) -> str:
+        return str(self.folder)
+
+    def entries(self) -> list[Entry]:
+        if not self.folder.is_dir():
+            what = "is a file, not a folder" if self.folder.exists() else "there is no such folder"
+            raise InputError(what, where=self.uri, fix="set spec.images.uri to a folder that holds images")
+
+        def refuse(error: OSError) -> None:
+            raise InputError(
+                f"the folder cannot be read: {error.strerror}",
+                where=str(error.filename),
+                fix="give the user that runs this permission to read it",
+            )
+
+        found = []
+        for folder, _, files in os.walk(self.folder, onerror=refuse):
+            inside = Path(folder).relative_to(self.folder)
+            names = [(inside / file).as_posix() for file in files]
+            found += [Entry(name, self._size(name)) for name in names if is_image_name(name)]
+        return sorted(found, key=lambda entry: os.fsencode(entry.name))
+
+    def _size(self, name: str) -> int:
+        try:
+            return (self.folder / name).stat().st_size
+        except OSError:  # a broken link: reading it will tell
+            return -1
+
+    def read(self, name: str) -> bytes:
+        path = self.folder / name
+        if path.exists() and not path.is_file():
+            raise Unusable("unreadable-image", "is not a regular file")
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise Unusable("unreadable-image", error.strerror or str(error)) from None
+
+
+@dataclass(frozen=True)
+class StoreSource:
+    """Image objects below the prefix of an object store."""
+
+    store: ObjectStore
+    enumerable: bool = True
+
+    @property
+    def uri(self) -> str:
+        return self.store.uri
+
+    def entries(self) -> list[Entry]:
+        return [Entry(o.key, o.size) for o in self.store.list() if is_image_name(o.key)]
+
+    def read(self, name: str) -> bytes:
+        try:
+            return self.store.get(name)
+        except NotFoundError:  # any other StoreError stops the stage: the image may well be fine
+            raise Unusable("unreadable-image", "the object is gone") from None
+
+
+@dataclass(frozen=True)
+class SceneSource:
+    """Drawn scenes of the small world: `count` of them, from scene number `seed`·1,000,000 on."""
+
+    count: int
+    seed: int
+    enumerable: bool = False
+
+    @classmethod
+    def parse(cls, uri: str) -> SceneSource:
+        """Reads `smallworld:scenes?count=N&seed=S`; raises `SpecError`."""
+        parts = urlsplit(uri)
+        fields = dict(parse_qsl(parts.query, keep_blank_values=True))
+        numbers = all(re.fullmatch(r"\d{1,9}", value) for value in fields.values())
+        count = int(fields.get("count", 0)) if numbers else 0
+        seed = int(fields.get("seed", 0)) if numbers else 0
+        if parts.path != "scenes" or set(fields) - {"count", "seed"} or not 0 < count <= SCENES_PER_SEED:
+            raise SpecError(
+                f"{uri!r} does not name scenes of the small world",
+                where="spec.images.uri",
+                fix=f"write smallworld:scenes?count=N&seed=S with N from 1 to {SCENES_PER_SEED:,}",
+            )
+        if seed >= _POOL_SEEDS:
+            raise SpecError(
+                f"seed {seed} is not a training pool",
+                where="spec.images.uri",
+                fix=f"use a seed below {_POOL_SEEDS}: the scenes above are kept for held-out questions",
+            )
+        return cls(count, seed)
+
+    @property
+    def uri(self) -> str:
+        return f"smallworld:scenes?count={self.count}&seed={self.seed}"
+
+    def entries(self) -> list[Entry]:
+        first = self.seed * SCENES_PER_SEED
+        return [Entry(f"scene-{number:09d}") for number in range(first, first + self.count)]
+
+    def read(self, name: str) -> Image.Image:
+        from viper.smallworld.drawing import render
+        from viper.smallworld.questions import is_held_out
+        from viper.smallworld.scenes import scene_from_seed
+
+        number = int(name.removeprefix("scene-"))
+        scene = scene_from_seed(number)
+        if is_held_out(scene):
+            raise Unusable("held-out-scene", "a held-out question is about exactly this scene")
+        return render(scene, number)

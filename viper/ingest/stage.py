@@ -1,0 +1,176 @@
+"""The stage `ingest-images`: every source image becomes one row, accepted or rejected with a reason."""
+
+from __future__ import annotations
+
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING
+
+from viper.errors import AlreadyExistsError, InputError, NotFoundError
+from viper.images import Limits, NearDuplicates, Prepared, Unusable, prepare
+from viper.ingest.sources import Entry, Source, open_source
+from viper.spec.iteration import Images
+from viper.spec.stages import INGEST
+from viper.stage import Manifest, StageContext
+from viper.stage.context import Row
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def schema() -> pa.Schema:
+    """Columns of the stage. `image` is empty for images that could not be read and for exact duplicates."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("image_id", pa.string()),
+            ("image", pa.binary()),
+            ("width", pa.int32()),
+            ("height", pa.int32()),
+            ("source", pa.string()),
+            ("phash", pa.string()),
+            ("bytes", pa.int64()),
+            ("detail", pa.string()),
+            ("accepted", pa.bool_()),
+            ("reason", pa.string()),
+        ]
+    )
+
+
+def ingest(ctx: StageContext) -> Manifest | None:
+    """Runs the stage in one process with several decoding threads.
+
+    Whether an image is a duplicate depends on all images before it, so shard 0 does all the work; further shards
+    return None at once. Raises `InputError` when the pool has no images.
+    """
+    if ctx.shard:
+        return None
+    spec = ctx.frozen.iteration.spec
+    source = open_source(spec.images.uri)
+    entries = _entries(ctx, source, spec.images)
+    size = spec.recipe.part_size
+    parts = [entries[start : start + size] for start in range(0, len(entries), size)]
+    pending = set(ctx.pending(len(parts)))
+    already = sum(len(p) for i, p in enumerate(parts) if i not in pending)
+    ctx.progress.begin("ingest", len(entries), already)
+    prepare_entry = partial(_prepare, source, _limits(spec.images))
+    seen = _Seen(spec.recipe.validation.near_duplicate_distance)
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for index, part in enumerate(parts):
+            started = ctx.clock()
+            if index not in pending:
+                record = ctx.part(index)
+                assert record is not None  # noqa: S101 - `pending` found it; parts are immutable
+                for row in ctx.table(INGEST, record, ["image_id", "phash", "source", "accepted"]).to_pylist():
+                    if row["accepted"]:
+                        seen.add(row["image_id"], int(row["phash"], 16), row["source"])
+                continue
+            rows, changed = [], 0
+            for prepared, entry in zip(pool.map(prepare_entry, part), part, strict=True):
+                rows.append(_row(entry, prepared, seen))
+                changed += isinstance(prepared, Prepared) and prepared.changed
+                ctx.progress.advance()
+            counters = {"images.reencoded": changed}
+            ctx.write_part(index, rows, schema(), seconds=ctx.clock() - started, counters=counters)
+    return ctx.finish((), parts=len(parts), outputs={"source": source.uri, "images": len(entries)})
+
+
+def _limits(images: Images) -> Limits:
+    return Limits(images.min_side, images.max_side, images.max_pixels)
+
+
+def _entries(ctx: StageContext, source: Source, images: Images) -> list[Entry]:
+    """The entries of this iteration. A folder is listed once, so that files that come and go change nothing later."""
+    key = f"{ctx.prefix}/listing.json"
+    if source.enumerable:
+        listed = _listing(ctx, key)
+        if listed is None:
+            chosen = _choose(source, images)
+            text = json.dumps([[e.name, e.size] for e in chosen], indent=0)  # ASCII: names may not be valid Unicode
+            try:
+                ctx.store.put(key, text.encode(), if_absent=True)
+                return chosen
+            except AlreadyExistsError:
+                listed = _listing(ctx, key)
+        return listed or []
+    return _choose(source, images)
+
+
+def _listing(ctx: StageContext, key: str) -> list[Entry] | None:
+    try:
+        return [Entry(name, size) for name, size in json.loads(ctx.store.get(key))]
+    except NotFoundError:
+        return None
+
+
+def _choose(source: Source, images: Images) -> list[Entry]:
+    entries = source.entries()
+    if not entries:
+        raise InputError(
+            "there are no images",
+            where=source.uri,
+            fix="put images there (JPEG, PNG, WebP, TIFF, …; sub-folders are searched), or change spec.images.uri",
+        )
+    chosen = entries[images.offset :][: images.limit]
+    if not chosen:
+        raise InputError(
+            f"the pool has {len(entries)} images, and spec.images.offset skips {images.offset}",
+            where=source.uri,
+            fix="add images, or lower offset (in a ViperLoop: limit × iterations images are needed, "
+            "or set rotateImages: false)",
+        )
+    return chosen
+
+
+def _prepare(source: Source, limits: Limits, entry: Entry) -> Prepared | Unusable:
+    try:
+        if entry.size > limits.max_bytes:
+            raise Unusable("too-large", f"{entry.size} bytes cannot be an image of {limits.max_pixels} pixels")
+        return prepare(source.read(entry.name), limits)
+    except Unusable as problem:
+        return problem
+
+
+class _Seen:
+    """Accepted images so far, by id and by perceptual hash."""
+
+    def __init__(self, distance: int) -> None:
+        self._by_id: dict[str, str] = {}
+        self._sources: list[str] = []
+        self._near = NearDuplicates(distance)
+
+    def add(self, image_id: str, phash: int, source: str) -> None:
+        self._by_id[image_id] = source
+        self._sources.append(source)
+        self._near.add(phash)
+
+    def problem(self, image: Prepared) -> Unusable | None:
+        if image.image_id in self._by_id:
+            return Unusable("duplicate", f"the same pixels as {self._by_id[image.image_id]}")
+        near = self._near.find(image.phash)
+        return None if near is None else Unusable("near-duplicate", f"looks like {self._sources[near]}")
+
+
+def _row(entry: Entry, image: Prepared | Unusable, seen: _Seen) -> Row:
+    source = entry.name.encode("utf-8", "replace").decode()
+    row: Row = {"image_id": "", "phash": "", "detail": "", "reason": "", "image": b""}
+    row |= {"width": 0, "height": 0, "source": source, "bytes": max(0, entry.size), "accepted": False}
+    problem = image if isinstance(image, Unusable) else seen.problem(image)
+    if isinstance(image, Prepared):
+        row |= {
+            "image_id": image.image_id,
+            "phash": f"{image.phash:016x}",
+            "width": image.width,
+            "height": image.height,
+            "bytes": entry.size if entry.size >= 0 else len(image.data),
+            # An exact duplicate is inspected at its original; a near-duplicate has to be seen beside it.
+            "image": b"" if problem is not None and problem.reason == "duplicate" else image.data,
+        }
+    if problem is not None:
+        return row | {"reason": problem.reason, "detail": problem.detail}
+    assert isinstance(image, Prepared)  # noqa: S101 - otherwise it would be the problem
+    seen.add(image.image_id, image.phash, source)
+    return row | {"accepted": True}
