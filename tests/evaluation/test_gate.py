@@ -1,0 +1,53 @@
+"""The gate as a table of cases."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import pytest
+
+from viper.evaluation.gate import Candidate, decide
+from viper.evaluation.statistics import compare
+
+# 100 questions: 10 discordant pairs, all lost (p = 1/1024), all won, or split.
+WORSE = asdict(compare([True] * 60 + [False] * 40, [True] * 50 + [False] * 50))
+BETTER = asdict(compare([True] * 50 + [False] * 50, [True] * 60 + [False] * 40))
+LEVEL = asdict(compare([True] * 5 + [False] * 5, [False] * 5 + [True] * 5))
+CANDIDATE = Candidate(version=4, name="theta2", comparison=LEVEL, before=0.5, after=0.5, alias_at_start=3, alias_now=3)
+
+
+@pytest.mark.parametrize(
+    ("policy", "changes", "outcome", "words"),
+    [
+        ("Automatic", {}, "promoted", "not significantly worse"),
+        ("Automatic", {"comparison": BETTER}, "promoted", "10 won, 0 lost"),
+        ("Automatic", {"comparison": WORSE}, "held", "significantly worse than θ0"),
+        ("Automatic", {"comparison": None}, "promoted", "nothing was measured"),
+        ("Automatic", {"alias_now": 4}, "promoted", "version 4"),
+        ("Automatic", {"alias_now": 9}, "held", "alias moved meanwhile"),
+        ("Automatic", {"alias_now": None}, "held", "is unset now"),
+        ("Automatic", {"alias_at_start": None, "alias_now": None}, "promoted", "version 4"),
+        ("Automatic", {"comparison": WORSE, "alias_now": 4}, "held", "significantly worse"),
+        ("Automatic", {"version": 3, "unchanged": True}, "promoted", "training kept the weights of θ0"),
+        ("Manual", {}, "registered", "until a person moves it"),
+        ("Manual", {"comparison": WORSE}, "registered", "0 won, 10 lost"),
+        ("Never", {}, "registered", "policy Never"),
+        ("Never", {"alias_now": 9}, "registered", "policy Never"),
+    ],
+)
+def test_decisions(policy: str, changes: dict[str, object], outcome: str, words: str) -> None:
+    decision = decide(policy, "generator", 0.05, replace(CANDIDATE, **changes))  # type: ignore[arg-type]
+    assert decision.outcome == outcome
+    assert words in decision.reason
+
+
+def test_the_reason_carries_the_figures() -> None:
+    candidate = replace(CANDIDATE, comparison=WORSE, before=0.6, after=0.5)
+    reason = decide("Automatic", "generator", 0.05, candidate).reason
+    assert "60.0% → 50.0% on 100 questions (-10.0 points" in reason
+    assert "one-sided p of worse 0.000977" in reason
+
+
+def test_a_stricter_gate_lets_the_same_result_pass() -> None:
+    candidate = replace(CANDIDATE, comparison=WORSE)
+    assert decide("Automatic", "generator", 0.0009, candidate).outcome == "promoted"

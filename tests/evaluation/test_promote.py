@@ -1,0 +1,206 @@
+"""Promotion on a real MLflow database: one version per model, an alias that is compared before it moves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from evaluation_fakes import FakeVlm, Opener, question_file
+
+from viper.errors import StageError
+from viper.evaluation.promotion import promote
+from viper.evaluation.stage import evaluate
+from viper.registry import Registry, sqlite_uri
+from viper.spec.stages import EVALUATE, PROMOTE, TRAIN_OPERATIONS
+from viper.stage import ResolvedModel, StageContext
+from viper.stage.frozen import Tracking
+
+GOOD, BAD = range(12), range(0)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing may catch it."""
+
+
+class World:
+    """A registry in which version 1 is the generator, and iterations that start from it."""
+
+    def __init__(self, folder: Path, open_context: Opener) -> None:
+        self.registry = Registry(sqlite_uri(folder))
+        self.open_context = open_context
+        self.questions = str(question_file(folder / "q", count=12))
+        self.registry.register("small", "file:///models/0", "sha256:000")
+        self.registry.promote("small", "generator", 1, expected=None)
+
+    def stage(
+        self,
+        name: str = "it",
+        known: Mapping[str, range] | None = None,
+        digest: str = "sha256:222",
+        version: int = 1,
+        **spec: Any,
+    ) -> StageContext:
+        """An evaluated iteration: θ0 answers what `known` says, and so on."""
+        run = self.registry.iteration_run("small", name, name)
+        more: dict[str, Any] = {
+            "name": name,
+            "models": {TRAIN_OPERATIONS: digest},
+            "generator": ResolvedModel(uri="file:///models/0", digest="sha256:000", model="small", version=version),
+            "alias_version": version,
+            "tracking": Tracking(uri=self.registry.uri, parent_run=run),
+            "evaluation": {"questions": self.questions},
+            **spec,
+        }
+        answers = {"theta0": BAD, "theta1": GOOD, "theta2": GOOD, **(known or {})}
+        evaluate(
+            self.open_context(EVALUATE, **more),
+            lambda c: FakeVlm({f"number {i}?": f"colour {i}" for i in answers[c.name]}),
+        )
+        return self.open_context(PROMOTE, **more)
+
+    @property
+    def alias(self) -> int | None:
+        return self.registry.get_alias("small", "generator")
+
+    @property
+    def numbers(self) -> list[int]:
+        return [v.version for v in self.registry.versions("small")]
+
+
+@pytest.fixture
+def world(tmp_path: Path, open_context: Opener) -> World:
+    return World(tmp_path, open_context)
+
+
+def test_a_better_model_becomes_a_version_and_the_generator(world: World) -> None:
+    ctx = world.stage()
+    manifest = promote(ctx, world.registry)
+    assert manifest is not None
+    outputs = manifest.outputs
+    assert (outputs["decision"], outputs["version"], outputs["previous_version"]) == ("promoted", 2, 1)
+    assert "0.0% → 100.0% on 12 questions" in outputs["reason"]
+    assert world.alias == 2
+
+
+def test_the_version_tells_its_data_parent_and_scores(world: World) -> None:
+    ctx = world.stage()
+    promote(ctx, world.registry)
+    version = world.registry.get("small", 2)
+    assert version.source_uri == "file:///models/train-operations"
+    assert version.digest == "sha256:222"
+    assert version.run == ctx.frozen.tracking.parent_run
+    tags = version.tags
+    assert tags["viper.parent_version"] == tags["viper.base_version"] == "1"
+    assert tags["viper.iteration"] == "it"
+    assert tags["viper.manifest.validate-captions"] == ctx.manifest("validate-captions").content_digest
+    assert tags["viper.score.theta2"].startswith("1.0000 [")
+    assert tags["viper.decision"] == "promoted"
+    assert "1.0" in tags["viper.scores"]
+
+
+def test_a_significantly_worse_model_is_registered_but_held(world: World) -> None:
+    manifest = promote(world.stage(known={"theta0": GOOD, "theta2": BAD}), world.registry)
+    assert manifest is not None
+    assert manifest.outputs["decision"] == "held"
+    assert "significantly worse" in manifest.outputs["reason"]
+    assert (world.alias, world.numbers) == (1, [1, 2])
+    assert world.registry.get("small", 2).tags["viper.decision"] == "held"
+
+
+@pytest.mark.parametrize("policy", ["Manual", "Never"])
+def test_other_policies_register_and_leave_the_alias(world: World, policy: str) -> None:
+    manifest = promote(world.stage(promotion={"policy": policy}), world.registry)
+    assert manifest is not None
+    assert manifest.outputs["decision"] == "registered"
+    assert (world.alias, world.numbers) == (1, [1, 2])
+
+
+def test_an_alias_that_moved_meanwhile_is_left_where_it_is(world: World) -> None:
+    ctx = world.stage()
+    other = world.registry.register("small", "file:///models/x", "sha256:eee")
+    world.registry.promote("small", "generator", other, expected=1)
+    manifest = promote(ctx, world.registry)
+    assert manifest is not None
+    assert manifest.outputs["decision"] == "held"
+    assert "alias moved meanwhile" in manifest.outputs["reason"]
+    assert world.alias == other
+
+
+def test_an_alias_that_moves_between_reading_and_setting_is_left_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx = world.stage()
+    other = world.registry.register("small", "file:///models/x", "sha256:eee")
+    really = world.registry.promote
+
+    def late(model: str, alias: str, version: int, expected: int | None) -> None:
+        really(model, alias, other, expected=1)
+        really(model, alias, version, expected=expected)
+
+    monkeypatch.setattr(world.registry, "promote", late)
+    manifest = promote(ctx, world.registry)
+    assert manifest is not None
+    assert manifest.outputs["decision"] == "held"
+    assert world.alias == other
+
+
+@pytest.mark.parametrize("where", ["get_alias", "promote", "set_tags", "recorder"])
+def test_killed_anywhere_it_ends_in_one_version_and_the_same_manifest(
+    world: World, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    ctx = world.stage()
+    registry = Registry(world.registry.uri)
+
+    def die(*_: object, **__: object) -> None:
+        raise Killed
+
+    if where == "recorder":
+        ctx.recorder = die
+    elif where == "promote":  # after the alias has moved
+        really = registry.promote
+
+        def then_die(*args: Any, **kwargs: Any) -> None:
+            really(*args, **kwargs)
+            raise Killed
+
+        monkeypatch.setattr(registry, "promote", then_die)
+    else:
+        monkeypatch.setattr(registry, where, die)
+    with pytest.raises(Killed):
+        promote(ctx, registry)
+    assert ctx.done() is None
+    ctx.recorder = None
+    manifest = promote(ctx, world.registry)
+    assert manifest is not None
+    assert (manifest.outputs["decision"], manifest.outputs["version"]) == ("promoted", 2)
+    assert (world.alias, world.numbers) == (2, [1, 2])
+    assert ctx.done() == manifest
+
+
+def test_training_that_kept_the_starting_weights_makes_no_new_version(world: World) -> None:
+    manifest = promote(world.stage(digest="sha256:000", known={"theta2": BAD}), world.registry)
+    assert manifest is not None
+    assert (manifest.outputs["decision"], manifest.outputs["version"]) == ("promoted", 1)
+    assert "kept the weights of θ0" in manifest.outputs["reason"]
+    assert (world.alias, world.numbers) == (1, [1])
+    assert "viper.parent_version" not in world.registry.get("small", 1).tags
+
+
+def test_the_same_weights_from_another_iteration_keep_their_first_lineage(world: World) -> None:
+    promote(world.stage("first"), world.registry)
+    manifest = promote(world.stage("second"), world.registry)
+    assert manifest is not None
+    assert manifest.outputs["version"] == 2
+    assert world.registry.get("small", 2).tags["viper.iteration"] == "first"
+
+
+def test_an_evaluation_of_another_model_is_refused(world: World, tmp_path: Path) -> None:
+    ctx = world.stage()
+    (tmp_path / "store" / "iterations/it/stages/train-operations/manifest.json").unlink()
+    StageContext(ctx.frozen, ctx.store, TRAIN_OPERATIONS, tmp_path).finish(
+        (), outputs={"model": {"uri": "file:///models/other", "digest": "sha256:fff"}}
+    )
+    with pytest.raises(StageError, match="the evaluation is of another model"):
+        promote(ctx, world.registry)

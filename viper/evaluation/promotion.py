@@ -1,0 +1,115 @@
+"""The stage `promote`: the final checkpoint becomes a model version; the alias moves if the gate lets it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from viper.errors import StageError
+from viper.evaluation.gate import Candidate, Decision, decide
+from viper.evaluation.stage import THETA0, final_stage, overall
+from viper.evaluation.statistics import OVERALL
+from viper.lineage import BASE_VERSION, PARENT_VERSION
+from viper.models import trained_model
+from viper.registry import AliasMovedError, Registry
+from viper.spec.stages import EVALUATE, PROMOTE, stage_graph
+from viper.stage import Manifest, ResolvedModel, StageContext
+
+
+def promote(ctx: StageContext, registry: Registry) -> Manifest | None:
+    """Runs the stage. Every step may be repeated: one version per digest, an alias that is compared before it is set.
+
+    Raises:
+        RegistryError: MLflow cannot be used; nothing is lost, the next attempt goes on.
+        StageError: the evaluation is of other models than the ones to promote.
+    """
+    frozen = ctx.frozen
+    spec = frozen.iteration.spec
+    last = final_stage(spec.recipe)
+    evaluation, model = ctx.manifest(EVALUATE), trained_model(ctx, last)
+    evaluated = evaluation.outputs.get("checkpoints", {}).get(evaluation.outputs["final"], model.digest)
+    if evaluated != model.digest:
+        raise StageError("the evaluation is of another model than the one to promote", where=f"{EVALUATE}, {last}")
+    ctx.progress.begin("promote", 2)
+    version = _register(ctx, registry, model)
+    ctx.progress.advance()
+    candidate = _candidate(ctx, evaluation.outputs, version, registry.get_alias(spec.model, spec.promotion.alias))
+    decision = decide(spec.promotion.policy, spec.promotion.alias, spec.promotion.gate.significance, candidate)
+    if decision.outcome == "promoted":
+        try:
+            registry.promote(spec.model, spec.promotion.alias, version, expected=frozen.alias_version)
+        except AliasMovedError as error:
+            decision = Decision("held", f"alias moved meanwhile: {error.what}")
+    if version != frozen.generator.version:
+        outcome = {"viper.decision": decision.outcome, "viper.reason": decision.reason}
+        registry.set_tags(spec.model, version, outcome)
+    ctx.progress.advance()
+    return ctx.finish(
+        (EVALUATE, last),
+        outputs={
+            "decision": decision.outcome,
+            "reason": decision.reason,
+            "version": version,
+            "alias": spec.promotion.alias,
+            "previous_version": frozen.alias_version,
+        },
+    )
+
+
+def _register(ctx: StageContext, registry: Registry, model: ResolvedModel) -> int:
+    """The version of the final checkpoint; training that kept the starting weights leads back to θ0's own version."""
+    frozen = ctx.frozen
+    name = frozen.iteration.spec.model
+    if model.digest == frozen.generator.digest and frozen.generator.version is not None:
+        return frozen.generator.version
+    tags = lineage(ctx)
+    for known in registry.versions(name):
+        # The same weights came out of another iteration: the lineage they were registered with stays.
+        if known.digest == model.digest and known.tags.get("viper.iteration") not in (None, frozen.name):
+            return known.version
+    return registry.register(name, model.uri, model.digest, run=frozen.tracking.parent_run, tags=tags)
+
+
+def lineage(ctx: StageContext) -> dict[str, str]:
+    """Tags of the version: where it comes from (parent version, iteration, manifests of every stage) and its scores."""
+    frozen = ctx.frozen
+    evaluation = ctx.manifest(EVALUATE).outputs
+    tags = {
+        "viper.iteration": frozen.name,
+        "viper.identity": frozen.identity,
+        "viper.store": f"{ctx.store.uri}/{frozen.prefix}",
+        "viper.parent_digest": frozen.generator.digest,
+        "viper.parent_uri": frozen.generator.uri,
+        "viper.base_digest": frozen.base.digest,
+        "viper.evaluation_digest": evaluation.get("questions", {}).get("digest", ""),
+        "viper.scores": json.dumps(_accuracies(evaluation.get("scores", {})), ensure_ascii=False),
+    }
+    if frozen.generator.version is not None:
+        tags[PARENT_VERSION] = str(frozen.generator.version)
+        tags[BASE_VERSION] = str(frozen.base.version or frozen.generator.version)
+    for node in stage_graph(frozen.iteration.spec.recipe):
+        if node.name != PROMOTE:
+            tags[f"viper.manifest.{node.name}"] = ctx.manifest(node.name).content_digest
+    for name, by_domain in evaluation.get("scores", {}).items():
+        s = by_domain[OVERALL]
+        tags[f"viper.score.{name}"] = f"{s['accuracy']:.4f} [{s['low']:.4f}, {s['high']:.4f}] of {s['n']}"
+    return tags
+
+
+def _accuracies(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, float]]:
+    return {m: {d: round(s["accuracy"], 4) for d, s in by_domain.items()} for m, by_domain in scores.items()}
+
+
+def _candidate(ctx: StageContext, outputs: Mapping[str, Any], version: int, alias_now: int | None) -> Candidate:
+    final, scores = outputs["final"], outputs["scores"]
+    return Candidate(
+        version=version,
+        name=final,
+        comparison=outputs["comparisons"].get(f"{final}-{THETA0}", {}).get(OVERALL),
+        before=overall(scores.get(THETA0)),
+        after=overall(scores.get(final)),
+        alias_at_start=ctx.frozen.alias_version,
+        alias_now=alias_now,
+        unchanged=version == ctx.frozen.generator.version,
+    )

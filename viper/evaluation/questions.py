@@ -1,0 +1,167 @@
+"""Question sets: the small world's, or a JSONL file with images beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from PIL import Image, UnidentifiedImageError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from viper.errors import InputError, NotFoundError, StoreError
+from viper.store import ObjectStore, open_store
+
+SMALL_WORLD = "smallworld:questions"
+SetName = Literal["selection", "test"]
+_SHOWN_ERRORS = 5
+
+
+@dataclass(frozen=True)
+class Question:
+    """One held-out question. `load` decodes its image to RGB; `image_digest` is the sha256 of what is decoded."""
+
+    question_id: str
+    domain: str
+    kind: str
+    question: str
+    answer: str
+    image_digest: str
+    load: Callable[[], Image.Image]
+
+
+class QuestionRow(BaseModel):
+    """One line of a question file. `image` is a path below the file's folder; `set` is `test` unless given."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    question_id: str = Field(min_length=1)
+    domain: str = Field(min_length=1)
+    kind: str = ""
+    image: str = Field(min_length=1)
+    question: str = Field(min_length=1)
+    answer: str = Field(min_length=1)
+    set: SetName = "test"
+
+
+def load_questions(uri: str, name: SetName = "test", limit: int | None = None) -> list[Question]:
+    """The questions of one set, in order.
+
+    Args:
+        uri: `smallworld:questions`, or a JSONL file (a path, file:// or s3://) of `QuestionRow`s.
+        name: `test` for reports, `selection` for choosing training steps; the two never share a question.
+        limit: take at most this many, drawn by the digest of their ids: neither order nor domain decides.
+
+    Raises:
+        InputError: when the file or rows of it cannot be used, naming file and line; when the set is empty.
+    """
+    found = _small_world(name) if uri == SMALL_WORLD else _from_file(uri, name)
+    if not found:
+        raise InputError(
+            f"there is no {name} question",
+            where=uri,
+            fix=f'give rows "set": "{name}"' if name == "selection" else "give at least one row",
+        )
+    return sample(found, limit)
+
+
+def sample(questions: Sequence[Question], limit: int | None) -> list[Question]:
+    """At most `limit` questions, those whose ids have the smallest sha256, in their original order."""
+    if limit is None or limit >= len(questions):
+        return list(questions)
+    drawn = sorted(questions, key=lambda q: hashlib.sha256(q.question_id.encode()).digest())[:limit]
+    ids = {q.question_id for q in drawn}
+    return [q for q in questions if q.question_id in ids]
+
+
+def set_digest(questions: Sequence[Question]) -> str:
+    """sha256 over everything that is asked and expected, hexadecimal."""
+    rows = [[q.question_id, q.domain, q.kind, q.question, q.answer, q.image_digest] for q in questions]
+    return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest()
+
+
+def _small_world(name: SetName) -> list[Question]:
+    from viper.smallworld import questions as world
+
+    def convert(q: world.Question) -> Question:
+        digest = hashlib.sha256(q.image.tobytes()).hexdigest()
+        return Question(q.question_id, q.domain, q.kind, q.question, q.answer, digest, lambda: q.image)
+
+    return [convert(q) for q in world.questions(name)]
+
+
+def _from_file(uri: str, name: SetName) -> list[Question]:
+    if urlsplit(uri).scheme == "smallworld":
+        raise InputError("there is no such question set", where=uri, fix=f"use {SMALL_WORLD} or a JSONL file")
+    store, key = _folder(uri)
+    try:
+        text = store.get(key).decode("utf-8")
+    except NotFoundError:
+        raise InputError("there is no such question file", where=uri) from None
+    except UnicodeDecodeError as e:
+        raise InputError(f"is not UTF-8: {e}", where=uri, fix="save the file as UTF-8") from None
+    found: list[Question] = []
+    errors: list[str] = []
+    seen: set[str] = set()
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = QuestionRow.model_validate_json(line)
+            if row.question_id in seen:
+                raise InputError(f"the id {row.question_id!r} is there twice")
+            seen.add(row.question_id)
+            if row.set == name:
+                found.append(_question(store, row))
+        except ValidationError as e:
+            first = e.errors()[0]
+            field = ".".join(map(str, first["loc"]))
+            errors.append(f"line {number}{f', {field}' if field else ''}: {first['msg']}")
+        except InputError as e:
+            errors.append(f"line {number}: {e.what}")
+    if errors:
+        more = f"\n  … and {len(errors) - _SHOWN_ERRORS} more" if len(errors) > _SHOWN_ERRORS else ""
+        raise InputError(
+            "unusable rows:\n  " + "\n  ".join(errors[:_SHOWN_ERRORS]) + more,
+            where=uri,
+            fix="each line is {question_id, domain, kind?, image, question, answer, set?}",
+        )
+    return found
+
+
+def _folder(uri: str) -> tuple[ObjectStore, str]:
+    """The store of the file's folder, and its name there: images then are keys beside it, wherever it lies."""
+    if "://" not in uri:
+        folder, _, key = uri.rpartition("/")
+        return open_store(folder or ("/" if uri.startswith("/") else ".")), key
+    parts = urlsplit(uri)
+    folder, _, key = parts.path.rpartition("/")
+    return open_store(urlunsplit(parts._replace(path=folder or "/"))), key
+
+
+def _question(store: ObjectStore, row: QuestionRow) -> Question:
+    try:
+        data = store.get(row.image)
+    except NotFoundError:
+        raise InputError(f"image: there is no file {row.image!r} beside the questions") from None
+    except StoreError as e:
+        raise InputError(f"image: {e.what}") from None
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.verify()
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as e:
+        raise InputError(f"image: {row.image!r} cannot be read ({e})") from None
+    load = partial(_load, store, row.image)
+    digest = hashlib.sha256(data).hexdigest()
+    return Question(row.question_id, row.domain, row.kind, row.question, row.answer, digest, load)
+
+
+def _load(store: ObjectStore, key: str) -> Image.Image:
+    from viper.images import decode
+
+    return decode(store.get(key))

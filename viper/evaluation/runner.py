@@ -1,0 +1,65 @@
+"""Asks a model every question of a set, greedily, and compares answers by normalised exact match."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from viper.engines.base import Sampling, VisionLanguageModel, VlmRequest
+from viper.evaluation.questions import Question
+from viper.prompts import PromptSet
+
+_END_THINK, _THINK = "</think>", "<think>"
+_QUOTES = "\"'`“”‘’«»*_()[] "
+_STOPS = ".,;:!?。！？…"
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What the model said to one question; `prediction` is its answer without the reasoning."""
+
+    question: Question
+    prediction: str
+    correct: bool
+
+
+def answer_of(output: str) -> str:
+    """The text after the last `</think>`; empty when a think block was opened and never closed."""
+    _, closed, answer = output.rpartition(_END_THINK)
+    if closed:
+        return answer.strip()
+    return "" if _THINK in output else output.strip()
+
+
+def normalise(answer: str) -> str:
+    """For comparison: NFKC, case folded, white space as one space, outer quotes and stops removed."""
+    text = " ".join(unicodedata.normalize("NFKC", answer).casefold().split())
+    return text.strip(_QUOTES + _STOPS)
+
+
+def ask(
+    vlm: VisionLanguageModel,
+    questions: Sequence[Question],
+    prompts: PromptSet,
+    *,
+    max_tokens: int,
+    batch: int,
+    on_batch: Callable[[int], None] = lambda _: None,
+) -> list[Answered]:
+    """Answers in the order of `questions`; `on_batch` receives the number of questions just answered."""
+    answered: list[Answered] = []
+    sampling = Sampling(temperature=0.0, max_tokens=max_tokens)
+    for begin in range(0, len(questions), batch):
+        chunk = questions[begin : begin + batch]
+        requests = [VlmRequest((q.load(),), prompts.render("question", question=q.question)) for q in chunk]
+        for q, output in zip(chunk, vlm.generate(requests, sampling), strict=True):
+            prediction = answer_of(output.text)
+            answered.append(Answered(q, prediction, normalise(prediction) == normalise(q.answer)))
+        on_batch(len(chunk))
+    return answered
+
+
+def accuracy(answered: Sequence[Answered]) -> float:
+    """Share of right answers; 0 when nothing was asked."""
+    return sum(a.correct for a in answered) / len(answered) if answered else 0.0
