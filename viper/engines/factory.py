@@ -6,10 +6,13 @@ import difflib
 import importlib
 import inspect
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from viper.engines.base import Editor, ImageSimilarityModel, Reconstructor, SimilarityModel, VisionLanguageModel
 from viper.errors import SpecError
+
+if TYPE_CHECKING:
+    from viper.spec import IterationSpec
 
 #: Interface (the field of `spec.engines`) → engine name → `module:Class`.
 ENGINES: dict[str, dict[str, str]] = {
@@ -47,33 +50,33 @@ def engine_class(interface: str, name: str) -> type[Any]:
         ) from error
 
 
-def _create(interface: str, name: str, device: str, *arguments: Any) -> Any:
+def _create(interface: str, name: str, spec: IterationSpec, *arguments: Any) -> Any:
     """An instance; engines without weights take no device."""
     cls = engine_class(interface, name)
-    placed = {"device": device} if "device" in inspect.signature(cls).parameters else {}
+    placed = {"device": spec.profile.device} if "device" in inspect.signature(cls).parameters else {}
     return cls(*arguments, **placed)
 
 
-def vision_language_model(name: str, model_dir: Path, device: str = "cpu") -> VisionLanguageModel:
-    """Loads a model directory into the engine `name`."""
-    return cast(VisionLanguageModel, _create("vlm", name, device, model_dir))
+def vision_language_model(spec: IterationSpec, model_dir: Path) -> VisionLanguageModel:
+    """Loads a model directory into the engine `spec.engines.vlm`."""
+    return cast(VisionLanguageModel, _create("vlm", spec.engines.vlm, spec, model_dir))
 
 
-def reconstructor(name: str, device: str = "cpu") -> Reconstructor:
-    """The text-to-image engine `name`."""
-    return cast(Reconstructor, _create("reconstructor", name, device))
+def reconstructor(spec: IterationSpec) -> Reconstructor:
+    """The text-to-image engine."""
+    return cast(Reconstructor, _create("reconstructor", spec.engines.reconstructor, spec))
 
 
-def editor(name: str, device: str = "cpu") -> Editor:
-    """The editing engine `name`."""
-    return cast(Editor, _create("editor", name, device))
+def editor(spec: IterationSpec) -> Editor:
+    """The editing engine."""
+    return cast(Editor, _create("editor", spec.engines.editor, spec))
 
 
-def similarity(name: str, device: str = "cpu") -> SimilarityModel:
-    """The sentence-embedding engine `name`."""
-    return cast(SimilarityModel, _create("similarity", name, device))
+def similarity(spec: IterationSpec) -> SimilarityModel:
+    """The sentence-embedding engine."""
+    return cast(SimilarityModel, _create("similarity", spec.engines.similarity, spec))
 
 
-def image_similarity(name: str, device: str = "cpu") -> ImageSimilarityModel:
-    """The image-embedding engine `name`."""
-    return cast(ImageSimilarityModel, _create("imageSimilarity", name, device))
+def image_similarity(spec: IterationSpec) -> ImageSimilarityModel:
+    """The image-embedding engine."""
+    return cast(ImageSimilarityModel, _create("imageSimilarity", spec.engines.image_similarity, spec))

@@ -15,8 +15,7 @@ class StageEngines:
     """Engines by their role. Roles with the same checkpoint share one loaded model."""
 
     def __init__(self, ctx: StageContext) -> None:
-        spec = ctx.frozen.iteration.spec
-        self._ctx, self._names, self._device = ctx, spec.engines, spec.profile.device
+        self._ctx, self._spec = ctx, ctx.frozen.iteration.spec
         self._models: dict[str, VisionLanguageModel] = {}
 
     @cached_property
@@ -27,7 +26,7 @@ class StageEngines:
     @property
     def inputs(self) -> tuple[str, ...]:
         """The training stage whose checkpoint this stage loads, if any: part of what the manifest was made from."""
-        node = next(n for n in stage_graph(self._ctx.frozen.iteration.spec.recipe) if n.name == self._ctx.stage)
+        node = next(n for n in stage_graph(self._spec.recipe) if n.name == self._ctx.stage)
         return () if node.model in (None, THETA0) else (str(node.model),)
 
     @property
@@ -48,20 +47,19 @@ class StageEngines:
     @cached_property
     def reconstructor(self) -> Reconstructor:
         """Draws captions."""
-        return factory.reconstructor(self._names.reconstructor, self._device)
+        return factory.reconstructor(self._spec)
 
     @cached_property
     def editor(self) -> Editor:
         """Carries out instructions."""
-        return factory.editor(self._names.editor, self._device)
+        return factory.editor(self._spec)
 
     @cached_property
     def image_similarity(self) -> ImageSimilarityModel:
         """CLIP."""
-        return factory.image_similarity(self._names.image_similarity, self._device)
+        return factory.image_similarity(self._spec)
 
     def _vlm(self, model: ResolvedModel) -> VisionLanguageModel:
         if model.digest not in self._models:
-            directory = model_dir(self._ctx, model)
-            self._models[model.digest] = factory.vision_language_model(self._names.vlm, directory, self._device)
+            self._models[model.digest] = factory.vision_language_model(self._spec, model_dir(self._ctx, model))
         return self._models[model.digest]
