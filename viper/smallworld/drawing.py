@@ -94,7 +94,7 @@ def texture_mask(texture: str, size: str) -> NDArray[np.bool_]:
     """Which pixels of a thing are dark marks, same square as `shape_mask`."""
     half = HALF_WIDTH[size]
     y, x = np.mgrid[-half : half + 1, -half : half + 1]
-    stripes = y % TEXTURE_PERIOD == 0
+    stripes = y % TEXTURE_PERIOD < TEXTURE_PERIOD // 2
     marks = {
         "plain": np.zeros_like(x, bool),
         "striped": stripes,

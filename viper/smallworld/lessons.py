@@ -99,6 +99,13 @@ def operation_thought(before: Scene, after: Scene, operation: language.Operation
             return " ".join(sentences)
 
 
+def verdicts(first: Scene, second: Scene) -> str:
+    """`same` or `other` for the background, then for each cell: dense supervision of looking from place to place."""
+    same = [first.background == second.background]
+    same += [here == there for here, there in zip(first.things, second.things, strict=True)]
+    return " ".join("same" if equal else "other" for equal in same)
+
+
 def think(thought: str, answer: str) -> str:
     """`<think>thought</think>answer`."""
     return f"<think>{thought}</think>{answer}"
@@ -162,6 +169,18 @@ class Teacher:
         prompt = self._prompts.render("critique", caption=language.caption(said))
         return Lesson(self._show(scene) + self._show(said), prompt, json.dumps({"refinement": found}))
 
+    def compare(self) -> Lesson:
+        """Two pictures: for the background and each cell in order, is it the same?"""
+        before = fresh_scene(self._rng)
+        after = slip(self._rng, before, self._rng.choice((1, 1, 2, 3, 4)))
+        return Lesson(self._show(before, after), "Compare.", verdicts(before, after))
+
+    def check(self) -> Lesson:
+        """A picture and a caption: for the background and each cell in order, is it as the caption says?"""
+        scene = fresh_scene(self._rng)
+        said = slip(self._rng, scene, self._rng.choice((1, 1, 2, 3, 4)))
+        return Lesson(self._show(scene), f"Compare. Caption: {language.caption(said)}", verdicts(scene, said))
+
     def refine(self) -> Lesson:
         scene, said = self._flawed(0)
         found = " ".join(language.flaw_sentence(flaw) for flaw in language.flaws(said, scene))
@@ -217,17 +236,19 @@ class Teacher:
         return method()
 
 
-GROUNDING: Final = {"caption": 0.5, "question": 0.5}
-"""First lessons: what is where."""
+GROUNDING: Final = {"caption": 0.38, "question": 0.22, "compare": 0.25, "check": 0.15}
+"""First lessons: what is where, and what differs."""
 ALL_FORMS: Final = {
-    "caption": 0.15,
+    "caption": 0.13,
     "question": 0.14,
-    "operation_predicting": 0.25,
-    "caption_refining": 0.16,
-    "critique": 0.12,
-    "refine": 0.05,
+    "operation_predicting": 0.24,
+    "caption_refining": 0.18,
+    "critique": 0.10,
+    "compare": 0.03,
+    "check": 0.03,
+    "refine": 0.03,
     "category": 0.02,
     "instruction": 0.05,
-    "judge": 0.06,
+    "judge": 0.05,
 }
 """Then all forms."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,16 @@ class StarterPlan:
     grounding_steps: int = 1000
     batch: int = 32
     learning_rate: float = 1.5e-3
+    muon_rate: float = 0.02
     decay: float = 0.2
     seed: int = 0
     style: Style = STUDIO
     shape: Shape = field(default_factory=Shape)
 
     def rate(self, step: int) -> float:
-        """Learning rate of step `step` (from 1)."""
+        """Share of the peak learning rate at step `step` (from 1)."""
         left = (self.steps - step) / max(1.0, self.decay * self.steps)
-        return self.learning_rate * min(1.0, step / 100, 0.1 + 0.9 * left)
+        return min(1.0, step / 100, 0.1 + 0.9 * left)
 
 
 def lesson_loss(model: Any, coder: Coder, lessons: Sequence[Lesson]) -> float:
@@ -59,6 +61,21 @@ def lesson_loss(model: Any, coder: Coder, lessons: Sequence[Lesson]) -> float:
     return total
 
 
+def _optimizers(model: Any, plan: StarterPlan) -> list[tuple[Any, float]]:
+    """Muon for the matrices inside the layers, AdamW for the rest, each with its peak learning rate."""
+    matrices, rest = [], []
+    for name, parameter in model.named_parameters():
+        inside = parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
+        (matrices if inside and plan.muon_rate else rest).append(parameter)
+    optimizers: list[tuple[Any, float]] = [
+        (torch.optim.AdamW(rest, plan.learning_rate, betas=(0.9, 0.98), weight_decay=0.01), plan.learning_rate)
+    ]
+    if matrices:
+        muon = torch.optim.Muon(matrices, plan.muon_rate, weight_decay=0.01)
+        optimizers.append((muon, plan.muon_rate))
+    return optimizers
+
+
 def train_starter(
     out: Path,
     plan: StarterPlan,
@@ -74,17 +91,19 @@ def train_starter(
     model = build_model(processor.tokenizer, plan.shape, plan.seed)
     batch_vision_attention(model)
     coder, teacher = Coder(processor.tokenizer), Teacher(random.Random(plan.seed), plan.style)
-    optimizer = torch.optim.AdamW(model.parameters(), plan.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizers = _optimizers(model, plan)
     model.train()
     started, smoothed = time.monotonic(), 0.0
     for step in range(1, plan.steps + 1):
-        for group in optimizer.param_groups:
-            group["lr"] = plan.rate(step)
+        for optimizer, peak in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = peak * plan.rate(step)
         mix = GROUNDING if step <= plan.grounding_steps else ALL_FORMS
         loss = lesson_loss(model, coder, [teacher.lesson(mix) for _ in range(plan.batch)])
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        for optimizer, _ in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         smoothed = loss if step == 1 else 0.95 * smoothed + 0.05 * loss
         if step % 50 == 0:
             progress(step, time.monotonic() - started, smoothed)
@@ -92,3 +111,25 @@ def train_starter(
             inspect(step, model, processor)
     model.eval()
     save(model, processor, out)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """`python -m viper.smallworld.starter --out DIR`: trains and writes the starter that the package ships."""
+    plan = StarterPlan()
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="model directory to write")
+    parser.add_argument("--steps", type=int, default=plan.steps, help="optimiser steps (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=plan.seed, help="seed of weights and lessons (default %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads; the result depends on it in the last bits")
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(given.threads)
+
+    def report(step: int, seconds: float, loss: float) -> None:
+        left = seconds / step * (given.steps - step)
+        print(f"step {step}/{given.steps}  loss {loss:.3f}  {seconds:.0f} s, {left:.0f} s left", flush=True)
+
+    train_starter(given.out, replace(plan, steps=given.steps, seed=given.seed), report)
+
+
+if __name__ == "__main__":
+    main()
