@@ -16,13 +16,14 @@ from dataclasses import asdict, dataclass
 class Passport:
     """Everything that decides a sample.
 
-    `prompts`: template digests by template name. `models`: digests of the checkpoints by role (generator, critic).
+    `inputs`: sha256 of further texts it was made from (the caption that an operation starts from). `prompts`: template digests by template name. `models`: digests of the checkpoints by role (generator, critic).
     `engines`: engine ids by interface. `seeds`: seeds by step; a batch shares its seed, so `part` and `position`
     (place of the sample in the part) belong to what decides it.
     """
 
     task: str
     image_id: str
+    inputs: Mapping[str, str]
     prompts: Mapping[str, str]
     models: Mapping[str, str]
     engines: Mapping[str, str]
@@ -39,3 +40,8 @@ class Passport:
     def sample_id(self) -> str:
         """sha256 of `text`, hexadecimal."""
         return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def text_digest(text: str) -> str:
+    """sha256 of a text, hexadecimal."""
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from support.synthesis import FakeEngines, FakeVlm, context, frozen, say_critique
 
+from support.synthesis import FakeEngines, FakeVlm, context, frozen, say_critique
 from viper.images import decode
 from viper.ingest.stage import ingest
 from viper.stage import FrozenIteration, StageContext

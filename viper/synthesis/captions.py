@@ -133,7 +133,7 @@ class CaptionSynthesis:
         """Rows in the order of `images`, and counters of model calls and failures."""
         rows: list[Row] = []
         counters: Counter[str] = Counter()
-        for number, batch in enumerate(batches(images)):
+        for number, batch in enumerate(batches(images, 2)):
             seed = partial(derive, self._recipe.seed, SYNTHESIZE_CAPTIONS, index, number)
             drafts = self._caption(batch, seed)
             self._reconstruct([d for d in drafts if d.text], seed)
@@ -195,6 +195,7 @@ class CaptionSynthesis:
         passport = Passport(
             task="captions",
             image_id=draft.image.image_id,
+            inputs={},
             prompts={name: self._prompts.digest(name) for name in _TEMPLATES},
             models={"generator": self._engines.generator_model.digest, "critic": self._ctx.frozen.critic.digest},
             engines={"vlm": self._engines.generator.engine_id, "reconstructor": self._engines.reconstructor.engine_id},

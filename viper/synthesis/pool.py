@@ -16,7 +16,7 @@ from viper.stage.context import Row
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: Decoded pixels held at once (originals; 2**26 are 200 MB): bounds memory whatever the part size.
+#: Decoded pixels held at once (2**26 are 200 MB): bounds memory whatever the part size.
 BATCH_PIXELS = 2**26
 
 
@@ -83,12 +83,13 @@ class Pool:
         return rows
 
 
-def batches(images: Sequence[PoolImage], pixels: int = BATCH_PIXELS) -> Iterator[list[PoolImage]]:
-    """Runs of images with at most `pixels` pixels in all, at least one image each; depends on nothing else."""
+def batches(images: Sequence[PoolImage], copies: int = 1, pixels: int = BATCH_PIXELS) -> Iterator[list[PoolImage]]:
+    """Runs of images of which `copies` (the original and what is made of it) have at most `pixels` pixels in all; at
+    least one image each. Depends on nothing else, so that a part is always cut the same way."""
     batch: list[PoolImage] = []
     held = 0
     for image in images:
-        area = image.width * image.height
+        area = image.width * image.height * copies
         if batch and held + area > pixels:
             yield batch
             batch, held = [], 0

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationError, WithJsonSchema
 
 from viper.engines.base import Sampling, VisionLanguageModel, VlmOutput, VlmRequest
 from viper.spec.recipe import CATEGORIES, SamplingSettings
@@ -46,15 +46,21 @@ class Critique(Output):
 
 
 class CategoryChoice(Output):
-    """The edit category that the model chose; its analysis and reasoning are not used further."""
+    """The edit category that the model chose; its analysis and reasoning are asked for, not used further."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
     analysis: str = ""
-    chosen_category: Annotated[str, BeforeValidator(_category)]
+    chosen_category: Annotated[
+        str, BeforeValidator(_category), WithJsonSchema({"type": "string", "enum": list(CATEGORIES)})
+    ]
     reasoning: str = ""
 
 
 class Instruction(Output):
     """The entity to edit and the instruction for the editor."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
     entity_to_edit: Text = ""
     editing_instruction: Text
@@ -165,5 +171,5 @@ def ask(
 
 
 def request_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """The JSON schema for structured decoding: every key is asked for, in the order of the fields."""
+    """The JSON schema for structured decoding, properties in the order in which they should be written."""
     return model.model_json_schema(mode="serialization")
