@@ -11,6 +11,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
@@ -65,27 +66,18 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace, program: Callable[[str], StageProgram]) -> None:
     store, name = split_iteration_uri(arguments.iteration)
     shard, shards = parse_shard(arguments.shard)
-    if arguments.work_dir is None:
-        with tempfile.TemporaryDirectory(prefix="viper-job-") as folder:
-            _run_in(store, name, arguments.stage, Path(folder), (shard, shards), program)
-    else:
-        _run_in(store, name, arguments.stage, arguments.work_dir, (shard, shards), program)
-
-
-def _run_in(
-    store: str,
-    name: str,
-    stage: str,
-    work_dir: Path,
-    shard: tuple[int, int],
-    program: Callable[[str], StageProgram],
-) -> None:
-    ctx = open_stage(store, name, stage, work_dir, shard=shard[0], shards=shard[1])
-    spec = ctx.frozen.iteration.spec
-    if stage not in {n.name for n in stage_graph(spec.recipe)}:
-        raise StageError(f"this iteration has no stage {stage}", where=name, fix="see `viper render` for its stages")
-    _limit_threads(spec.profile.of(stage).threads)
-    program(stage).run(ctx)
+    with ExitStack() as stack:
+        work_dir = arguments.work_dir
+        if work_dir is None:
+            work_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="viper-job-")))
+        ctx = open_stage(store, name, arguments.stage, work_dir, shard=shard, shards=shards)
+        spec = ctx.frozen.iteration.spec
+        if ctx.stage not in {n.name for n in stage_graph(spec.recipe)}:
+            raise StageError(
+                f"this iteration has no stage {ctx.stage}", where=name, fix="`viper render` shows its stages"
+            )
+        _limit_threads(spec.profile.of(ctx.stage).threads)
+        program(ctx.stage).run(ctx)
 
 
 def split_iteration_uri(uri: str) -> tuple[str, str]:

@@ -2,5 +2,16 @@
 
 from viper.local.directory import RunDirectory, RunRecord
 from viper.local.executor import Listener, LocalExecutor, Stopped
+from viper.local.run import PRELOAD, LocalRun, RunListener, RunResult
 
-__all__ = ["Listener", "LocalExecutor", "RunDirectory", "RunRecord", "Stopped"]
+__all__ = [
+    "PRELOAD",
+    "Listener",
+    "LocalExecutor",
+    "LocalRun",
+    "RunDirectory",
+    "RunListener",
+    "RunRecord",
+    "RunResult",
+    "Stopped",
+]

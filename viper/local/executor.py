@@ -63,6 +63,7 @@ class LocalExecutor:
     Args:
         parallel: stage processes at a time.
         entry: `module:function` of the stage program; takes the arguments of `viper-job`.
+        suspend: stop what runs and start nothing.
         grace: seconds between asking a process to stop and killing it.
     """
 
@@ -72,8 +73,11 @@ class LocalExecutor:
     listener: Listener
     parallel: int = 1
     entry: str = STAGE_PROGRAM
+    suspend: bool = False
     grace: float = 10.0
     clock: Callable[[], float] = time.time
+    #: Processes started so far.
+    started: int = field(default=0, init=False)
     _running: list[_Running] = field(default_factory=list, init=False)
     _shards: dict[str, dict[int, Shard]] = field(default_factory=dict, init=False)
     _stop: int = field(default=0, init=False)
@@ -86,7 +90,7 @@ class LocalExecutor:
             try:
                 while True:
                     self._reap()
-                    made = plan(spec, observer.observe(self._observed(), suspend=spec.suspend), self.clock())
+                    made = plan(spec, observer.observe(self._observed(), suspend=self.suspend), self.clock())
                     self._tell(observer, made)
                     if self._stop:
                         raise Stopped(self._stop)
@@ -159,6 +163,7 @@ class LocalExecutor:
         log = self.directory.next_log(name, action.stage, action.shard, action.shards)
         argv = stage_arguments(self.store.uri, name, action, work, termination_path(log))
         log.touch()
+        self.started += 1
         process = StageProcess(self.entry, argv, log, self.directory.processes_lock)
         self._running.append(_Running(action.stage, action.shard, process, self.clock()))
 

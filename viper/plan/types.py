@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
+from viper.spec.stages import PROMOTE
+
 if TYPE_CHECKING:
     from viper.stage.manifest import Manifest
 
@@ -38,7 +40,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Done:
-    """What a plan needs to know of a valid manifest."""
+    """What a plan and its readers need to know of a valid manifest. `seconds`: time spent in the stage."""
 
     accepted: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
@@ -46,6 +48,13 @@ class Done:
     decision: str = ""
     reason: str = ""
     version: int | None = None
+    seconds: float = 0.0
+    headline: str = ""
+
+    @property
+    def rows(self) -> int:
+        """Accepted and rejected rows."""
+        return self.accepted + sum(self.rejected.values())
 
     @classmethod
     def of(cls, manifest: Manifest) -> Done:
@@ -58,7 +67,27 @@ class Done:
             decision=str(outputs.get("decision", "")),
             reason=str(outputs.get("reason", "")),
             version=outputs.get("version"),
+            seconds=manifest.seconds,
+            headline=headline(manifest),
         )
+
+
+def headline(manifest: Manifest) -> str:
+    """What a stage made, in a few words."""
+    outputs = manifest.outputs
+    if manifest.stage == PROMOTE:
+        version = outputs.get("version")
+        return f"{outputs.get('decision')}" + ("" if version is None else f", version {version}")
+    if isinstance(scores := outputs.get("scores"), dict):
+        overall = {m: s.get("overall", {}).get("accuracy") for m, s in scores.items() if isinstance(s, dict)}
+        return "accuracy " + ", ".join(f"{m} {a:.1%}" for m, a in overall.items() if isinstance(a, (int, float)))
+    if isinstance(outputs.get("model"), dict):
+        return f"{outputs.get('steps')} steps"
+    if not manifest.parts:
+        return ""
+    reasons = ", ".join(f"{r} {n}" for r, n in sorted(manifest.rejected.items(), key=lambda x: (-x[1], x[0])))
+    total = manifest.accepted + sum(manifest.rejected.values())
+    return f"{manifest.accepted} of {total} accepted" + (f" ({reasons})" if reasons else "")
 
 
 @dataclass(frozen=True)

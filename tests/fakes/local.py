@@ -1,0 +1,46 @@
+"""The local executor on the fake stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from viper.freeze import load_frozen
+from viper.local import LocalExecutor, RunDirectory
+from viper.plan import Plan
+from viper.stage import FrozenIteration, ProgressRecord
+from viper.store import open_store
+
+
+class Quiet:
+    """A listener that keeps the plans."""
+
+    interval = 3600.0
+
+    def __init__(self) -> None:
+        self.plans: list[Plan] = []
+
+    def update(self, frozen: FrozenIteration, made: Plan, progress: Mapping[str, ProgressRecord]) -> None:
+        self.plans.append(made)
+
+
+def run_here(
+    path: Path, *, suspend: bool = False, parallel: int = 1, listener: Quiet | None = None, grace: float = 10.0
+) -> Plan:
+    """Runs the iteration `it` of the run directory `path`."""
+    directory = RunDirectory(path)
+    store = open_store(path / "store")
+    one = load_frozen(store, "it")
+    assert one is not None
+    with directory.lock():
+        executor = LocalExecutor(
+            one,
+            store,
+            directory,
+            listener or Quiet(),
+            parallel=parallel,
+            entry="fakes.program:main",
+            suspend=suspend,
+            grace=grace,
+        )
+        return executor.run()

@@ -1,0 +1,90 @@
+"""The stage program of the fakes: the real command, contract and files with contents that cost nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+from fakes.world import MarkedStore
+from viper_jobs.main import main as run_stage
+
+from viper.errors import InputError
+from viper.spec.stages import INGEST, PROMOTE, StageNode, stage_graph
+from viper.stage import Manifest, StageContext
+
+PARTS, ROWS = 3, 4
+SCHEMA = pa.schema([("n", pa.int64()), ("accepted", pa.bool_()), ("reason", pa.string())])
+
+
+def main(argv: Sequence[str]) -> int:
+    """`viper-job` with fake stages."""
+    return run_stage(argv, program=lambda stage: FakeStage())
+
+
+class FakeStage:
+    """Any stage: parts of counted rows for data, outputs that follow from the input for the others."""
+
+    def run(self, ctx: StageContext) -> Manifest | None:
+        reject_all = ctx.store.stat(f"settings/reject-{ctx.stage}") is not None
+        store = MarkedStore(ctx.store, ctx.stage, strike)
+        ctx.store = store
+        if manifest := ctx.done():
+            return manifest
+        node = next(n for n in stage_graph(ctx.frozen.iteration.spec.recipe) if n.name == ctx.stage)
+        inputs = {need: ctx.manifest(need).content_digest for need in node.needs}
+        parts = PARTS if "ingest" in ctx.stage or "synth" in ctx.stage or "validate" in ctx.stage else 0
+        ctx.progress.begin("fake", parts, parts - len(ctx.pending(parts)))
+        for index in ctx.pending(parts):
+            store.mark(index)
+            rows = [_row(ctx, index * ROWS + k, reject_all=reject_all) for k in range(ROWS)]
+            train = sum(bool(r["accepted"]) for r in rows)
+            ctx.write_part(index, rows, SCHEMA, counters={"train": train})
+            ctx.progress.advance()
+        return ctx.finish(node.needs, parts=parts, outputs=_outputs(ctx, node, inputs))
+
+
+def _row(ctx: StageContext, n: int, *, reject_all: bool) -> dict[str, Any]:
+    accepted = not reject_all and (ctx.stage == INGEST or n % 4 != 3)
+    return {"n": n + ctx.frozen.iteration.spec.recipe.seed, "accepted": accepted, "reason": "" if accepted else "odd"}
+
+
+def _outputs(ctx: StageContext, node: StageNode, inputs: dict[str, str]) -> dict[str, Any]:
+    if node.data:
+        digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+        return {"model": {"uri": "file:///fake", "digest": f"sha256:{digest}"}, "steps": 3}
+    if ctx.stage == "evaluate":
+        return {"scores": {"theta2": {"overall": {"n": 10, "correct": 6, "accuracy": 0.6, "low": 0.3, "high": 0.8}}}}
+    if ctx.stage == PROMOTE:
+        return {"decision": "promoted", "reason": "because", "version": 2, "alias": "generator"}
+    return {}
+
+
+def strike(act: str) -> None:
+    """A fault."""
+    if act == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif act == "executor-killed":
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        os.kill(parent.pid or 0, signal.SIGKILL)
+    elif act == "executor-interrupted":
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        os.kill(parent.pid or 0, signal.SIGINT)
+        signal.pause()
+    elif act == "exit-0":
+        sys.exit(0)
+    elif act == "input-error":
+        raise InputError("row 7 has no image", where="samples.jsonl", fix="add it")
+    elif act == "hang":
+        while True:  # until it is killed
+            signal.pause()
+    else:
+        raise RuntimeError(act)

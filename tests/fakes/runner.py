@@ -1,0 +1,17 @@
+"""`python -m fakes.runner DIR [SUSPEND]`: the local executor on the fake stages, in a process that can be killed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from fakes.local import run_here
+
+
+def main() -> int:
+    """Exit status 0 when the iteration finished, 1 when it was stopped or suspended."""
+    return 0 if run_here(Path(sys.argv[1])).finished else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""What `viper run` prints: a live line on a terminal, single lines elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from typing import TextIO
+
+from viper.plan import Plan, StageStatus, State
+from viper.stage.frozen import FrozenIteration
+from viper.stage.progress import ProgressRecord
+
+#: Seconds between two looks at a running stage.
+ON_TERMINAL, ELSEWHERE = 0.5, 30.0
+
+
+class Console:
+    """Prints what changed since the last plan; as the plans are, it is level-triggered."""
+
+    def __init__(self, out: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._out, self._clock = out, clock
+        self._live = out.isatty()
+        self.interval = ON_TERMINAL if self._live else ELSEWHERE
+        self._start = clock()
+        self._seen: dict[tuple[str, str], StageStatus] = {}
+        self._since: dict[tuple[str, str], float] = {}
+        self._reported = float("-inf")
+
+    def iteration(self, frozen: FrozenIteration, *, resumed: bool) -> None:
+        """An iteration begins or goes on."""
+        generator = frozen.generator
+        which = f"{generator.model} version {generator.version}" if generator.version else generator.uri
+        self._print(f"{frozen.name} {'goes on' if resumed else 'starts'}: θ0 is {which}")
+
+    def notice(self, text: str) -> None:
+        """Something a person should know."""
+        self._print(f"note: {text}")
+
+    def update(self, frozen: FrozenIteration, made: Plan, progress: Mapping[str, ProgressRecord]) -> None:
+        """Prints transitions, then progress when its time has come."""
+        for status in made.stages:
+            key = (frozen.name, status.name)
+            before = self._seen.get(key)
+            self._seen[key] = status
+            if before is None or (before.state, before.message) != (status.state, status.message):
+                self._transition(frozen.name, before, status)
+        lines = [f"{frozen.name} {stage} {record.line()}" for stage, record in progress.items()]
+        if self._live:
+            width = shutil.get_terminal_size().columns - 1
+            self._out.write("\r\x1b[K" + "  ".join(lines)[:width])
+            self._out.flush()
+        elif lines and self._clock() - self._reported >= self.interval:
+            self._reported = self._clock()
+            for line in lines:
+                self._print(line)
+
+    def finish(self) -> None:
+        """Leaves the live line."""
+        if self._live:
+            self._out.write("\r\x1b[K")
+            self._out.flush()
+
+    def _transition(self, name: str, before: StageStatus | None, status: StageStatus) -> None:
+        key, what = (name, status.name), f"{name} {status.name}"
+        if status.state is State.RUNNING:
+            if before is None or before.state is not State.RUNNING:
+                self._since[key] = self._reported = self._clock()
+                self._print(f"{what} started")
+        elif status.state is State.SUCCEEDED:
+            headline = status.done.headline if status.done else ""
+            if key in self._since:
+                took = f"done in {_seconds(self._clock() - self._since.pop(key))}"
+            else:
+                took = "was done before"
+            self._print(f"{what} {took}" + (f": {headline}" if headline else ""))
+        elif status.state in (State.RETRYING, State.HELD, State.FAILED, State.SUSPENDED):
+            self._print(f"{what} {status.state.value.lower()}: {status.message}")
+
+    def _print(self, text: str) -> None:
+        elapsed = int(self._clock() - self._start)
+        clear = "\r\x1b[K" if self._live else ""
+        self._out.write(f"{clear}[{elapsed // 60:3d}:{elapsed % 60:02d}] {text}\n")
+        self._out.flush()
+
+
+def _seconds(seconds: float) -> str:
+    s = round(seconds)
+    if s < 60:
+        return f"{seconds:.1f} s"
+    return f"{s // 60} min {s % 60:02d} s" if s < 3600 else f"{s // 3600} h {s % 3600 // 60:02d} min"

@@ -1,0 +1,74 @@
+"""`viper run FILE`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from viper.local import LocalRun, RunResult
+
+#: Exit statuses beside 0 (finished) and those of `viper.errors`.
+HELD, SUSPENDED, FAILED, STOPPED = 8, 9, 7, 128
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds `run`."""
+    parser = subparsers.add_parser(
+        "run",
+        help="run an iteration or a loop on this machine",
+        description="Runs a ViperIteration or ViperLoop with processes on this machine. Run again after any "
+        "interruption, it goes on where it stopped.",
+        epilog="exit status: 0 finished; 2-7 an error (7: a stage failed); 8 held, a person has to decide; "
+        "9 suspended; 130 and 143 stopped by Ctrl-C and SIGTERM",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="YAML or JSON of one resource")
+    parser.add_argument("--dir", type=Path, metavar="DIR", help="run directory (default: runs/<name>)")
+    parser.add_argument("--store", metavar="URI", help="object store: path, file:// or s3:// (default: DIR/store)")
+    parser.add_argument("--tracking-uri", metavar="URI", help="MLflow: sqlite:/// or http:// (default: DIR/mlflow.db)")
+    parser.add_argument("--parallel", type=int, default=1, metavar="N", help="stage processes at a time (default: 1)")
+    parser.add_argument("--resume", action="store_true", default=True, help="go on with what is there (the default)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs it and prints the summary."""
+    from viper.cli.console import Console
+    from viper.local import LocalRun, RunDirectory, Stopped
+    from viper.spec import load_resource
+
+    resource = load_resource(args.file)
+    directory = RunDirectory(args.dir or Path("runs") / resource.metadata.name)
+    with directory.lock():
+        record = directory.open(resource, args.store, args.tracking_uri)
+        console = Console(sys.stdout)
+        local = LocalRun(directory, record, console, parallel=max(1, args.parallel))
+        try:
+            result = local.run()
+        except (Stopped, KeyboardInterrupt) as stop:
+            console.finish()
+            print(f"stopped; what is done is kept. To go on:\n  {_again(args)}")
+            return STOPPED + (stop.signal if isinstance(stop, Stopped) else 2)
+        console.finish()
+        _conclude(local, result, directory, args)
+    return {"held": HELD, "suspended": SUSPENDED, "running": SUSPENDED, "failed": FAILED}.get(result.last.outcome, 0)
+
+
+def _again(args: argparse.Namespace) -> str:
+    words = ["viper", "run", str(args.file)]
+    for option, value in (("--dir", args.dir), ("--store", args.store), ("--tracking-uri", args.tracking_uri)):
+        words += [option, str(value)] if value is not None else []
+    return " ".join(words)
+
+
+def _conclude(local: LocalRun, result: RunResult, directory: object, args: argparse.Namespace) -> None:
+    from viper.report.table import summary_table
+
+    print()
+    print(summary_table(local.store, result.names), end="")
+    condition = result.condition
+    if condition.status != "True":
+        print(f"\n{condition.reason}: {condition.message}")
+    if result.last.outcome == "failed":
+        print(f"once the cause is removed, go on with:\n  {_again(args)}")

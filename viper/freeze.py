@@ -1,0 +1,192 @@
+"""Freezing: everything an iteration depends on is resolved once and written to `iteration.json`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from pydantic import ValidationError
+
+from viper.errors import AlreadyExistsError, InputError, NotFoundError, RegistryError, SpecError, StoreError
+from viper.lineage import BASE_VERSION, PARENT_VERSION
+from viper.models import resolve_model
+from viper.registry import MissingError, ModelVersion, Registry
+from viper.spec import IterationSpec, ViperIteration
+from viper.stage.frozen import FrozenIteration, ResolvedModel, Tracking
+from viper.store import ObjectStore
+
+#: Distributions whose versions decide data and weights.
+LIBRARIES = (
+    "viper",
+    "torch",
+    "torchvision",
+    "transformers",
+    "tokenizers",
+    "accelerate",
+    "trl",
+    "open-clip-torch",
+    "numpy",
+    "pillow",
+    "imagehash",
+)
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A frozen iteration; `resumed`: it was there already. `changed`: libraries whose version is another one now."""
+
+    iteration: FrozenIteration
+    resumed: bool
+    changed: tuple[str, ...] = ()
+
+
+def freeze(iteration: ViperIteration, store: ObjectStore, registry: Registry) -> Frozen:
+    """Opens the iteration in the store, or resolves and writes it.
+
+    Raises `SpecError` when an iteration of this name with another spec is there, `InputError` when a model cannot be
+    used, `RegistryError`, `StoreError`.
+    """
+    wanted = _comparable(iteration)
+    there = load_frozen(store, wanted.metadata.name)
+    if there is None:
+        frozen = _resolve(wanted, store, registry)
+        key = f"{frozen.prefix}/iteration.json"
+        with suppress(AlreadyExistsError):
+            store.put(key, (frozen.model_dump_json(by_alias=True, indent=1) + "\n").encode(), if_absent=True)
+            return Frozen(frozen, resumed=False)
+        there = load_frozen(store, wanted.metadata.name)  # another process was first
+        if there is None:
+            raise StoreError("disappeared while it was read", where=f"{store.uri}/{key}")
+    if different := list(differences(there.iteration.spec.dump(), wanted.spec.dump())):
+        raise SpecError(
+            f"an iteration of this name was started with another spec:\n{_listed(different)}",
+            where=wanted.metadata.name,
+            fix="restore these fields to go on with it, or choose another metadata.name or --dir",
+        )
+    now = library_versions()
+    return Frozen(there, True, tuple(sorted(k for k, v in there.versions.items() if now.get(k) != v)))
+
+
+def load_frozen(store: ObjectStore, name: str) -> FrozenIteration | None:
+    """The frozen iteration of this name, None when it has not started; raises `StoreError`."""
+    key = f"iterations/{name}/iteration.json"
+    try:
+        return FrozenIteration.model_validate_json(store.get(key))
+    except NotFoundError:
+        return None
+    except ValidationError as e:
+        raise StoreError(f"is not a frozen iteration: {e}", where=f"{store.uri}/{key}") from None
+
+
+def _comparable(iteration: ViperIteration) -> ViperIteration:
+    """Whether it is suspended is no part of what an iteration is."""
+    return iteration.model_copy(update={"spec": iteration.spec.model_copy(update={"suspend": False})})
+
+
+def _resolve(iteration: ViperIteration, store: ObjectStore, registry: Registry) -> FrozenIteration:
+    spec = iteration.spec
+    generator, base = _generator(spec, store, registry)
+    roles = {"generator": generator, "base": base}
+
+    def role(name: str) -> ResolvedModel:
+        return roles.get(name) or resolve_model(name, store)
+
+    critic, judge = role(spec.recipe.models.critic), role(spec.recipe.models.judge)
+    uid = hashlib.sha256(f"{store.uri} {iteration.metadata.name}".encode()).hexdigest()[:16]
+    run = registry.iteration_run(spec.model, iteration.metadata.name, uid, {"viper.store": store.uri})
+    return FrozenIteration(
+        iteration=iteration,
+        generator=generator,
+        base=base,
+        critic=critic,
+        judge=judge,
+        alias_version=registry.get_alias(spec.model, spec.promotion.alias),
+        tracking=Tracking(uri=registry.uri, parent_run=run),
+        versions=library_versions(),
+    )
+
+
+def _generator(spec: IterationSpec, store: ObjectStore, registry: Registry) -> tuple[ResolvedModel, ResolvedModel]:
+    """θ0 and the first version of its lineage."""
+    ref = spec.generator
+    if ref.uri is not None:
+        model = resolve_model(ref.uri, store)
+        return model, model
+    if ref.version is not None:
+        found = registry.resolve(spec.model, str(ref.version))
+    else:
+        assert ref.alias is not None  # noqa: S101 (GeneratorRef has exactly one of the three)
+        if registry.get_alias(spec.model, ref.alias) is None:
+            _register_first(spec, ref.alias, store, registry)
+        found = registry.resolve(spec.model, ref.alias)
+    return _of_version(found, store), _of_version(_root(found, registry), store)
+
+
+def _register_first(spec: IterationSpec, alias: str, store: ObjectStore, registry: Registry) -> None:
+    if spec.generator.initial_uri is None:
+        raise InputError(
+            f"the registered model {spec.model} has no alias {alias}",
+            where="spec.generator.alias",
+            fix="set spec.generator.initialUri to the model directory to begin with, or register a version and set "
+            "the alias",
+        )
+    first = resolve_model(spec.generator.initial_uri, store)
+    number = registry.register(spec.model, first.uri, first.digest)
+    registry.set_tags(spec.model, number, {BASE_VERSION: number, "viper.initial_uri": spec.generator.initial_uri})
+    registry.promote(spec.model, alias, number, expected=None)
+
+
+def _of_version(found: ModelVersion, store: ObjectStore) -> ResolvedModel:
+    resolved = resolve_model(found.source_uri, store)
+    if found.digest and found.digest != resolved.digest:
+        raise InputError(
+            f"its files have changed since version {found.version} of {found.model} was registered: their digest is "
+            f"{resolved.digest}, the registry says {found.digest}",
+            where=found.source_uri,
+            fix="restore the files, or register them as a new version",
+        )
+    return resolved.model_copy(update={"model": found.model, "version": found.version})
+
+
+def _root(found: ModelVersion, registry: Registry) -> ModelVersion:
+    """The first version of a lineage; a version without lineage tags is its own."""
+    seen = {found.version}
+    while (number := found.tags.get(BASE_VERSION) or found.tags.get(PARENT_VERSION)) and int(number) not in seen:
+        seen.add(int(number))
+        try:
+            found = registry.get(found.model, int(number))
+        except MissingError:
+            raise RegistryError(
+                f"version {found.version} says that it descends from version {number}, which does not exist",
+                where=f"models:/{found.model}/{found.version}",
+                fix=f"correct its tags {BASE_VERSION} and {PARENT_VERSION}",
+            ) from None
+    return found
+
+
+def library_versions() -> dict[str, str]:
+    """Installed versions, without importing anything."""
+    found = {}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def differences(old: Any, new: Any, path: str = "spec") -> Iterator[tuple[str, Any, Any]]:
+    """Field paths with both values, for every leaf that differs between two dumps."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            yield from differences(old.get(key), new.get(key), f"{path}.{key}")
+    elif old != new:
+        yield path, old, new
+
+
+def _listed(different: list[tuple[str, Any, Any]]) -> str:
+    shown = [f"  {path}: it has {old!r}, the file {new!r}" for path, old, new in different[:20]]
+    more = len(different) - len(shown)
+    return "\n".join(shown + ([f"  and {more} more"] if more else []))

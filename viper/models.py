@@ -1,0 +1,156 @@
+"""Model directories: what a URI points at, whether it is complete, and where a stage finds the files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from viper.errors import InputError, StageError
+from viper.spec.stages import THETA0, stage_graph
+from viper.stage.frozen import ResolvedModel
+from viper.store import ObjectStore, child_uri, open_store
+from viper.store.transfer import (
+    MANIFEST,
+    directory_digest,
+    directory_digests,
+    local_directory,
+    stored_digests,
+    upload_directory,
+)
+
+if TYPE_CHECKING:
+    from viper.stage import StageContext
+
+STARTER = "smallworld:starter"
+#: Each entry: what it is for, and the files of which one (or all of a tuple) must be there.
+_PARTS: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
+    ("configuration", (("config.json",),)),
+    ("weights", (("model.safetensors",), ("model.safetensors.index.json",))),
+    ("tokenizer", (("tokenizer.json",), ("vocab.json", "merges.txt"))),
+    ("processor", (("processor_config.json",), ("preprocessor_config.json",))),
+)
+
+
+def cache_dir() -> Path:
+    """Where downloaded models are kept: $VIPER_CACHE, else ~/.cache/viper."""
+    return Path(os.environ.get("VIPER_CACHE") or Path.home() / ".cache" / "viper")
+
+
+def resolve_model(uri: str, store: ObjectStore) -> ResolvedModel:
+    """Pins a model directory by content and makes sure that it is complete.
+
+    Args:
+        uri: `file:///directory`, `s3://bucket/prefix` of a directory that `upload_directory` stored, or
+            `smallworld:starter`, which is copied into `store`, so that its lineage does not depend on an installation.
+
+    Raises `InputError` when files are missing or the URI is of no known kind, `StoreError` when S3 cannot be read.
+    """
+    if uri == STARTER:
+        return _starter(store)
+    place = _file(uri)
+    if place is not None:
+        digests = directory_digests(place, cache=cache_dir() / "digests.json")
+        check_model(uri, digests.files, lambda name: (place / name).read_bytes())
+        return ResolvedModel(uri=place.absolute().as_uri(), digest=digests.digest)
+    if uri.startswith("s3://"):
+        remote = open_store(uri)
+        digests = stored_digests(remote, "")
+        check_model(uri, digests.files, remote.get)
+        return ResolvedModel(uri=uri, digest=digests.digest)
+    raise InputError(
+        "is not the URI of a model", where=uri, fix=f"use file:///directory, s3://bucket/prefix or {STARTER}"
+    )
+
+
+def _starter(store: ObjectStore) -> ResolvedModel:
+    import viper.smallworld
+
+    folder = Path(viper.smallworld.__file__).parent / "assets" / "starter"
+    if not folder.is_dir():
+        raise InputError(
+            "the starter model is not installed", where=str(folder), fix="install the package with its assets"
+        )
+    digests = directory_digests(folder)
+    check_model(STARTER, digests.files, lambda name: (folder / name).read_bytes())
+    key = f"models/{digests.digest.replace(':', '-')}"
+    upload_directory(store, key, folder)
+    return ResolvedModel(uri=child_uri(store.uri, key), digest=digests.digest)
+
+
+def check_model(uri: str, files: Collection[str], read: Callable[[str], bytes]) -> None:
+    """Raises `InputError` naming every file that a model directory in Hugging Face layout lacks.
+
+    Args:
+        files: relative paths that are there.
+        read: content of one of them.
+    """
+    there = set(files)
+    missing = []
+    for purpose, choices in _PARTS:
+        if not any(there.issuperset(choice) for choice in choices):
+            missing.append(f"{' or '.join(' and '.join(c) for c in choices)} ({purpose})")
+    index = "model.safetensors.index.json"
+    if index in there and "model.safetensors" not in there:
+        try:
+            shards = set(json.loads(read(index))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise InputError(f"{index} is not a list of weight files", where=uri, fix="save the model again") from None
+        missing += [f"{name} (weights)" for name in sorted(shards - there)]
+    if missing:
+        raise InputError(
+            f"the model directory lacks {', '.join(missing)}",
+            where=uri,
+            fix="save model, tokenizer and processor into it with save_pretrained (weights as safetensors)",
+        )
+
+
+def policy_of(ctx: StageContext) -> ResolvedModel:
+    """The policy that this stage loads: θ0, or the model of the training stage that its `StageNode.model` names."""
+    node = next(n for n in stage_graph(ctx.frozen.iteration.spec.recipe) if n.name == ctx.stage)
+    if node.model is None:
+        raise StageError(f"the stage {ctx.stage} loads no policy", where=ctx.frozen.name)
+    return ctx.frozen.generator if node.model == THETA0 else trained_model(ctx, node.model)
+
+
+def trained_model(ctx: StageContext, stage: str) -> ResolvedModel:
+    """The model that a training stage made; raises `StageError` when its manifest names none."""
+    model = ctx.manifest(stage).outputs.get("model")
+    if not isinstance(model, dict) or not {"uri", "digest"} <= model.keys():
+        raise StageError(f"the manifest of {stage} names no model", where=ctx.frozen.name)
+    return ResolvedModel(uri=str(model["uri"]), digest=str(model["digest"]))
+
+
+def model_dir(ctx: StageContext, model: ResolvedModel | str) -> Path:
+    """A local directory with the files of a model, verified against its digest; read it, never write it.
+
+    Args:
+        model: a resolved model, or the name of a training stage of this iteration.
+
+    Raises `StageError` when the content is not what the iteration was frozen with.
+    """
+    resolved = trained_model(ctx, model) if isinstance(model, str) else model
+    place = _file(resolved.uri)
+    if place is not None and not (place / MANIFEST).is_file():
+        _same(resolved, directory_digest(place, cache=cache_dir() / "digests.json"))
+        return place
+    store = open_store(resolved.uri)
+    _same(resolved, stored_digests(store, "").digest)
+    return local_directory(store, "", cache_dir() / "models")
+
+
+def _same(model: ResolvedModel, digest: str) -> None:
+    if digest != model.digest:
+        raise StageError(
+            f"the model has changed: its digest is {digest}, the iteration was frozen with {model.digest}",
+            where=model.uri,
+            fix="restore its files, or start a new iteration",
+        )
+
+
+def _file(uri: str) -> Path | None:
+    parts = urlsplit(uri)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
