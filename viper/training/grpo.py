@@ -7,22 +7,22 @@ a run that was killed at any point continues to bit-identical weights and logs.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from viper.engines.base import RlSample, SimilarityModel
 from viper.errors import InputError, StageError
 from viper.training.checkpoints import Checkpoints, Log, digest_of, publish, write_json
-from viper.training.reward import Reward, RewardParameters, score_batch
+from viper.training.interrupt import StopRequest, stop_requests
+from viper.training.reward import RewardParameters, score_batch
+from viper.training.rollouts import Rollout, chunk_of, chunk_rows, rollout_metrics, rollout_rows
 from viper.training.settings import GrpoResult, GrpoSettings, StepMetrics, data_order, group_advantages
 
 __all__ = ["GrpoResult", "GrpoSettings", "StepMetrics", "train_grpo"]
@@ -69,7 +69,7 @@ def train_grpo(  # noqa: PLR0917 (the order is the stages' contract)
     finished = run.finished()
     if finished is not None:
         return finished
-    with _signals() as stop:
+    with stop_requests() as stop:
         return run.train(on_step, stop)
 
 
@@ -86,44 +86,6 @@ def _check(
         raise InputError("selection by held-out reward needs held-out samples", where="settings.select")
     if settings.select == "heldOutPerception" and evaluate is None:
         raise InputError("selection by held-out perception needs an evaluation", where="settings.select")
-
-
-@dataclass
-class _Stop:
-    signal: int = 0
-
-
-@contextmanager
-def _signals() -> Iterator[_Stop]:
-    """Turns SIGINT and SIGTERM into a request to stop after the step; a second one acts at once."""
-    stop, old = _Stop(), {}
-
-    def request(number: int, _: Any) -> None:
-        stop.signal = number
-        signal.signal(number, old[number])
-
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                old[number] = signal.signal(number, request)
-            except ValueError:  # not the main thread: the caller's handlers stay
-                break
-        yield stop
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-
-@dataclass(frozen=True)
-class _Rollout:
-    """One batch of outputs with scores; row u*G+k is output k of prompt u."""
-
-    samples: list[RlSample]
-    prompts: Any
-    outputs: Any
-    texts: list[str]
-    rewards: list[Reward]
-    advantages: np.ndarray[Any, np.dtype[np.float32]]
 
 
 class _Run:
@@ -155,7 +117,7 @@ class _Run:
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
-    def train(self, on_step: OnStep, stop: _Stop) -> GrpoResult:
+    def train(self, on_step: OnStep, stop: StopRequest) -> GrpoResult:
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
         import torch
 
@@ -179,11 +141,11 @@ class _Run:
         for step in range(first + 1, self.steps + 1):
             start = time.monotonic()
             rollout = self._roll_out(step)
-            values = {**_rollout_metrics(rollout, self.settings.group_size), **self._update(rollout, step)}
+            values = {**rollout_metrics(rollout), **self._update(rollout, step)}
             saving = step % self.settings.save_every == 0 or step == self.steps
             if saving:
                 values |= self._score(step)
-            rollouts.write(_rollout_rows(rollout, step, self.settings.group_size))
+            rollouts.write(rollout_rows(rollout, step))
             history.append({"step": step, **values})
             metrics.write(history[-1:])
             now = time.monotonic()
@@ -203,13 +165,13 @@ class _Run:
                 self.checkpoints.save(step, self.policy.model, self.optimizer, {**logs, "scores": self.scores})
                 self._drop_candidates()
             if stop.signal and step < self.steps:
-                _leave(stop.signal)
+                stop.leave()
             self._stop_when_collapsed(history)
         metrics.close()
         rollouts.close()
         return self._finish(history)
 
-    def _roll_out(self, step: int) -> _Rollout:
+    def _roll_out(self, step: int) -> Rollout:
         """Samples and scores the outputs of step `step` (counted from 1)."""
         import torch
 
@@ -224,9 +186,9 @@ class _Run:
         truths = [b.ground_truth for b in batch for _ in range(s.group_size)]
         rewards = score_batch(texts, truths, self.similarity, self.parameters, outputs.finished.tolist())
         table = np.array([r.reward for r in rewards]).reshape(-1, s.group_size)
-        return _Rollout(batch, prompts, outputs, texts, rewards, group_advantages(table).reshape(-1))
+        return Rollout(batch, s.group_size, prompts, outputs, texts, rewards, group_advantages(table).reshape(-1))
 
-    def _update(self, rollout: _Rollout, step: int) -> dict[str, float]:
+    def _update(self, rollout: Rollout, step: int) -> dict[str, float]:
         """The optimiser updates of one step, one per mini-batch; sums of shares are over all output tokens."""
         import torch
 
@@ -242,11 +204,11 @@ class _Run:
             self.optimizer.zero_grad(set_to_none=False)
             total = 0.0
             for part in chunk_rows(
-                rollout.advantages, lengths, begin, begin + rows, group=s.group_size, limit=s.micro_batch
+                rollout.advantages, lengths, range(begin, begin + rows), group=s.group_size, limit=s.micro_batch
             ):
-                loss, shares = self.trainer.loss_of(_chunk(rollout, part, s.group_size))
+                loss, shares = self.trainer.loss_of(chunk_of(rollout, part))
                 loss = loss * (len(part) / rows)
-                loss.backward()
+                torch.autograd.backward(loss)
                 total += float(loss.detach())
                 for name, share in shares.items():
                     clipped[name] += share * float(lengths[part].sum())
@@ -347,8 +309,6 @@ class _Run:
 
     def finished(self) -> GrpoResult | None:
         """The result when this work directory already holds the complete run."""
-        import json
-
         path = self.work_dir / "result.json"
         if not path.is_file():
             return None
@@ -360,84 +320,3 @@ class _Run:
                 fix="give an empty work directory, or the settings the run was started with",
             )
         return self._result(int(result["best_step"]), result["history"])
-
-
-def chunk_rows(
-    advantages: np.ndarray[Any, Any], lengths: np.ndarray[Any, Any], begin: int, end: int, *, group: int, limit: int
-) -> list[list[int]]:
-    """Splits the rows `begin … end-1` (whole groups) into passes of at most `limit` outputs of similar length.
-
-    Rows with advantage zero have zero gradient and are left out. A group stays together where the limit allows, since
-    its prompt is run once per pass.
-    """
-    groups = [[r for r in range(g, g + group) if advantages[r] != 0] for g in range(begin, end, group)]
-    pieces = [rows[i : i + limit] for rows in groups for i in range(0, len(rows), limit)]
-    pieces.sort(key=lambda rows: (max(lengths[r] for r in rows), rows[0]))
-    chunks: list[list[int]] = []
-    for rows in pieces:
-        if chunks and len(chunks[-1]) + len(rows) <= limit:
-            chunks[-1] += rows
-        else:
-            chunks.append(list(rows))
-    return chunks
-
-
-def _chunk(rollout: _Rollout, rows: list[int], group: int) -> Any:
-    import torch
-
-    from viper.training.trl_loss import Chunk
-
-    prompts = sorted({r // group for r in rows})
-    place = {p: i for i, p in enumerate(prompts)}
-    index, out = torch.tensor(rows), rollout.outputs
-    width = int(out.mask[index].sum(1).max())
-    return Chunk(
-        rollout.prompts.select(prompts),
-        torch.tensor([place[r // group] for r in rows]),
-        out.ids[index, :width],
-        out.mask[index, :width],
-        out.logprobs[index, :width],
-        torch.from_numpy(rollout.advantages[rows]),
-    )
-
-
-def _rollout_metrics(rollout: _Rollout, group: int) -> dict[str, float]:
-    r, mask = rollout.rewards, rollout.outputs.mask
-    reward = np.array([x.reward for x in r])
-    return {
-        "reward/mean": float(reward.mean()),
-        "reward/std": float(reward.std()),
-        "reward/correct": float(np.mean([x.correctness for x in r])),
-        "reward/format": float(np.mean([x.format for x in r])),
-        "groups/signal": float((rollout.advantages.reshape(-1, group) != 0).any(1).mean()),
-        "shadow/recall": float(np.mean([x.recall for x in r])),
-        "shadow/items": float(np.mean([x.items for x in r])),
-        "shadow/duplicates": float(np.mean([x.duplicate_share for x in r])),
-        "shadow/distinct": len(set(rollout.texts)) / len(rollout.texts),
-        "output/tokens": float(mask.sum(1).float().mean()),
-        "output/finished": float(rollout.outputs.finished.float().mean()),
-        "output/entropy": rollout.outputs.entropy,
-    }
-
-
-def _rollout_rows(rollout: _Rollout, step: int, group: int) -> Iterator[dict[str, Any]]:
-    for row, (text, reward) in enumerate(zip(rollout.texts, rollout.rewards, strict=True)):
-        yield {
-            "step": step,
-            "sample_id": rollout.samples[row // group].sample_id,
-            "output": text,
-            "finished": bool(rollout.outputs.finished[row]),
-            "reward": reward.reward,
-            "correct": reward.correctness,
-            "format": reward.format,
-            "advantage": float(rollout.advantages[row]),
-            "recall": reward.recall,
-            "items": reward.items,
-            "duplicates": reward.duplicate_share,
-        }
-
-
-def _leave(number: int) -> None:
-    if number == signal.SIGINT:
-        raise KeyboardInterrupt
-    raise SystemExit(128 + number)

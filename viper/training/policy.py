@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from viper.engines.base import RlSample
 from viper.errors import InputError
@@ -42,7 +42,7 @@ class PromptBatch:
         if pixels is not None and grids is not None:
             first = [sum(self.image_counts[:r]) for r in rows]
             images = [i for r, f in zip(rows, first, strict=True) for i in range(f, f + self.image_counts[r])]
-            patches = pixels.split(grids.prod(-1).tolist())
+            patches = torch.split(pixels, grids.prod(-1).tolist())
             pixels = torch.cat([patches[i] for i in images]) if images else None
             grids = grids[torch.as_tensor(images)] if images else None
         return PromptBatch(
@@ -77,10 +77,10 @@ class Policy:
     def __init__(self, model_dir: Path, *, dtype: torch.dtype = torch.float32) -> None:
         from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
-        if not (model_dir / "config.json").is_file():
-            raise InputError(
-                "there is no model here", where=str(model_dir / "config.json"), fix="give a model directory"
-            )
+        from viper.engines.transformers_vlm import check_model_directory
+        from viper.engines.vision_batching import batch_vision_attention
+
+        check_model_directory(model_dir)
         try:
             self.model: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
                 model_dir, dtype=dtype, use_safetensors=True, local_files_only=True
@@ -88,6 +88,7 @@ class Policy:
             self.processor: Any = AutoProcessor.from_pretrained(model_dir, local_files_only=True)
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"the model cannot be loaded: {error}", where=str(model_dir)) from error
+        batch_vision_attention(self.model)
         self.processor.tokenizer.padding_side = "left"
         eos = self.model.generation_config.eos_token_id
         self.eos = [eos] if isinstance(eos, int) else list(eos or [self.processor.tokenizer.eos_token_id])
@@ -95,6 +96,7 @@ class Policy:
         config = self.model.config
         vision = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
         banned = {getattr(config, name, None) for name in vision} | {self.pad}
+        banned |= set(self.model.generation_config.suppress_tokens or ())
         # A sampled image token would have no image behind it when the output is scored.
         self.banned = sorted(t for t in banned - set(self.eos) if t is not None)
 
@@ -144,6 +146,21 @@ class Policy:
         counts = tuple(len(s.images) for s in samples)
         return PromptBatch(ids, mask, position_ids, following, inputs.get("pixel_values"), grids, counts)
 
+    def response_ids(self, text: str, max_tokens: int, sample_id: str) -> list[int]:
+        """Tokens of a response to learn, end token included.
+
+        Raises:
+            InputError: when there are more than `max_tokens`, naming the sample.
+        """
+        ids: list[int] = [*self.processor.tokenizer(text, add_special_tokens=False)["input_ids"], self.eos[0]]
+        if len(ids) > max_tokens:
+            raise InputError(
+                f"the response has {len(ids)} tokens, the limit is {max_tokens}",
+                where=f"sample {sample_id}",
+                fix="raise maxResponseTokens, or shorten the response",
+            )
+        return ids
+
     def prefix(self, prompts: PromptBatch) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Runs the prompts: last token's hidden state (U, d), and per layer keys and values (U, heads, P, d_head)."""
         from transformers import DynamicCache
@@ -162,8 +179,8 @@ class Policy:
 
     def completion_logprobs(
         self, prompts: PromptBatch, owner: Tensor, ids: Tensor, mask: Tensor, temperature: float
-    ) -> tuple[Tensor, Tensor]:
-        """log π_θ and entropy (nats) of every output token, at `temperature`; gradients flow through the prompts.
+    ) -> Tensor:
+        """log π_θ of every output token at `temperature`; gradients flow through the prompts.
 
         Args:
             prompts: U prompts.
@@ -173,82 +190,75 @@ class Policy:
             temperature: the logits' divisor.
 
         Returns:
-            (B, C) log-probabilities, (B, C) entropies without gradient; padding positions hold any finite value.
+            (B, C) log-probabilities, 0 on padding.
         """
-        from transformers import DynamicCache
-
         last, layers = self.prefix(prompts)
-        cache = DynamicCache()
-        for i, (keys, values) in enumerate(layers):
-            cache.update(keys[owner], values[owner], i)
-        steps = torch.arange(ids.shape[1] - 1)
-        positions = (prompts.next_position[owner, None] + steps).expand(3, -1, -1)
+        length, rows = ids.shape[1] - 1, len(owner)
+        positions = (prompts.next_position[owner, None] + torch.arange(length)).expand(3, -1, -1)
+        causal = torch.ones(length, length, dtype=torch.bool).tril()
+        visible = prompts.attention_mask[owner, None, None].bool().expand(-1, 1, length, -1)
+        hidden = self._decode(
+            ids[:, :-1], positions, torch.cat([visible, causal.expand(rows, 1, -1, -1)], -1), _Shared(layers, owner)
+        )
+        scored = mask.bool()
+        states = torch.cat([last[owner, None], hidden], 1)[scored]
+        logits = self.model.lm_head(states).float()
+        if temperature != 1:
+            logits = logits / temperature
+        losses = nn.functional.cross_entropy(logits, ids[scored], reduction="none")
+        return torch.zeros(ids.shape).masked_scatter(scored, -losses)
+
+    def _decode(self, ids: Tensor, positions: Tensor, visible: Tensor, cache: Any) -> Tensor:
+        """Hidden states (B, T, d) of tokens (B, T) after what `cache` holds; `visible` is (B, 1, T, keys)."""
         language = self.model.model.language_model
-        hidden = language(
-            inputs_embeds=language.embed_tokens(ids[:, :-1]),
-            attention_mask=torch.cat([prompts.attention_mask[owner], mask[:, :-1]], 1),
+        hidden: Tensor = language(
+            inputs_embeds=language.embed_tokens(ids),
+            attention_mask={"full_attention": visible},
             position_ids=positions,
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state
-        logits = self.model.lm_head(torch.cat([last[owner, None], hidden], 1)).float() / temperature
-        every = logits.log_softmax(-1)
-        with torch.no_grad():
-            entropy = -(every.exp() * every).sum(-1)
-        return every.gather(-1, ids[..., None])[..., 0], entropy
+        return hidden
 
     @torch.no_grad()
     def sample(
         self, prompts: PromptBatch, group: int, max_tokens: int, temperature: float, generator: torch.Generator
     ) -> Samples:
         """`group` outputs per prompt (rows `u*group … u*group+group-1` for prompt u); temperature 0 is greedy."""
-        from transformers import DynamicCache
-
         last, layers = self.prefix(prompts)
         owner = torch.arange(len(prompts.input_ids)).repeat_interleave(group)
-        rows = torch.arange(len(owner))  # which output each live row is
-        cache = DynamicCache()
-        for i, (keys, values) in enumerate(layers):
-            cache.update(keys[owner], values[owner], i)
-        language, total = self.model.model.language_model, len(owner)
-        attention = torch.nn.functional.pad(prompts.attention_mask[owner], (0, max_tokens), value=1)
-        width = prompts.input_ids.shape[1]
+        total, width = len(owner), prompts.input_ids.shape[1]
+        cache = _Growing(layers, owner, max_tokens)
+        visible = nn.functional.pad(prompts.attention_mask[owner].bool(), (0, max_tokens), value=True)[:, None, None]
         ids = torch.full((total, max_tokens), self.pad)
         mask = torch.zeros((total, max_tokens), dtype=torch.long)
         logprobs = torch.zeros((total, max_tokens))
-        finished = torch.zeros(total, dtype=torch.bool)
-        entropy, ends = 0.0, torch.tensor(self.eos)
-        hidden, position = last[owner], prompts.next_position[owner]
+        rows, live = torch.arange(total), torch.ones(total, dtype=torch.bool)  # rows: which output each line is
+        hidden, position, ends, entropy = last[owner], prompts.next_position[owner], torch.tensor(self.eos), 0.0
         for step in range(max_tokens):
             every = (self.model.lm_head(hidden).float() / (temperature or 1.0)).log_softmax(-1)
             probabilities = every.exp()
-            entropy -= float((probabilities * every).sum())
+            entropy -= float((probabilities * every).sum(1)[live].sum())
             probabilities[:, self.banned] = 0
-            if temperature:
-                token = torch.multinomial(probabilities, 1, generator=generator)
-            else:
-                token = probabilities.argmax(1, keepdim=True)
-            ids[rows, step], mask[rows, step] = token[:, 0], 1
-            logprobs[rows, step] = every.gather(1, token)[:, 0]
-            done = torch.isin(token[:, 0], ends)
-            finished[rows[done]] = True
-            live = (~done).nonzero()[:, 0]
-            if not len(live) or step == max_tokens - 1:
+            token = _draw(probabilities, generator) if temperature else probabilities.argmax(1, keepdim=True)
+            out = rows[live]
+            ids[out, step], mask[out, step] = token[live, 0], 1
+            logprobs[out, step] = every.gather(1, token)[live, 0]
+            live &= ~torch.isin(token[:, 0], ends)
+            alive = int(live.sum())
+            if not alive or step == max_tokens - 1:
                 break
-            if len(live) < len(rows):
-                cache.batch_select_indices(live)
-                rows, token, position, attention = rows[live], token[live], position[live], attention[live]
-            hidden = language(
-                inputs_embeds=language.embed_tokens(token),
-                attention_mask=attention[:, : width + step + 1],
-                position_ids=position[None, :, None].expand(3, -1, -1),
-                past_key_values=cache,
-                use_cache=True,
-            ).last_hidden_state[:, -1]
+            # Copying the cache costs as much as a few steps, so finished lines leave when they are a fifth.
+            if alive < 0.8 * len(rows):
+                cache.select(live)
+                rows, token, position, visible = rows[live], token[live], position[live], visible[live]
+                live = live[live]
+            positions = position[None, :, None].expand(3, -1, -1)
+            hidden = self._decode(token, positions, visible[..., : width + step + 1], cache)[:, -1]
             position = position + 1
         length = int(mask.sum(1).max())
-        tokens = int(mask.sum())
-        return Samples(ids[:, :length], mask[:, :length], logprobs[:, :length], finished, entropy / tokens)
+        finished = torch.isin(ids, ends).any(1)
+        return Samples(ids[:, :length], mask[:, :length], logprobs[:, :length], finished, entropy / int(mask.sum()))
 
     def decode(self, samples: Samples) -> list[str]:
         """The outputs' text without end and padding tokens; other special tokens stay visible."""
@@ -256,3 +266,51 @@ class Policy:
         rows = [[t for t in row if t not in drop] for row in samples.ids.tolist()]
         texts: list[str] = self.processor.tokenizer.batch_decode(rows, skip_special_tokens=False)
         return texts
+
+
+def _draw(probabilities: Tensor, generator: torch.Generator) -> Tensor:
+    """One index per row (R, 1), in proportion to the row's values; a zero is never drawn."""
+    heap = probabilities.cumsum(1)
+    point = torch.rand(len(heap), 1, generator=generator) * heap[:, -1:]
+    return torch.searchsorted(heap, point, right=True).clamp(max=heap.shape[1] - 1)
+
+
+class _Shared:
+    """A prompt's keys and values in front of each of its outputs', with gradients; used for one forward pass."""
+
+    def __init__(self, layers: Sequence[tuple[Tensor, Tensor]], owner: Tensor) -> None:
+        self._layers, self._owner = layers, owner
+
+    def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        before_keys, before_values = self._layers[layer]
+        return (
+            torch.cat([before_keys[self._owner], keys], 2),
+            torch.cat([before_values[self._owner], values], 2),
+        )
+
+
+class _Growing:
+    """Keys and values of outputs that grow token by token, in buffers of full length (no copy per token)."""
+
+    def __init__(self, layers: Sequence[tuple[Tensor, Tensor]], owner: Tensor, room: int) -> None:
+        self._filled = [layers[0][0].shape[2]] * len(layers)
+        self._layers = [(self._buffer(k, owner, room), self._buffer(v, owner, room)) for k, v in layers]
+
+    @staticmethod
+    def _buffer(prompt: Tensor, owner: Tensor, room: int) -> Tensor:
+        _, heads, width, size = prompt.shape
+        buffer = prompt.new_empty(len(owner), heads, width + room, size)
+        buffer[:, :, :width] = prompt[owner]
+        return buffer
+
+    def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        end = self._filled[layer] + keys.shape[2]
+        for buffer, new in zip(self._layers[layer], (keys, values), strict=True):
+            buffer[:, :, self._filled[layer] : end] = new
+        self._filled[layer] = end
+        all_keys, all_values = self._layers[layer]
+        return all_keys[:, :, :end], all_values[:, :, :end]
+
+    def select(self, rows: Tensor) -> None:
+        """Keeps the lines where `rows` is true."""
+        self._layers = [(keys[rows], values[rows]) for keys, values in self._layers]

@@ -145,9 +145,10 @@ def _score(
     n = len(output.sentences)
     lengths = np.array([len(s) for s in output.sentences], dtype=np.int64)
     if cosine.size:
-        best, values = cosine.argmax(axis=1), cosine.max(axis=1)
-        hits = values >= p.tau
-        reached = (cosine >= p.tau).any(axis=0)
+        best = cosine.argmax(axis=1)
+        values = np.take_along_axis(cosine, best[:, None], axis=1)[:, 0]
+        hits = np.greater_equal(values, p.tau)
+        reached = np.greater_equal(cosine, p.tau).any(axis=0)
     else:
         best, values = np.zeros(n, np.int64), np.zeros(n, np.float32)
         hits, reached = np.zeros(n, bool), np.zeros(len(truths), bool)
@@ -169,5 +170,5 @@ def _score(
             SentenceScore(s, truths[b] if truths else "", float(v), bool(h), int(length))
             for s, b, v, h, length in zip(output.sentences, best, values, hits, lengths, strict=True)
         ),
-        missed=tuple(g for g, r in zip(truths, reached, strict=True) if not r),
+        missed=tuple(g for g, r in zip(truths, reached.tolist(), strict=True) if not r),
     )

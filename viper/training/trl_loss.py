@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
@@ -94,10 +95,9 @@ class SharedPromptGrpo(GRPOTrainer):  # type: ignore[misc]
                 model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
             )
             return result
-        logprobs, entropy = self.policy.completion_logprobs(
-            chunk.prompts, chunk.owner, chunk.ids, chunk.mask, self.temperature
-        )
-        return logprobs, entropy, None
+        logprobs = self.policy.completion_logprobs(chunk.prompts, chunk.owner, chunk.ids, chunk.mask, self.temperature)
+        # TRL only averages the entropies into a metric; ours was measured on every token while sampling.
+        return logprobs, torch.zeros_like(logprobs), None
 
     def loss_of(self, chunk: Chunk) -> tuple[Tensor, dict[str, float]]:
         """TRL's loss of the chunk (mean over its outputs), and the token shares `clip/low`, `clip/high`."""

@@ -1,0 +1,161 @@
+"""`viper reward explain`: why an output got its score, sentence by sentence."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from viper.engines import factory
+from viper.errors import InputError
+from viper.training.reward import Reward, RewardParameters, score_batch
+
+_EXAMPLE = """\
+examples:
+  viper reward explain --output '<think>I look.</think>The ball is red.' --ground-truth 'The ball is blue.'
+  viper reward explain --output answer.txt --ground-truth flaws.json --json
+  viper reward explain --rollout runs/…/rollouts.jsonl --row 12 --ground-truth flaws.txt
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds `reward` with its one action `explain`."""
+    parser = subparsers.add_parser("reward", help="explain the reward of an output")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    explain = actions.add_parser(
+        "explain",
+        help="show every sentence with its best ground truth, similarity and hit",
+        description="Scores one output by equations 5 to 7 and shows what the score is made of.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    source = explain.add_mutually_exclusive_group(required=True)
+    source.add_argument("--output", metavar="TEXT|FILE", help="the model's whole output, think block included")
+    source.add_argument("--rollout", metavar="FILE", type=Path, help="a rollouts.jsonl; see --row")
+    explain.add_argument("--row", type=int, default=1, metavar="N", help="line of the rollout file, from 1 (default 1)")
+    explain.add_argument(
+        "--ground-truth",
+        action="append",
+        metavar="TEXT|FILE",
+        help="a ground-truth sentence (repeatable), or a file: JSON list, {'refinement': [...]}, or one sentence a line",
+    )
+    explain.add_argument("--similarity", default="smallworld", metavar="ENGINE", help="similarity engine (%(default)s)")
+    defaults = RewardParameters()
+    for name, text in (("tau", "τ, the cosine from which a sentence hits"), ("format_weight", "weight of R_format")):
+        flag = f"--{name.replace('_', '-')}"
+        explain.add_argument(flag, type=float, default=getattr(defaults, name), help=f"{text} (%(default)s)")
+    explain.add_argument(
+        "--correct-weight", type=float, default=defaults.correct_weight, help="weight of R_correct (%(default)s)"
+    )
+    explain.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    explain.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the explanation; raises `InputError` for a missing file or row, `SpecError` for an unknown engine."""
+    finished, truths = True, [t for item in args.ground_truth or [] for t in _sentences(item)]
+    if args.rollout is None:
+        output = _text(args.output)
+    else:
+        row = _rollout_row(args.rollout, args.row)
+        output, finished = str(row["output"]), bool(row.get("finished", True))
+        truths = truths or [str(t) for t in row.get("ground_truth", [])]
+    if not truths:
+        raise InputError("there is no ground truth to compare with", where="--ground-truth", fix="give one or more")
+    engine = factory.similarity(args.similarity)
+    parameters = RewardParameters(args.tau, args.format_weight, args.correct_weight)
+    (reward,) = score_batch([output], [truths], engine, parameters, [finished])
+    if args.json:
+        about = {"similarity": engine.engine_id, "parameters": asdict(parameters), "ground_truth": truths}
+        print(json.dumps({**asdict(reward), **about}, ensure_ascii=False, indent=2))
+    else:
+        print(explanation(reward, parameters, engine.engine_id))
+    return 0
+
+
+def explanation(reward: Reward, parameters: RewardParameters, similarity: str) -> str:
+    """The score's derivation as text: a row per sentence, then the equations with the numbers put in."""
+    p, hits = parameters, sum(s.hit for s in reward.sentences)
+    length, hit_length = (sum(s.length for s in reward.sentences if s.hit or every) for every in (True, False))
+    lines = [f"similarity {similarity}, τ = {p.tau:g}", ""]
+    if reward.sentences:
+        rows = [("", "sim", "L", "sentence", "best ground truth")]
+        rows += [
+            ("hit" if s.hit else "miss", f"{s.similarity:.3f}", str(s.length), s.sentence, s.best_ground_truth or "-")
+            for s in reward.sentences
+        ]
+        lines += _table(rows)
+    else:
+        lines.append("the output has no sentence: N = 0, so R_correct = 0")
+    lines += [f"not reached: {g}" for g in reward.missed]
+    shares = f"({hits}/{reward.items}) · ({hit_length}/{length})" if reward.items else "0"
+    problem = f"  ({reward.format_problem})" if reward.format_problem else ""
+    lines += [
+        "",
+        f"R_format  = {reward.format:g}{problem}",
+        f"R_correct = {shares} = {reward.correctness:.4f}",
+        f"R = {p.format_weight:g} · {reward.format:g} + {p.correct_weight:g} · {reward.correctness:.4f}"
+        f" = {reward.reward:.4f}",
+        "",
+        f"not rewarded: recall {reward.recall:.3f}, items {reward.items}, duplicates {reward.duplicate_share:.3f}",
+    ]
+    return "\n".join(lines)
+
+
+def _table(rows: Sequence[tuple[str, ...]], width: int = 44) -> list[str]:
+    """Columns as wide as they need to be, the two text columns wrapped at `width` characters."""
+    lines = []
+    for kind, similarity, length, *texts in rows:
+        cells = [textwrap.wrap(text, width) or [""] for text in texts]
+        for i in range(max(map(len, cells))):
+            head = f"{kind:<5}{similarity:>6}{length:>5}  " if i == 0 else " " * 18
+            body = "  ".join(f"{cell[i] if i < len(cell) else '':<{width}}" for cell in cells)
+            lines.append((head + body).rstrip())
+    return lines
+
+
+def _text(value: str) -> str:
+    """The file's content when there is such a file, else the value itself."""
+    try:
+        path = Path(value)
+        return path.read_text("utf-8") if path.is_file() else value
+    except (OSError, ValueError) as error:  # a long text is no file name
+        if isinstance(error, UnicodeDecodeError):
+            raise InputError("the file is not UTF-8 text", where=value) from error
+        return value
+
+
+def _sentences(value: str) -> list[str]:
+    """Ground-truth sentences of an argument: a JSON list or refinement object, else one a line."""
+    text = _text(value).strip()
+    if text.startswith(("[", "{")):
+        try:
+            found = json.loads(text)
+        except ValueError as error:
+            raise InputError(f"this is not JSON: {error}", where="--ground-truth") from error
+        items = found.get("refinement") if isinstance(found, Mapping) else found
+        if not isinstance(items, list) or not all(isinstance(i, str) for i in items):
+            raise InputError("expected a list of strings, or {'refinement': [...]}", where="--ground-truth")
+        return items
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _rollout_row(path: Path, number: int) -> dict[str, Any]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            line = next((text for i, text in enumerate(file, 1) if i == number), None)
+    except OSError as error:
+        raise InputError(f"the rollout file cannot be read: {error.strerror}", where=str(path)) from error
+    if line is None:
+        raise InputError(f"there is no line {number}", where=str(path), fix="choose another --row")
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"the line is not JSON: {error}", where=f"{path}:{number}") from error
+    if not isinstance(row, dict) or "output" not in row:
+        raise InputError("the line is no rollout (it has no 'output')", where=f"{path}:{number}")
+    return row
