@@ -12,6 +12,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from viper.registry import Registry
+
 _HERE = Path(__file__).parent
 _POLL = threading.Event()  # never set: a pause between two looks at a server that is starting
 
@@ -92,6 +94,7 @@ class MlflowServer(Server):
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        Registry(f"sqlite:///{folder}/db").experiment("Default")  # a copy of the cached schema: seconds less to wait
         command = (
             f"-m mlflow server --host 127.0.0.1 --port {{port}} --workers 1 --backend-store-uri sqlite:///{folder}/db"
         )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -20,6 +21,7 @@ _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",  # else every new database prints its migrations
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     # MLflow's defaults wait four minutes before a server that is down is reported; these wait about half a minute.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -63,6 +65,17 @@ class Connection:
 
             self._client = MlflowClient(self.uri, registry_uri=self.uri)
         return self._client
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """With SQLite: alone among the processes of this machine (a lock file). With a server: nothing."""
+        if self.database is None:
+            yield
+            return
+        self.database.parent.mkdir(parents=True, exist_ok=True)
+        with self.database.with_name(f"{self.database.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """`client.method(...)` with bounded waiting. Raises RegistryError, MissingError when something is not found."""

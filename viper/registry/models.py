@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from viper.errors import RegistryError
 from viper.registry.connection import Connection, MissingError
 
 DIGEST = "viper.digest"
-_BY_REFERENCE = (
-    "viper+"  # a server refuses file:// sources outside its artifacts; nobody serves these, so the scheme says it
-)
+SOURCE = "viper.source"
 _STORE_URI = re.compile(r"^(s3|file)://|^/")
 
 
@@ -67,12 +66,17 @@ class Models:
             self._connection.call("get_registered_model", model)
         source = source_uri
         if self._connection.database is None and source.startswith("file:"):
-            source = _BY_REFERENCE + source
-        self._connection.call("create_model_version", model, source, run, tags={**values, DIGEST: digest})
-        # As with runs: of several equal versions, made by a repeated request or two processes, the first one counts.
+            # A server refuses file:// outside its own artifacts, lest it serve its disk to others. Nothing is served
+            # here: another scheme says so, and the tag keeps the URI.
+            source = "viper-" + Path(unquote(urlsplit(source).path)).resolve().as_uri()
+        values |= {DIGEST: digest, SOURCE: source_uri}
+        self._connection.call("create_model_version", model, source, run, tags=values)
+        # MLflow has no conditional create: two processes, or a request repeated after its answer got lost, make several
+        # equal versions. Versions are numbered by the server, so that all agree on the first one, and the others go.
         first, *others = self._by_digest(model, digest)
         for extra in others:
-            self._connection.call("delete_model_version", model, str(extra.version))
+            with suppress(MissingError):  # the other process removed it
+                self._connection.call("delete_model_version", model, str(extra.version))
         return first.version
 
     def set_tags(self, model: str, version: int, tags: Mapping[str, object]) -> None:
@@ -107,7 +111,7 @@ class Models:
         immediately before and after, which leaves a window of milliseconds.
         """
         self.get(model, version)
-        with self._exclusive():
+        with self._connection.exclusive():
             current = self.get_alias(model, alias)
             if current == version:
                 return
@@ -173,17 +177,6 @@ class Models:
             if not token:
                 return sorted(found, key=lambda v: v.version)
 
-    @contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        """With SQLite: hold a lock file beside the database."""
-        database = self._connection.database
-        if database is None:
-            yield
-            return
-        with database.with_name(f"{database.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
 
 def _moved(model: str, alias: str, version: int, expected: int | None, current: int | None) -> AliasMovedError:
     return AliasMovedError(
@@ -199,7 +192,7 @@ def _model_version(entity: Any) -> ModelVersion:
     return ModelVersion(
         model=str(entity.name),
         version=int(entity.version),
-        source_uri=str(entity.source).removeprefix(_BY_REFERENCE),
+        source_uri=tags.get(SOURCE, str(entity.source)),
         digest=tags.get(DIGEST, ""),
         run=str(entity.run_id or ""),
         tags=tags,

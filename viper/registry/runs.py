@@ -175,20 +175,19 @@ class Runs:
     def _run(
         self, experiment: str, name: str, identity: Mapping[str, str], *, absent: str | None, tags: Mapping[str, str]
     ) -> str:
-        found = self._find(experiment, identity, absent)
-        if not found:
-            everything = {**tags, **identity, "mlflow.runName": name}
-            self._connection.call("create_run", experiment, tags=everything, run_name=name)
-            # MLflow has no conditional create: two processes, or a request repeated after its answer got lost, make two
-            # runs. All agree that the first one counts; the others are empty and go.
+        with self._connection.exclusive():
             found = self._find(experiment, identity, absent)
             if not found:
-                raise RegistryError(f"the run {name} disappeared", where=self._connection.uri, fix="run it again")
-            for extra in found[1:]:
-                self._connection.call("delete_run", extra)
-        else:
-            self.log_tags(found[0], tags)
-            self._connection.call("update_run", found[0], status="RUNNING")
+                everything = {**tags, **identity, "mlflow.runName": name}
+                created = self._connection.call("create_run", experiment, tags=everything, run_name=name).info.run_id
+                # MLflow has no conditional create: with a server, another process, or a request repeated after its
+                # answer got lost, may have made a second run. The older one counts; who made the other removes it.
+                first = self._find(experiment, identity, absent)[0]
+                if first != created:
+                    self._connection.call("delete_run", created)
+                return first
+        self.log_tags(found[0], tags)
+        self._connection.call("update_run", found[0], status="RUNNING")
         return found[0]
 
     def _find(self, experiment: str, identity: Mapping[str, str], absent: str | None) -> Sequence[str]:
