@@ -30,10 +30,10 @@ from viper.spec.stages import (
 from viper.stage import FrozenIteration, Manifest, ProgressRecord, load_manifest
 from viper.store import ObjectStore
 
-BASE, THETA0, THETA1, THETA2 = "base", "theta0", "theta1", "theta2"
-MODELS = (BASE, THETA0, THETA1, THETA2)
+BASE, THETA0, COLD_START, THETA1, THETA2 = "base", "theta0", "coldStart", "theta1", "theta2"
+MODELS = (BASE, THETA0, COLD_START, THETA1, THETA2)
 #: How checkpoints are written for people.
-SYMBOLS = {BASE: "starter", THETA0: "θ0", THETA1: "θ1", THETA2: "θ2"}
+SYMBOLS = {BASE: "starter", THETA0: "θ0", COLD_START: "cold start", THETA1: "θ1", THETA2: "θ2"}
 #: Curve names, the trainer's (`viper.training.settings.StepMetrics`).
 REWARD, HELD_OUT_REWARD, RECALL = "reward/mean", "held_out/reward", "shadow/recall"
 TASKS = {
@@ -163,8 +163,8 @@ class IterationReport:
 
     @property
     def final(self) -> str:
-        """The last checkpoint that was scored: `theta2`, or `theta1` where only one stage trains."""
-        return next((m for m in (THETA2, THETA1) if m in self.scores), THETA2)
+        """The last checkpoint that was scored: `theta2`, or `theta1` where only captions are learnt."""
+        return next((m for m in reversed(MODELS) if m in self.scores), THETA2)
 
     @property
     def seconds(self) -> float:
@@ -202,6 +202,11 @@ class LoopReport:
 
     iterations: tuple[IterationReport, ...]
     not_started: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time of all finished stages."""
+        return sum(i.seconds for i in self.iterations)
 
     @property
     def domains(self) -> list[str]:

@@ -96,9 +96,8 @@ def _rewards(i: IterationReport) -> list[str]:
         return []
     rows = [["reward", "steps", "kept", "train first → last", "held-out first → last", "recall first → last"]]
     for t in i.trainings:
-        kept = {None: words.DASH, 0: "start"}.get(t.best_step, f"step {t.best_step}")
         ends = [_ends(t, name) for name in (REWARD, HELD_OUT_REWARD, RECALL)]
-        rows.append([t.task, _count(t.steps), kept, *ends])
+        rows.append([t.task, _count(t.steps), words.kept(t.best_step), *ends])
     return _columns(rows, left={0})
 
 

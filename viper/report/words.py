@@ -63,6 +63,11 @@ def duration(seconds: float) -> str:
     return f"{s // 60} min {s % 60:02d} s" if s < 3600 else f"{s // 3600} h {s % 3600 // 60:02d} min"
 
 
+def kept(best_step: int | None) -> str:
+    """Which step's model a training kept: `step 40`, `start` (nothing was better), or a dash."""
+    return {None: DASH, 0: "start"}.get(best_step, f"step {best_step}")
+
+
 def reasons(counts: dict[str, int], empty: str = "none") -> str:
     """`perfect-caption 30, invalid-json 20`."""
     return ", ".join(f"{reason}\N{NO-BREAK SPACE}{count}" for reason, count in counts.items()) or empty

@@ -1,0 +1,234 @@
+"""Which lines and bars the page shows, made from what was collected. Every chart comes with its figures as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from viper.evaluation.statistics import OVERALL
+from viper.report import words
+from viper.report.collect import (
+    BASE,
+    HELD_OUT_REWARD,
+    RECALL,
+    REWARD,
+    SYMBOLS,
+    THETA0,
+    THETA1,
+    TRAININGS,
+    IterationReport,
+    LoopReport,
+)
+from viper.report.svg import Axes, Mark, Series, line_chart
+
+#: Curves beside the reward, with what they mean to a reader: (name, title, note).
+SHADOWS = (
+    (RECALL, "Recall", "share of ground truths that some sentence hits; logged, never rewarded"),
+    ("shadow/items", "Sentences per output", "N of equation 6; logged, never rewarded"),
+    ("shadow/duplicates", "Duplicate share", "sentences that repeat an earlier one; logged, never rewarded"),
+    ("groups/signal", "Signal share", "prompts whose outputs differ in reward; the others teach nothing"),
+    ("output/tokens", "Length", "tokens per output"),
+    ("output/entropy", "Entropy", "nats per token; near zero means the policy has stopped exploring"),
+    ("shadow/distinct", "Distinct outputs", "share of different texts in a batch"),
+    ("output/finished", "Finished", "share of outputs that ended before the token limit"),
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Figures behind a chart."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One panel: `svg` is markup of ours, everything else is text."""
+
+    title: str
+    note: str
+    svg: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Panels that share a legend (`(css class, label)`) and a table."""
+
+    title: str
+    charts: tuple[Chart, ...]
+    legend: tuple[tuple[str, str], ...]
+    table: Table
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A horizontal bar of parts `(css class, label, count)`."""
+
+    label: str
+    parts: tuple[tuple[str, str, int], ...]
+    note: str = ""
+
+    @property
+    def total(self) -> int:
+        """Sum of the parts."""
+        return sum(count for _, _, count in self.parts)
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Bars of one scale with the legend of what occurs in them."""
+
+    title: str
+    bars: tuple[Bar, ...]
+    legend: tuple[tuple[str, str], ...]
+    table: Table
+
+
+def accuracy(report: LoopReport) -> Group | None:
+    """Held-out accuracy of every checkpoint, one panel per domain; None when nothing was evaluated."""
+    scored = [(number, i) for number, i in enumerate(report.iterations, start=1) if i.scores]
+    if not scored:
+        return None
+    values = [v for _, i in scored for by in i.scores.values() for s in by.values() if s.n for v in (s.low, s.high)]
+    low, high = max(0.0, min(values, default=0) - 0.02), min(1.0, max(values, default=1) + 0.02)
+    axis = Axes(
+        x_label="iteration",
+        x_range=(-0.2, len(report.iterations) + 0.2),
+        x_ticks=[(0, "start"), *((n, str(n)) for n in range(1, len(report.iterations) + 1))],
+        y_range=(low, high),
+        y_format=lambda v: f"{100 * v:g} %",
+    )
+    domains = sorted(report.domains, key=lambda d: d != OVERALL)
+    panels = [_accuracy_panel(domain, scored, axis) for domain in domains]
+    rows = [
+        (domain, i.name, SYMBOLS[m], str(s.n), words.interval(s))
+        for domain in domains
+        for _, i in scored
+        for m in SYMBOLS
+        if (s := i.scores.get(m, {}).get(domain)) is not None
+    ]
+    legend = (
+        ("s1 dot", "θ0 and final checkpoint"),
+        ("s1 ring", "after stage 1"),
+        ("bad cross", "held"),
+        ("base dashed", "starter"),
+    )
+    head = ("domain", "iteration", "model", "questions", "accuracy % [95 % interval]")
+    return Group("Held-out accuracy", tuple(panels), legend, Table(head, tuple(rows)))
+
+
+def _accuracy_panel(domain: str, scored: Sequence[tuple[int, IterationReport]], axis: Axes) -> Chart:
+    series, told = [], []
+    start = next((s for _, i in scored for m in (BASE, THETA0) if (s := i.scores.get(m, {}).get(domain))), None)
+    if start is not None and axis.x_range is not None:
+        series.append(Series("base", [(x, start.accuracy) for x in axis.x_range], dashed=True))
+    for number, i in scored:
+        places = {THETA0: number - 1.0, THETA1: number - 0.5, i.final: float(number)}
+        marks = []
+        for model, x in places.items():
+            score = i.scores.get(model, {}).get(domain)
+            if score is None:
+                continue
+            held = model == i.final and i.state == "held"
+            shape = "cross" if held else "dot" if model in (THETA0, i.final) else "ring"
+            tip = f"{SYMBOLS[model]} of {i.name}: {words.interval(score)} % of {score.n}{', held' if held else ''}"
+            marks.append(Mark(x, score.accuracy, score.low, score.high, shape, tip))
+            told.append(tip)
+        series.append(Series("s1", [(m.x, m.y) for m in marks], [m for m in marks if m.shape != "cross"]))
+        series.append(Series("bad", marks=[m for m in marks if m.shape == "cross"]))
+    count = next((s.n for _, i in scored for by in i.scores.values() if (s := by.get(domain))), 0)
+    return Chart(domain, f"{count} questions", line_chart(f"Accuracy, {domain}", "; ".join(told), series, axis))
+
+
+def rewards(report: LoopReport) -> list[Group]:
+    """Per training stage: reward (train and held-out) and the shadow curves, one line per iteration."""
+    groups = []
+    for stage, task in TRAININGS.items():
+        runs = [(n, i.name, t) for n, i in enumerate(report.iterations, 1) for t in i.trainings if t.stage == stage]
+        runs = [r for r in runs if r[2].curves]
+        if not runs:
+            continue
+        lines, told = [], []
+        for number, name, training in runs:
+            held_out = [Mark(x, y, shape="small") for x, y in training.series(HELD_OUT_REWARD)]
+            lines.append(Series(_css(number), training.series(REWARD)))
+            lines.append(Series(_css(number), [(m.x, m.y) for m in held_out], held_out, dashed=True))
+            ends = training.ends(REWARD)
+            told.append(f"{name}: {ends[0]:.3f} → {ends[1]:.3f}" if ends else name)
+        svg = line_chart(f"Reward, {task}", "; ".join(told), lines, Axes(x_label="step"))
+        note = "solid: training outputs, sampled; dashed: held-out samples, greedy"
+        charts = [Chart("Reward R", note, svg)]
+        for curve, title, what in SHADOWS:
+            shadow = [Series(_css(number), training.series(curve)) for number, _, training in runs]
+            if any(s.points for s in shadow):
+                small = line_chart(f"{title}, {task}", what, shadow, Axes(x_label="step"))
+                charts.append(Chart(title, what, small))
+        legend = tuple((f"{_css(number)} solid", name) for number, name, _ in runs)
+        head = ("iteration", "steps", "kept", "reward", "held-out reward", *(title for _, title, _ in SHADOWS))
+        rows = []
+        for _, name, t in runs:
+            cells = [_ends(t.ends(c)) for c in (REWARD, HELD_OUT_REWARD, *(c for c, _, _ in SHADOWS))]
+            rows.append((name, str(t.steps or len(t.curves)), words.kept(t.best_step), *cells))
+        groups.append(Group(_STAGE_TITLES[task], tuple(charts), legend, Table(head, tuple(rows))))
+    return groups
+
+
+def funnels(report: LoopReport) -> list[Bars]:
+    """Per task: what became of every row that was made."""
+    result = []
+    for task in dict.fromkeys(f.task for i in report.iterations for f in i.funnels):
+        found = [(i.name, f) for i in report.iterations for f in i.funnels if f.task == task]
+        reasons: dict[str, int] = {}
+        for _, f in found:
+            for reason, count in f.rejected.items():
+                reasons[reason] = reasons.get(reason, 0) + count
+        order = sorted(reasons, key=lambda r: (-reasons[r], r))
+        css = {reason: f"r{min(k, 6)}" for k, reason in enumerate(order)}
+        bars = []
+        for name, f in found:
+            kept = [("ok", "train", f.train or 0), ("ok2", "held out", f.held_out or 0)]
+            if f.accepted is not None and f.train is None:
+                kept = [("ok", "accepted", f.accepted)]
+            if f.accepted is None:
+                waiting = f.made - sum(f.synthesis_rejected.values())
+                kept = [("wait", "not validated yet", waiting)]
+            parts = [*kept, *((css[r], r, f.rejected[r]) for r in order if r in f.rejected)]
+            rate = "validation unfinished" if f.rate is None else f"{words.percent(f.rate)} accepted"
+            bars.append(Bar(name, tuple(p for p in parts if p[2]), f"{f.made} made, {rate}"))
+        legend = tuple(dict.fromkeys((css_class, label) for bar in bars for css_class, label, _ in bar.parts))
+        head = ("iteration", "made", "accepted", "rate", "train", "held out", *order)
+        rows = [
+            (
+                name,
+                str(f.made),
+                _count(f.accepted),
+                words.percent(f.rate),
+                _count(f.train),
+                _count(f.held_out),
+                *(str(f.rejected.get(r, 0)) for r in order),
+            )
+            for name, f in found
+        ]
+        result.append(Bars(_TASK_TITLES[task], tuple(bars), legend, Table(head, tuple(rows))))
+    return result
+
+
+_STAGE_TITLES = {
+    "captions": "GRPO stage 1: caption self-refining",
+    "operations": "GRPO stage 2: visual-operation predicting",
+    "mixed": "GRPO on mixed data",
+}
+_TASK_TITLES = {"captions": "Task 1: caption self-refining", "operations": "Task 2: visual-operation predicting"}
+
+
+def _css(number: int) -> str:
+    return f"i{(number - 1) % 6 + 1}"
+
+
+def _count(value: int | None) -> str:
+    return words.DASH if value is None else str(value)
+
+
+def _ends(ends: tuple[float, float] | None) -> str:
+    return words.DASH if ends is None else f"{ends[0]:.3g} → {ends[1]:.3g}"

@@ -1,0 +1,161 @@
+"""The static report: one self-contained HTML file without scripts or requests, from the object store alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from viper.errors import StoreError
+from viper.report import charts, words
+from viper.report.categories import balance
+from viper.report.collect import TASKS, IterationReport, LoopReport, collect
+from viper.report.gallery import samples
+from viper.report.settings import settings
+from viper.report.svg import forest
+from viper.store import ObjectStore
+
+FILE_NAME = "index.html"
+
+
+def build(store: ObjectStore, names: Iterable[str], out_dir: Path, *, registry_lines: Sequence[str] = ()) -> Path:
+    """Writes `out_dir/index.html`; the same store content gives the same bytes.
+
+    Args:
+        store: where the iterations are.
+        names: iterations in order; unfinished and missing ones are shown as such.
+        out_dir: made when it is not there; an earlier report in it is replaced at once.
+        registry_lines: the commands that browse the registry, shown as they are.
+
+    Raises:
+        StoreError: when the store cannot be read or the page cannot be written.
+    """
+    html = render(store, collect(store, names), registry_lines)
+    path = out_dir / FILE_NAME
+    temporary = out_dir / f".{FILE_NAME}.tmp"
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(html, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as e:
+        raise StoreError(f"the report cannot be written: {e.strerror or e}", where=str(path)) from e
+    return path
+
+
+def render(store: ObjectStore, report: LoopReport, registry_lines: Sequence[str] = ()) -> str:
+    """The page's HTML. Jinja escapes every value; only charts of our own making are marked safe."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("viper.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"svg": Markup, "duration": words.duration, "percent": words.percent}
+    style = resources.files("viper.report").joinpath("templates", "style.css").read_text("utf-8")
+    return environment.get_template("page.html.j2").render(
+        style=Markup(style),  # noqa: S704 (our own file)
+        report=report,
+        title=_title(report),
+        conclusion=words.conclusion(report),
+        tone=_tone(report),
+        findings=_findings(report),
+        accuracy=charts.accuracy(report),
+        rewards=charts.rewards(report),
+        funnels=charts.funnels(report),
+        balance=balance(store, report),
+        gallery=_gallery(store, report),
+        provenance=[_provenance(i) for i in report.iterations],
+        settings=settings(report),
+        registry_lines=registry_lines,
+        outcome=words.outcome,
+        reason=words.reason,
+        reasons=words.reasons,
+    )
+
+
+def _title(report: LoopReport) -> str:
+    model = report.iterations[0].frozen.iteration.spec.model if report.iterations else "ViPER"
+    count = len(report.iterations) + len(report.not_started)
+    return f"{model}: {count} iteration{'' if count == 1 else 's'}"
+
+
+def _tone(report: LoopReport) -> str:
+    found = words.findings(report)
+    return {"better": "good", "WORSE": "bad"}.get(words.verdict(found[0].comparison), "") if found else ""
+
+
+def _findings(report: LoopReport) -> list[dict[str, Any]]:
+    found = words.findings(report)
+    limit = max((abs(v) for f in found for v in (f.comparison.low, f.comparison.high)), default=0.0) or 1.0
+    tones = {"better": "good", "WORSE": "bad"}
+    rows = []
+    for f in found:
+        c, verdict = f.comparison, words.verdict(f.comparison)
+        tone = tones.get(verdict, "flat")
+        rows.append(
+            {
+                "domain": f.domain,
+                "n": f.after.n,
+                "before": words.interval(f.before),
+                "after": words.interval(f.after),
+                "difference": words.difference(c),
+                "p": words.p_value(c.p_two_sided),
+                "verdict": verdict,
+                "tone": tone,
+                "forest": forest(
+                    (c.low, c.difference, c.high), limit, tone, f"{f.domain}: {words.difference(c)} points"
+                ),
+                "checkpoint": f.checkpoint,
+                "reference": "starter" if f.reference == "base" else "θ0",
+            }
+        )
+    return rows
+
+
+def _gallery(store: ObjectStore, report: LoopReport) -> list[dict[str, Any]]:
+    count = len(report.iterations)
+    found = [
+        {"name": i.name, "tasks": {task: shown for task in TASKS if (shown := samples(store, i, task, count))}}
+        for i in report.iterations
+    ]
+    return [g for g in found if g["tasks"]]
+
+
+def _provenance(i: IterationReport) -> dict[str, Any]:
+    frozen = i.frozen
+    models = {"generator θ0": frozen.generator, "base": frozen.base, "critic": frozen.critic, "judge": frozen.judge}
+    stages = []
+    for s in i.stages:
+        m = s.manifest
+        model = m.outputs.get("model") if m is not None else None
+        stages.append(
+            {
+                "name": s.name,
+                "state": s.words,
+                "parts": len(m.parts) if m else "",
+                "accepted": m.accepted if m else "",
+                "rejected": sum(m.rejected.values()) if m else "",
+                "seconds": words.duration(m.seconds) if m else "",
+                "manifest": m.content_digest if m else "",
+                "model": str(model.get("digest", "")) if isinstance(model, dict) else "",
+            }
+        )
+    return {
+        "name": i.name,
+        "identity": frozen.identity,
+        "models": [
+            (role, m.uri, m.digest, "" if m.version is None else f"{m.model} version {m.version}")
+            for role, m in models.items()
+        ],
+        "tracking": frozen.tracking.uri,
+        "run": frozen.tracking.parent_run,
+        "images": frozen.iteration.spec.images.uri,
+        "questions": frozen.iteration.spec.evaluation.questions or "none",
+        "versions": sorted(frozen.versions.items()),
+        "stages": stages,
+    }
