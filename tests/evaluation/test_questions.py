@@ -32,9 +32,9 @@ def test_a_file_is_read_in_order_with_its_images(tmp_path: Path, form: str) -> N
         ({"answer": ""}, "line 2, answer: String should have at least 1 character"),
         ({"answer": 3}, "line 2, answer: Input should be a valid string"),
         ({"colour": "red"}, "line 2, colour: Extra inputs are not permitted"),
-        ({"image": "gone.png"}, "line 2: image: there is no file 'gone.png' beside the questions"),
-        ({"image": "../secret.png"}, "line 2: image: not a valid object key"),
-        ({"image": "questions.jsonl"}, "line 2: image: 'questions.jsonl' cannot be read"),
+        ({"image": "gone.png"}, "line 2: there is no image 'gone.png' beside the file"),
+        ({"image": "../secret.png"}, "line 2: image '../secret.png': not a valid object key"),
+        ({"image": "questions.jsonl"}, "line 2: the image 'questions.jsonl' cannot be read"),
         ({"question_id": "q0"}, "line 2: the id 'q0' is there twice"),
         ({"set": "validation"}, "line 2, set: Input should be 'selection' or 'test'"),
     ],
@@ -56,7 +56,7 @@ def test_all_bad_rows_are_told_but_not_without_end(tmp_path: Path) -> None:
 
 
 def test_a_missing_or_empty_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no such question file"):
+    with pytest.raises(InputError, match="there is no such file"):
         load_questions(str(tmp_path / "none.jsonl"))
     (tmp_path / "empty.jsonl").write_text("\n\n", "utf-8")
     with pytest.raises(InputError, match="there is no test question"):

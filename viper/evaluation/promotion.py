@@ -24,6 +24,8 @@ def promote(ctx: StageContext, registry: Registry) -> Manifest | None:
         RegistryError: MLflow cannot be used; nothing is lost, the next attempt goes on.
         StageError: the evaluation is of other models than the ones to promote.
     """
+    if ctx.shard != 0:
+        return None
     frozen = ctx.frozen
     spec = frozen.iteration.spec
     last = final_stage(spec.recipe)

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
-from PIL import Image, UnidentifiedImageError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
 
-from viper.errors import InputError, NotFoundError, StoreError
-from viper.store import ObjectStore, open_store
+from viper.errors import InputError
+from viper.jsonl import read_image, read_rows
+from viper.store import ObjectStore
 
 SMALL_WORLD = "smallworld:questions"
 SetName = Literal["selection", "test"]
-_SHOWN_ERRORS = 5
 
 
 @dataclass(frozen=True)
@@ -98,67 +97,17 @@ def _small_world(name: SetName) -> list[Question]:
 def _from_file(uri: str, name: SetName) -> list[Question]:
     if urlsplit(uri).scheme == "smallworld":
         raise InputError("there is no such question set", where=uri, fix=f"use {SMALL_WORLD} or a JSONL file")
-    store, key = _folder(uri)
-    try:
-        text = store.get(key).decode("utf-8")
-    except NotFoundError:
-        raise InputError("there is no such question file", where=uri) from None
-    except UnicodeDecodeError as e:
-        raise InputError(f"is not UTF-8: {e}", where=uri, fix="save the file as UTF-8") from None
-    found: list[Question] = []
-    errors: list[str] = []
     seen: set[str] = set()
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = QuestionRow.model_validate_json(line)
-            if row.question_id in seen:
-                raise InputError(f"the id {row.question_id!r} is there twice")
-            seen.add(row.question_id)
-            if row.set == name:
-                found.append(_question(store, row))
-        except ValidationError as e:
-            first = e.errors()[0]
-            field = ".".join(map(str, first["loc"]))
-            errors.append(f"line {number}{f', {field}' if field else ''}: {first['msg']}")
-        except InputError as e:
-            errors.append(f"line {number}: {e.what}")
-    if errors:
-        more = f"\n  … and {len(errors) - _SHOWN_ERRORS} more" if len(errors) > _SHOWN_ERRORS else ""
-        raise InputError(
-            "unusable rows:\n  " + "\n  ".join(errors[:_SHOWN_ERRORS]) + more,
-            where=uri,
-            fix="each line is {question_id, domain, kind?, image, question, answer, set?}",
-        )
-    return found
 
+    def convert(store: ObjectStore, row: QuestionRow) -> tuple[SetName, Question]:
+        if row.question_id in seen:
+            raise InputError(f"the id {row.question_id!r} is there twice")
+        seen.add(row.question_id)
+        digest = hashlib.sha256(read_image(store, row.image)).hexdigest()
+        load = partial(_load, store, row.image)
+        return row.set, Question(row.question_id, row.domain, row.kind, row.question, row.answer, digest, load)
 
-def _folder(uri: str) -> tuple[ObjectStore, str]:
-    """The store of the file's folder, and its name there: images then are keys beside it, wherever it lies."""
-    if "://" not in uri:
-        folder, _, key = uri.rpartition("/")
-        return open_store(folder or ("/" if uri.startswith("/") else ".")), key
-    parts = urlsplit(uri)
-    folder, _, key = parts.path.rpartition("/")
-    return open_store(urlunsplit(parts._replace(path=folder or "/"))), key
-
-
-def _question(store: ObjectStore, row: QuestionRow) -> Question:
-    try:
-        data = store.get(row.image)
-    except NotFoundError:
-        raise InputError(f"image: there is no file {row.image!r} beside the questions") from None
-    except StoreError as e:
-        raise InputError(f"image: {e.what}") from None
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.verify()
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as e:
-        raise InputError(f"image: {row.image!r} cannot be read ({e})") from None
-    load = partial(_load, store, row.image)
-    digest = hashlib.sha256(data).hexdigest()
-    return Question(row.question_id, row.domain, row.kind, row.question, row.answer, digest, load)
+    return [question for owner, question in read_rows(uri, QuestionRow, convert) if owner == name]
 
 
 def _load(store: ObjectStore, key: str) -> Image.Image:

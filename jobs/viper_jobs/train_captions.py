@@ -1,0 +1,17 @@
+"""`viper-job train-captions`: GRPO stage 1: from images and captions to the captions' flaws."""
+
+from __future__ import annotations
+
+from viper.stage import Manifest, StageContext
+from viper.training.stage import Tools, train
+
+
+def run(ctx: StageContext) -> Manifest | None:
+    """Runs the stage and returns its manifest."""
+
+    def tools() -> Tools:
+        from viper.training.tools import grpo_tools
+
+        return grpo_tools(ctx)
+
+    return ctx.done() or train(ctx, tools)

@@ -1,0 +1,191 @@
+"""The MLflow record of a stage: one nested run with its parameters, metrics, curves, datasets and artifacts.
+
+Called with the complete manifest right before it is written, so that what is "done" is also recorded. Everything may
+be recorded again: run, parameters and points that are there already are not recorded twice.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from viper.registry import Registry
+from viper.spec import IterationSpec
+from viper.spec.stages import (
+    COLD_START,
+    EVALUATE,
+    INGEST,
+    PROMOTE,
+    SYNTHESIZE_CAPTIONS,
+    SYNTHESIZE_OPERATIONS,
+    TRAIN_CAPTIONS,
+    TRAIN_MIXED,
+    TRAIN_OPERATIONS,
+    VALIDATE_CAPTIONS,
+    VALIDATE_OPERATIONS,
+)
+from viper.stage import Manifest, StageContext
+from viper.stage.manifest import manifest_key
+from viper.store import child_uri
+
+TRAININGS = (COLD_START, TRAIN_CAPTIONS, TRAIN_OPERATIONS, TRAIN_MIXED)
+#: What of `spec` each stage depends on, as paths of the specification.
+CONCERNS: dict[str, tuple[str, ...]] = {
+    INGEST: ("images", "recipe.partSize"),
+    COLD_START: ("recipe.coldStart", "recipe.captions.training"),
+    SYNTHESIZE_CAPTIONS: (
+        "engines.vlm",
+        "engines.reconstructor",
+        "recipe.captions.captioning",
+        "recipe.captions.critique",
+        "recipe.captions.reconstructionSize",
+        "recipe.models.critic",
+    ),
+    VALIDATE_CAPTIONS: ("recipe.captions.samples", "recipe.validation"),
+    TRAIN_CAPTIONS: ("engines.similarity", "engines.trainer", "recipe.captions.training", "recipe.reward"),
+    SYNTHESIZE_OPERATIONS: (
+        "engines.vlm",
+        "engines.editor",
+        "recipe.schedule",
+        "recipe.operations.editsPerImage",
+        "recipe.operations.proposing",
+        "recipe.operations.categoryBalance",
+    ),
+    VALIDATE_OPERATIONS: (
+        "engines.imageSimilarity",
+        "recipe.models.judge",
+        "recipe.operations.samples",
+        "recipe.validation",
+    ),
+    TRAIN_OPERATIONS: ("engines.similarity", "engines.trainer", "recipe.operations.training", "recipe.reward"),
+    TRAIN_MIXED: ("engines.similarity", "engines.trainer", "recipe.captions.training", "recipe.reward"),
+    EVALUATE: ("engines.vlm", "evaluation"),
+    PROMOTE: ("promotion",),
+}
+_COMMON = ("recipe.seed", "recipe.prompts", "recipe.stages")
+_LARGEST_ARTIFACT = 8 << 20  # bytes; larger objects stay where they are, in the store
+_NOT_IN_NAMES = re.compile(r"[^\w\-. :/]")
+
+
+def record_stage(ctx: StageContext, manifest: Manifest, registry: Registry | None = None) -> None:
+    """Records a stage; raises `RegistryError` when MLflow cannot be used (the stage is then tried again)."""
+    frozen = ctx.frozen
+    registry = registry or Registry(frozen.tracking.uri)
+    parent = frozen.tracking.parent_run
+    run = registry.stage_run(parent, ctx.stage, tags(ctx, manifest))
+    registry.log_params(run, params(frozen.iteration.spec, ctx.stage))
+    registry.log_curve(run, [*_curve(ctx, manifest), {"step": 0, **metrics(manifest)}])
+    training = ctx.stage in TRAININGS
+    for stage, digest in manifest.inputs.items():
+        # A training stage among the inputs is a model, not data.
+        if stage in TRAININGS or (ctx.stage == PROMOTE):
+            continue
+        uri = child_uri(ctx.store.uri, manifest_key(frozen.prefix, stage))
+        context = "training" if training else "input"
+        profile = _profile(ctx.manifest(stage))
+        for owner in (run, parent) if training else (run,):
+            registry.log_dataset(owner, f"{frozen.name}/{stage}", uri, digest, context=context, profile=profile)
+    if questions := manifest.outputs.get("questions"):
+        profile = {"questions": questions["n"]}
+        for owner in (run, parent):
+            registry.log_dataset(
+                owner, "questions", questions["uri"], questions["digest"], context="evaluation", profile=profile
+            )
+    if ctx.stage in (EVALUATE, PROMOTE):
+        registry.log_curve(parent, [{"step": 0, **metrics(manifest)}])
+    if ctx.stage == PROMOTE:
+        kept = ("decision", "reason", "version", "previous_version")
+        registry.log_tags(parent, {f"viper.{key}": manifest.outputs[key] for key in kept if key in manifest.outputs})
+    _artifacts(ctx, manifest, registry, run)
+    registry.finish_run(run)
+
+
+def params(spec: IterationSpec, stage: str) -> dict[str, Any]:
+    """The part of the specification that concerns a stage, flattened: `recipe.captions.training.steps` → value."""
+    dump = spec.dump()
+    found: dict[str, Any] = {}
+    for path in (*_COMMON, *CONCERNS[stage]):
+        value: Any = dump
+        for name in path.split("."):
+            value = value[name]
+        found |= dict(_leaves(path, value))
+    return found
+
+
+def tags(ctx: StageContext, manifest: Manifest) -> dict[str, str]:
+    """Where the stage's data and models are, by content."""
+    frozen = ctx.frozen
+    found = {
+        "viper.store": f"{ctx.store.uri}",
+        "viper.prefix": ctx.prefix,
+        "viper.manifest": manifest.content_digest,
+        "viper.generator_digest": frozen.generator.digest,
+    }
+    if isinstance(model := manifest.outputs.get("model"), Mapping):
+        found |= {"viper.model_uri": str(model["uri"]), "viper.model_digest": str(model["digest"])}
+    if frozen.generator.version is not None:
+        found["viper.generator_version"] = str(frozen.generator.version)
+    return found | {f"viper.versions.{name}": version for name, version in frozen.versions.items()}
+
+
+def metrics(manifest: Manifest) -> dict[str, float]:
+    """Counts, seconds, scores and every number among the outputs, named as MLflow allows.
+
+    `rows/accepted`, `rows/rejected`, `rejected/<reason>`, `counters/<name>`, `accuracy/<model>/<domain>`,
+    `difference/<pair>/<domain>` with `p_two_sided/…`, and numbers of the outputs under their own names.
+    """
+    found: dict[str, float] = {"seconds": manifest.seconds}
+    if manifest.parts:
+        found |= {"rows/accepted": manifest.accepted, "rows/rejected": sum(manifest.rejected.values())}
+    found |= {f"rejected/{reason}": count for reason, count in manifest.rejected.items()}
+    found |= {f"counters/{name}": count for name, count in manifest.counters.items()}
+    special = {"scores", "comparisons", "model", "questions", "checkpoints"}
+    for name, value in manifest.outputs.items():
+        if name not in special:
+            found |= {k: v for k, v in _leaves(name, value, "/") if _is_number(v)}
+    for model, by_domain in manifest.outputs.get("scores", {}).items():
+        found |= {f"accuracy/{model}/{domain}": score["accuracy"] for domain, score in by_domain.items()}
+    for pair, by_domain in manifest.outputs.get("comparisons", {}).items():
+        for domain, c in by_domain.items():
+            found |= {f"{key}/{pair}/{domain}": c[key] for key in ("difference", "p_two_sided")}
+    return {_NOT_IN_NAMES.sub("_", name)[:250]: float(value) for name, value in found.items()}
+
+
+def _leaves(path: str, value: Any, separator: str = ".") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _leaves(f"{path}{separator}{_NOT_IN_NAMES.sub('_', str(key))}", inner, separator)
+    else:
+        yield path, value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _profile(manifest: Manifest) -> dict[str, Any]:
+    return {"rows": manifest.accepted, "rejected": manifest.rejected, "counters": manifest.counters}
+
+
+def _curve(ctx: StageContext, manifest: Manifest) -> list[dict[str, float]]:
+    name = manifest.outputs.get("curves")
+    if not isinstance(name, str):
+        return []
+    return [json.loads(line) for line in ctx.store.get(f"{ctx.prefix}/{name}").splitlines()]
+
+
+def _artifacts(ctx: StageContext, manifest: Manifest, registry: Registry, run: str) -> None:
+    """The manifest, and every object of the stage that its outputs name (data card, curves …), unless it is large."""
+    registry.log_text(run, json.dumps(manifest.dump(), indent=1, ensure_ascii=False), "manifest.json")
+    with tempfile.TemporaryDirectory(prefix="viper-record-") as folder:
+        for value in manifest.outputs.values():
+            if not isinstance(value, str) or not re.fullmatch(r"[\w.-]+\.(json|jsonl|md|html|csv|txt|png)", value):
+                continue
+            info = ctx.store.stat(f"{ctx.prefix}/{value}")
+            if info is not None and info.size <= _LARGEST_ARTIFACT:
+                ctx.store.get_file(info.key, Path(folder) / value)
+                registry.log_artifact(run, Path(folder) / value)

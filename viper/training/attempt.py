@@ -1,0 +1,132 @@
+"""What every training stage does around its trainer: follow the steps, publish the result, forget the scratch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from viper.engines.base import RlSample
+from viper.errors import AlreadyExistsError, StageError
+from viper.models import cache_dir
+from viper.spec.stages import THETA0, StageNode, stage_graph
+from viper.stage import StageContext
+from viper.store import child_uri
+from viper.store.transfer import MANIFEST, local_directory, upload_directory
+from viper.training.live import LiveCurves, Send
+from viper.training.mirror import mirror_for
+from viper.training.settings import StepMetrics
+
+CURVES, MODEL = "curves.jsonl", "model"
+#: What progress shows of a step, by metric.
+_SHOWN = {"reward/mean": "reward", "shadow/recall": "recall", "loss": "loss"}
+
+History = Sequence[Mapping[str, float]]
+
+
+class Verify(Protocol):
+    """`viper.training.verify.verify_model`."""
+
+    def __call__(
+        self, stored: Path, reference: Path, weights: Path | None, probes: Sequence[RlSample], tokens: int
+    ) -> float: ...
+
+
+def node_of(ctx: StageContext) -> StageNode:
+    """This stage in the iteration's graph."""
+    return next(n for n in stage_graph(ctx.frozen.iteration.spec.recipe) if n.name == ctx.stage)
+
+
+def inputs_of(node: StageNode) -> tuple[str, ...]:
+    """The stages that a training stage's manifest is made from."""
+    return tuple(dict.fromkeys((*node.needs, *(() if node.model in (None, THETA0) else (str(node.model),)))))
+
+
+@contextmanager
+def following(ctx: StageContext, work_dir: Path, send_curves: Send) -> Iterator[Callable[[StepMetrics], None]]:
+    """Restores a checkpoint that only the store still has, then yields what to call after every step.
+
+    A step advances the progress, reaches MLflow when MLflow can be reached, and, where the store is remote, the newest
+    checkpoint is kept there too.
+    """
+    work_dir.mkdir(parents=True, exist_ok=True)
+    mirror = mirror_for(ctx.store, ctx.prefix, work_dir)
+    mirror.restore()
+    begun = False
+
+    def on_step(step: StepMetrics) -> None:
+        nonlocal begun
+        if not begun:
+            ctx.progress.begin("train", step.steps, step.step - 1)
+            begun = True
+        ctx.progress.advance(1, **{name: step.values[key] for key, name in _SHOWN.items() if key in step.values})
+        live.log({"step": step.step, **step.values})
+        mirror.save()
+
+    with LiveCurves(send_curves) as live:
+        try:
+            yield on_step
+        except (KeyboardInterrupt, SystemExit):
+            mirror.save()  # stopped in order: the checkpoint that the trainer wrote on its way out
+            raise
+
+
+def check_steps(history: History, steps: int, expected: int, work_dir: Path) -> None:
+    """Raises `StageError` unless every step from the first to the expected last one is there, once."""
+    told = [int(row["step"]) for row in history]
+    if steps != expected or told != list(range(1, expected + 1)):
+        raise StageError(
+            f"training ended after {told[-1] if told else 0} of {expected} steps ({len(told)} in its log)",
+            where=str(work_dir),
+            fix="run the stage again; if it ends like this again, remove the work directory",
+        )
+
+
+def trained_weights(start: Path, work_dir: Path, step: int, model: Path) -> tuple[Path, Path | None]:
+    """Where the weights of `step` are besides the saved model: a model directory, and weights to load over it."""
+    name = f"step-{step:06d}"
+    checkpoint, candidate = work_dir / "checkpoints" / name / "model.safetensors", work_dir / "candidates" / name
+    if checkpoint.is_file():
+        return start, checkpoint
+    if candidate.is_dir():
+        return candidate, None
+    return (start if step == 0 else model), None
+
+
+def publish_model(
+    ctx: StageContext,
+    model: Path,
+    trained: tuple[Path, Path | None],
+    probes: Sequence[RlSample],
+    *,
+    tokens: int,
+    verify: Verify,
+) -> dict[str, str]:
+    """Stores a model directory, reads it back and compares it with the trained weights; returns its URI and digest.
+
+    Without a manifest nothing refers to a model that an earlier attempt left there: one of other content is replaced.
+    """
+    prefix = f"{ctx.prefix}/{MODEL}"
+    try:
+        digests = upload_directory(ctx.store, prefix, model)
+    except AlreadyExistsError:
+        ctx.store.delete(f"{prefix}/{MANIFEST}")
+        digests = upload_directory(ctx.store, prefix, model)
+    stored = local_directory(ctx.store, prefix, cache_dir() / "models")
+    verify(stored, *trained, probes, tokens)
+    return {"uri": child_uri(ctx.store.uri, prefix), "digest": digests.digest}
+
+
+def publish_curves(ctx: StageContext, history: History) -> None:
+    """Stores the curves, one JSON object a step."""
+    lines = "".join(json.dumps(dict(row), sort_keys=True) + "\n" for row in history)
+    ctx.store.put(f"{ctx.prefix}/{CURVES}", lines.encode())
+
+
+def forget(ctx: StageContext, work_dir: Path) -> None:
+    """Removes checkpoints and scratch; the manifest is written."""
+    mirror_for(ctx.store, ctx.prefix, work_dir).clear()
+    shutil.rmtree(work_dir, ignore_errors=True)

@@ -1,0 +1,127 @@
+"""A second home for checkpoints: where the object store is remote, the newest one survives the loss of the machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from viper.errors import AlreadyExistsError, StoreError
+from viper.store import ObjectStore
+from viper.store.transfer import MANIFEST, download_directory, upload_directory
+
+_LOGS = {"metrics.jsonl": "metrics", "rollouts.jsonl": "rollouts"}
+
+
+class Mirror(Protocol):
+    """Where checkpoints go besides the work directory."""
+
+    def restore(self) -> int | None:
+        """Brings the stored checkpoint into the work directory when it is ahead; returns its step if so."""
+        ...
+
+    def save(self) -> None:
+        """Stores the newest checkpoint of the work directory, unless it is stored already."""
+        ...
+
+    def clear(self) -> None:
+        """Forgets the stored checkpoints: the stage is done."""
+        ...
+
+
+class NoMirror:
+    """The store is a directory of this machine: the work directory is as safe as the store."""
+
+    def restore(self) -> int | None:
+        return None
+
+    def save(self) -> None:
+        return None
+
+    def clear(self) -> None:
+        return None
+
+
+class StoreMirror:
+    """Keeps `<prefix>/checkpoints/<step>/` up to date with a work directory of `viper.training.checkpoints`."""
+
+    def __init__(self, store: ObjectStore, prefix: str, work_dir: Path) -> None:
+        self._store, self._work_dir = store, work_dir
+        self._prefix = f"{prefix}/checkpoints/"
+        self._saved = 0
+
+    def restore(self) -> int | None:
+        """See `Mirror.restore`. Raises `StoreError` when the stored checkpoint cannot be read."""
+        stored = max(self._stored_steps(), default=0)
+        if (self._work_dir / "result.json").is_file() or stored <= _newest(self._work_dir):
+            return None
+        fetched = self._work_dir / ".restore"
+        download_directory(self._store, f"{self._prefix}{stored:06d}", fetched)
+        for name in ("checkpoints", "candidates"):
+            shutil.rmtree(self._work_dir / name, ignore_errors=True)
+        # Checkpoints last: with them in place the work directory is complete, without them this runs again.
+        for name in (*_LOGS, "candidates", "checkpoints"):
+            if (fetched / name).exists():
+                (fetched / name).replace(self._work_dir / name)
+        shutil.rmtree(fetched)
+        self._saved = stored
+        return stored
+
+    def save(self) -> None:
+        """See `Mirror.save`. A store that is down costs this copy, not the training: the next one is tried again."""
+        step = _newest(self._work_dir)
+        if step <= self._saved:
+            return
+        self._saved = step
+        snapshot = self._work_dir / ".snapshot"
+        shutil.rmtree(snapshot, ignore_errors=True)
+        _snapshot(self._work_dir, step, snapshot)
+        with suppress(StoreError):
+            # A step that is there already was stored by an earlier attempt: the same weights, or as good.
+            with suppress(AlreadyExistsError):
+                upload_directory(self._store, f"{self._prefix}{step:06d}", snapshot)
+            self._drop(before=step)
+        shutil.rmtree(snapshot)
+
+    def clear(self) -> None:
+        """See `Mirror.clear`."""
+        with suppress(StoreError):
+            self._drop(before=None)
+
+    def _stored_steps(self) -> list[int]:
+        keys = (info.key.removeprefix(self._prefix) for info in self._store.list(self._prefix))
+        return [int(k.split("/")[0]) for k in keys if k.endswith(f"/{MANIFEST}") and k.count("/") == 1]
+
+    def _drop(self, before: int | None) -> None:
+        keys = [info.key for info in self._store.list(self._prefix)]
+        old = [k for k in keys if before is None or int(k.removeprefix(self._prefix).split("/")[0]) < before]
+        # The manifest first: a half-removed checkpoint must not pass for a whole one.
+        for key in sorted(old, key=lambda k: not k.endswith(f"/{MANIFEST}")):
+            self._store.delete(key)
+
+
+def mirror_for(store: ObjectStore, prefix: str, work_dir: Path) -> Mirror:
+    """A `StoreMirror` for remote stores, nothing for a directory."""
+    return NoMirror() if store.uri.startswith("file:") else StoreMirror(store, prefix, work_dir)
+
+
+def _newest(work_dir: Path) -> int:
+    return max((int(p.name.removeprefix("step-")) for p in (work_dir / "checkpoints").glob("step-*")), default=0)
+
+
+def _snapshot(work_dir: Path, step: int, target: Path) -> None:
+    """Checkpoint and candidates as hard links (the trainer replaces files, it never changes them), logs cut to size."""
+    checkpoint = work_dir / "checkpoints" / f"step-{step:06d}"
+    folders = [checkpoint, *sorted((work_dir / "candidates").glob("step-*"))]
+    for source in (file for folder in folders for file in folder.rglob("*") if file.is_file()):
+        copy = target / source.relative_to(work_dir)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        os.link(source, copy)
+    state = json.loads((checkpoint / "state.json").read_text("utf-8"))
+    for name, size in _LOGS.items():
+        if size in state:
+            with (work_dir / name).open("rb") as log:
+                (target / name).write_bytes(log.read(int(state[size])))

@@ -1,0 +1,74 @@
+"""The real tools of the training stages; imports the deep-learning libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+from viper.engines import factory
+from viper.errors import InputError
+from viper.evaluation.questions import load_questions
+from viper.evaluation.runner import accuracy, ask
+from viper.prompts import PromptSet
+from viper.registry import Registry
+from viper.stage import StageContext
+from viper.training.grpo import train_grpo
+from viper.training.live import CurveRow, Send
+from viper.training.stage import Tools, training_settings
+from viper.training.verify import verify_model
+
+SELECTION_QUESTIONS = 540
+"""Most questions asked at a checkpoint when steps are selected by held-out perception (the small world has as many)."""
+
+
+def grpo_tools(ctx: StageContext) -> Tools:
+    """The recipe's trainer, similarity and, when steps are selected by it, perception."""
+    return Tools(
+        train=train_grpo,
+        verify=verify_model,
+        similarity=factory.similarity(ctx.frozen.iteration.spec),
+        perception=held_out_perception(ctx),
+        send_curves=live_curves(ctx),
+    )
+
+
+def held_out_perception(ctx: StageContext) -> Callable[[Path], float] | None:
+    """Accuracy of a model directory on the `selection` questions (never the test questions).
+
+    None unless the stage selects its step by it; raises `InputError` when there are no such questions.
+    """
+    spec = ctx.frozen.iteration.spec
+    if training_settings(spec.recipe, ctx.stage).select != "heldOutPerception":
+        return None
+    if not spec.evaluation.questions:
+        raise InputError(
+            "selecting steps by held-out perception needs questions",
+            where="spec.evaluation.questions",
+            fix="name a question set with selection questions, or select by heldOutReward or last",
+        )
+    questions = load_questions(spec.evaluation.questions, "selection", SELECTION_QUESTIONS)
+    prompts = PromptSet.load(spec.recipe.prompts)
+
+    def measure(model_dir: Path) -> float:
+        vlm = factory.vision_language_model(spec, model_dir)
+        settings = spec.evaluation
+        return accuracy(ask(vlm, questions, prompts, max_tokens=settings.max_tokens, batch=settings.batch))
+
+    return measure
+
+
+def live_curves(ctx: StageContext) -> Send:
+    """Sends rows to the stage's run in MLflow; the run is made with the first ones."""
+    tracking = ctx.frozen.tracking
+
+    @cache
+    def run() -> tuple[Registry, str]:
+        registry = Registry(tracking.uri)
+        return registry, registry.stage_run(tracking.parent_run, ctx.stage)
+
+    def send(rows: Sequence[CurveRow]) -> None:
+        registry, number = run()
+        registry.log_curve(number, rows)
+
+    return send
