@@ -41,7 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--ground-truth",
         action="append",
         metavar="TEXT|FILE",
-        help="a ground-truth sentence (repeatable), or a file: JSON list, {'refinement': [...]}, or one sentence a line",
+        help="a ground-truth sentence (repeatable), or a file: a JSON list, {'refinement': [...]}, or lines",
     )
     explain.add_argument("--similarity", default="smallworld", metavar="ENGINE", help="similarity engine (%(default)s)")
     defaults = RewardParameters()

@@ -148,7 +148,7 @@ def _score(
         best = cosine.argmax(axis=1)
         values = np.take_along_axis(cosine, best[:, None], axis=1)[:, 0]
         hits = np.greater_equal(values, p.tau)
-        reached = np.greater_equal(cosine, p.tau).any(axis=0)
+        reached = np.asarray((cosine >= p.tau).any(axis=0), dtype=bool)
     else:
         best, values = np.zeros(n, np.int64), np.zeros(n, np.float32)
         hits, reached = np.zeros(n, bool), np.zeros(len(truths), bool)
@@ -170,5 +170,5 @@ def _score(
             SentenceScore(s, truths[b] if truths else "", float(v), bool(h), int(length))
             for s, b, v, h, length in zip(output.sentences, best, values, hits, lengths, strict=True)
         ),
-        missed=tuple(g for g, r in zip(truths, reached.tolist(), strict=True) if not r),
+        missed=tuple(g for j, g in enumerate(truths) if not reached[j]),
     )
