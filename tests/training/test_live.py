@@ -1,0 +1,62 @@
+"""Live curves: buffered, patient, never in the way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from viper.errors import RegistryError
+from viper.training.live import CurveRow, LiveCurves
+
+
+def test_rows_that_cannot_be_sent_are_sent_later_in_order() -> None:
+    sent: list[float] = []
+    down = True
+
+    def send(rows: Sequence[CurveRow]) -> None:
+        if down:
+            raise RegistryError("is down")
+        sent.extend(row["step"] for row in rows)
+
+    live = LiveCurves(send, interval=3600)
+    live.log({"step": 1})
+    assert not live.flush()
+    live.log({"step": 2})
+    assert not live.flush()
+    down = False
+    assert live.flush()
+    assert sent == [1, 2]
+    live.close()
+    assert sent == [1, 2]
+
+
+def test_a_server_that_hangs_does_not_hold_a_step_up() -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def send(rows: Sequence[CurveRow]) -> None:
+        entered.set()
+        release.wait()
+
+    live = LiveCurves(send, interval=0.001)
+    live.log({"step": 1})
+    assert entered.wait(30)
+    for step in range(2, 100):
+        live.log({"step": step})
+    live.close(timeout=0.01)
+    release.set()
+
+
+def test_closing_sends_the_rest() -> None:
+    sent: list[float] = []
+    with LiveCurves(lambda rows: sent.extend(row["step"] for row in rows), interval=3600) as live:
+        for step in range(5):
+            live.log({"step": step})
+    assert sent == [0, 1, 2, 3, 4]
+
+
+def test_without_a_row_nothing_is_sent() -> None:
+    def send(rows: Sequence[CurveRow]) -> None:
+        raise AssertionError("nothing to send")
+
+    with LiveCurves(send):
+        pass
