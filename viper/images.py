@@ -65,6 +65,8 @@ def prepare(source: bytes | Image.Image, limits: Limits) -> Prepared:
             raise Unusable("empty-file", "the file has no bytes")
         original, image = source, _open(source)
     _check_size(*image.size, limits)
+    if original is not None and image.format == "PNG":
+        _verify(original)
     keep = original is not None and _is_plain(image) and max(image.size) <= limits.max_side
     try:
         upright = _normalised(image, limits.max_side)
@@ -89,6 +91,14 @@ def _open(data: bytes) -> Image.Image:
         raise Unusable("too-large", str(error)) from None
     except MemoryError:
         raise
+    except Exception as error:
+        raise Unusable("unreadable-image", f"{type(error).__name__}: {error}") from None
+
+
+def _verify(png: bytes) -> None:
+    """Checks every checksum: Pillow decodes a PNG with flipped bits to wrong pixels without a word."""
+    try:
+        Image.open(io.BytesIO(png)).verify()
     except Exception as error:
         raise Unusable("unreadable-image", f"{type(error).__name__}: {error}") from None
 
@@ -140,7 +150,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return image
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return Image.fromarray(_eight_bit(np.asarray(image))).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+    if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")
