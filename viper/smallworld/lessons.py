@@ -236,8 +236,10 @@ class Teacher:
         return method()
 
 
-GROUNDING: Final = {"caption": 0.38, "question": 0.22, "compare": 0.25, "check": 0.15}
-"""First lessons: what is where, and what differs."""
+SEEING: Final = {"caption": 0.6, "question": 0.4}
+"""First lessons: what is where."""
+COMPARING: Final = {"caption": 0.25, "question": 0.2, "compare": 0.35, "check": 0.2}
+"""Second lessons: what differs."""
 ALL_FORMS: Final = {
     "caption": 0.13,
     "question": 0.14,

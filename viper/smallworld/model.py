@@ -155,7 +155,7 @@ def build_model(tokenizer: Any, shape: Shape | None = None, seed: int = 0) -> Qw
         text_config={
             "vocab_size": len(tokenizer),
             "hidden_size": shape.hidden,
-            "intermediate_size": shape.hidden * 3,
+            "intermediate_size": shape.hidden * 2,
             "num_hidden_layers": shape.layers,
             "num_attention_heads": shape.heads,
             "num_key_value_heads": shape.heads,

@@ -15,10 +15,10 @@ import torch
 from viper.engines.vision_batching import batch_vision_attention
 from viper.smallworld.batches import Coder
 from viper.smallworld.drawing import STUDIO, Style
-from viper.smallworld.lessons import ALL_FORMS, GROUNDING, Lesson, Teacher
+from viper.smallworld.lessons import ALL_FORMS, COMPARING, SEEING, Lesson, Teacher
 from viper.smallworld.model import Shape, build_model, build_processor, save
 
-MICRO_BATCHES = 4
+MICRO_BATCHES = 2
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,17 @@ class StarterPlan:
     grounding_steps: int = 1000
     batch: int = 32
     learning_rate: float = 1.5e-3
-    muon_rate: float = 0.02
+    muon_rate: float = 0.0
     decay: float = 0.2
     seed: int = 0
     style: Style = STUDIO
     shape: Shape = field(default_factory=Shape)
+
+    def mix(self, step: int) -> dict[str, float]:
+        """Weights of the lessons at step `step`: seeing first, then comparing, then every output form."""
+        if step <= self.grounding_steps // 2:
+            return SEEING
+        return COMPARING if step <= self.grounding_steps else ALL_FORMS
 
     def rate(self, step: int) -> float:
         """Share of the peak learning rate at step `step` (from 1)."""
@@ -98,7 +104,7 @@ def train_starter(
         for optimizer, peak in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = peak * plan.rate(step)
-        mix = GROUNDING if step <= plan.grounding_steps else ALL_FORMS
+        mix = plan.mix(step)
         loss = lesson_loss(model, coder, [teacher.lesson(mix) for _ in range(plan.batch)])
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer, _ in optimizers:
