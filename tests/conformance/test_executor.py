@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+
 from conformance.executors import Executor
 from fakes import world
-
 from viper.plan import State
 from viper.spec.stages import STAGES, stage_graph
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from viper.freeze import load_frozen
 from viper.local import LocalExecutor, RunDirectory
+from viper.local.process import warm_up
 from viper.plan import Plan
 from viper.stage import FrozenIteration, ProgressRecord
 from viper.store import open_store
+
+#: Imported once by the fork server; its path is that of its environment.
+PRELOAD = ["pyarrow.parquet", "viper_jobs.main", "fakes.program"]
+os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
 
 
 class Quiet:
@@ -32,6 +38,7 @@ def run_here(
     store = open_store(path / "store")
     one = load_frozen(store, "it")
     assert one is not None
+    warm_up(PRELOAD)
     with directory.lock():
         executor = LocalExecutor(
             one,

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
-from fakes.world import MarkedStore
-from viper_jobs.main import main as run_stage
 
+from fakes.world import MarkedStore
 from viper.errors import InputError
 from viper.spec.stages import INGEST, PROMOTE, StageNode, stage_graph
 from viper.stage import Manifest, StageContext
+from viper_jobs.main import main as run_stage
 
 PARTS, ROWS = 3, 4
 SCHEMA = pa.schema([("n", pa.int64()), ("accepted", pa.bool_()), ("reason", pa.string())])

@@ -1,8 +1,8 @@
 """A frozen iteration of fake stages, and faults that its programs run into at a chosen store operation.
 
 Everything travels through the object store, so that the same scenarios fit any executor. Faults are objects
-`faults/<stage>/<n>.json`; a program takes the first one before it acts on it, so that each strikes once. Every part that a
-program makes leaves a mark `made/<stage>/<part>/<uuid>`.
+`faults/<stage>/<n>.json`; a program takes the first one before it acts on it, so that each strikes once. Every part
+that a program makes leaves a mark `made/<stage>/<part>/<uuid>`.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from viper.store import ObjectStore, open_store
 
 #: What stages import. The order is that of use; modules that are not installed are skipped.
 PRELOAD = (
+    "viper_jobs.main",
     "pyarrow.parquet",
     "PIL.Image",
     "mlflow.tracking",

@@ -1,0 +1,54 @@
+"""Which iteration of a loop comes next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from plan.builders import spec
+from viper.plan import LoopObserved, plan_loop
+from viper.spec import LoopSpec, Promotion
+
+
+def loop(policy: Any = "Automatic", iterations: int = 3) -> LoopSpec:
+    template = spec().model_copy(update={"promotion": Promotion(policy=policy)})
+    return LoopSpec(iterations=iterations, template=template)
+
+
+PROMOTED, RUNNING = LoopObserved("promoted"), LoopObserved("running")
+REGISTERED = LoopObserved("registered", version=2, alias_version=1)
+
+
+@pytest.mark.parametrize(
+    ("policy", "seen", "number", "reason"),
+    [
+        ("Automatic", [], 1, "Running"),
+        ("Automatic", [RUNNING], 1, "Running"),
+        ("Automatic", [LoopObserved("suspended")], 1, "Running"),
+        ("Automatic", [PROMOTED], 2, "Running"),
+        ("Automatic", [PROMOTED, RUNNING], 2, "Running"),
+        ("Automatic", [PROMOTED, PROMOTED, PROMOTED], None, "AllIterationsDone"),
+        ("Automatic", [PROMOTED, LoopObserved("held")], None, "IterationHeld"),
+        ("Automatic", [LoopObserved("held", version=2, alias_version=2)], 2, "Running"),
+        ("Automatic", [LoopObserved("held", version=2, alias_version=1)], None, "IterationHeld"),
+        ("Automatic", [PROMOTED, LoopObserved("failed")], None, "IterationFailed"),
+        ("Manual", [REGISTERED], None, "WaitingForPromotion"),
+        ("Manual", [LoopObserved("registered", version=2, alias_version=2)], 2, "Running"),
+        ("Never", [REGISTERED], 2, "Running"),
+        ("Never", [REGISTERED] * 3, None, "AllIterationsDone"),
+    ],
+)
+def test_the_next_iteration(policy: str, seen: list[LoopObserved], number: int | None, reason: str) -> None:
+    decided = plan_loop(loop(policy), seen)
+    assert (decided.next, decided.condition.reason) == (number, reason)
+
+
+def test_a_longer_loop_goes_on_where_a_shorter_one_ended() -> None:
+    assert plan_loop(loop(iterations=2), [PROMOTED, PROMOTED]).next is None
+    assert plan_loop(loop(iterations=4), [PROMOTED, PROMOTED]).next == 3
+
+
+def test_the_message_of_a_stopped_loop_is_that_of_its_iteration() -> None:
+    decided = plan_loop(loop(), [LoopObserved("held", "validate-captions: 0 accepted")])
+    assert decided.condition.message == "iteration 1 is held: validate-captions: 0 accepted"
