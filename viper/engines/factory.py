@@ -19,29 +19,30 @@ ENGINES: dict[str, dict[str, str]] = {
     "vlm": {"transformers": "viper.engines.transformers_vlm:TransformersVlm"},
     "reconstructor": {"smallworld": "viper.smallworld.reconstructor:SmallWorldReconstructor"},
     "editor": {"smallworld": "viper.smallworld.editor:SmallWorldEditor"},
-    "similarity": {"smallworld": "viper.smallworld.similarity:SentenceEmbedder"},
-    "imageSimilarity": {"smallworld": "viper.smallworld.similarity:ImageEmbedder"},
+    "similarity": {"smallworld": "viper.smallworld.similarity:SmallWorldSimilarity"},
+    "imageSimilarity": {"open-clip": "viper.engines.open_clip_filter:OpenClipFilter"},
 }
 
 
-def engine_class(interface: str, name: str) -> type[Any]:
-    """The class behind an engine name, or behind `module:Class` for an engine of one's own.
+def engine_class(interface: str, name: str) -> tuple[type[Any], tuple[Path, ...]]:
+    """The class behind an engine name, and its first arguments.
 
-    Raises `SpecError` naming the nearest known engine, or what is missing to import it.
+    A name is a key of `ENGINES`; a key with the directory of its model (`open-clip:/models/clip`); or `module:Class`
+    for an engine of one's own. Raises `SpecError` naming the nearest known engine, or what is missing to import it.
     """
-    known = ENGINES[interface]
-    target = known.get(name, name if ":" in name else "")
-    where = f"spec.engines.{interface}"
-    if not target:
+    known, where = ENGINES[interface], f"spec.engines.{interface}"
+    key, _, rest = name.partition(":")
+    target, arguments = (known[key], (Path(rest),) if rest else ()) if key in known else (name, ())
+    module, _, attribute = target.partition(":")
+    if not attribute:
         near = difflib.get_close_matches(name, known, n=1)
         raise SpecError(
             f"there is no engine {name!r}",
             where=where,
             fix=f"did you mean {near[0]!r}?" if near else f"use one of {sorted(known)}, or module:Class of your own",
         )
-    module, _, attribute = target.partition(":")
     try:
-        return cast("type[Any]", getattr(importlib.import_module(module), attribute))
+        return cast("type[Any]", getattr(importlib.import_module(module), attribute)), arguments
     except (ImportError, AttributeError) as error:
         raise SpecError(
             f"the engine {name!r} cannot be imported: {error}",
@@ -50,33 +51,43 @@ def engine_class(interface: str, name: str) -> type[Any]:
         ) from error
 
 
-def _create(interface: str, name: str, spec: IterationSpec, *arguments: Any) -> Any:
+def _create(interface: str, name: str, device: str, *arguments: Any) -> Any:
     """An instance; engines without weights take no device."""
-    cls = engine_class(interface, name)
-    placed = {"device": spec.profile.device} if "device" in inspect.signature(cls).parameters else {}
-    return cls(*arguments, **placed)
+    cls, configured = engine_class(interface, name)
+    signature = inspect.signature(cls)
+    placed = {"device": device} if "device" in signature.parameters else {}
+    try:
+        signature.bind(*arguments, *configured, **placed)
+    except TypeError as error:
+        raise SpecError(
+            f"the engine {name!r} cannot be made: {error}",
+            where=f"spec.engines.{interface}",
+            fix=f"engines with a model of their own are written {name.partition(':')[0]}:/directory/of/the/model",
+        ) from None
+    return cls(*arguments, *configured, **placed)
 
 
 def vision_language_model(spec: IterationSpec, model_dir: Path) -> VisionLanguageModel:
     """Loads a model directory into the engine `spec.engines.vlm`."""
-    return cast(VisionLanguageModel, _create("vlm", spec.engines.vlm, spec, model_dir))
+    return cast(VisionLanguageModel, _create("vlm", spec.engines.vlm, spec.profile.device, model_dir))
 
 
 def reconstructor(spec: IterationSpec) -> Reconstructor:
     """The text-to-image engine."""
-    return cast(Reconstructor, _create("reconstructor", spec.engines.reconstructor, spec))
+    return cast(Reconstructor, _create("reconstructor", spec.engines.reconstructor, spec.profile.device))
 
 
 def editor(spec: IterationSpec) -> Editor:
     """The editing engine."""
-    return cast(Editor, _create("editor", spec.engines.editor, spec))
+    return cast(Editor, _create("editor", spec.engines.editor, spec.profile.device))
 
 
-def similarity(spec: IterationSpec) -> SimilarityModel:
-    """The sentence-embedding engine."""
-    return cast(SimilarityModel, _create("similarity", spec.engines.similarity, spec))
+def similarity(spec: IterationSpec | str) -> SimilarityModel:
+    """The sentence-embedding engine of a specification, or the one of that name on the CPU."""
+    name, device = (spec, "cpu") if isinstance(spec, str) else (spec.engines.similarity, spec.profile.device)
+    return cast(SimilarityModel, _create("similarity", name, device))
 
 
 def image_similarity(spec: IterationSpec) -> ImageSimilarityModel:
     """The image-embedding engine."""
-    return cast(ImageSimilarityModel, _create("imageSimilarity", spec.engines.image_similarity, spec))
+    return cast(ImageSimilarityModel, _create("imageSimilarity", spec.engines.image_similarity, spec.profile.device))
