@@ -12,11 +12,13 @@ import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 from viper.errors import SpecError, StageError, ViperError
+from viper.recording import record_stage
 from viper.spec.stages import STAGES, stage_graph
 from viper.stage import Manifest, StageContext, open_stage
 
@@ -37,11 +39,21 @@ def stage_program(stage: str) -> StageProgram:
     return importlib.import_module(f"viper_jobs.{stage.replace('-', '_')}")
 
 
-def main(argv: Sequence[str] | None = None, *, program: Callable[[str], StageProgram] = stage_program) -> int:
+def recorder(ctx: StageContext) -> Callable[[Manifest], None]:
+    """Records the finished stage in MLflow."""
+    return partial(record_stage, ctx)
+
+
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    program: Callable[[str], StageProgram] = stage_program,
+    record: Callable[[StageContext], Callable[[Manifest], None] | None] = recorder,
+) -> int:
     """Runs a stage; returns the exit status: 0, or the `exit_code` of the `ViperError`, or 1."""
     arguments = _parser().parse_args(argv)
     try:
-        _run(arguments, program)
+        _run(arguments, program, record)
     except ViperError as error:
         print(f"error: {error}", file=sys.stderr)
         _leave_message(arguments.termination_log, type(error).__name__, str(error))
@@ -63,7 +75,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(arguments: argparse.Namespace, program: Callable[[str], StageProgram]) -> None:
+def _run(
+    arguments: argparse.Namespace,
+    program: Callable[[str], StageProgram],
+    record: Callable[[StageContext], Callable[[Manifest], None] | None],
+) -> None:
     store, name = split_iteration_uri(arguments.iteration)
     shard, shards = parse_shard(arguments.shard)
     with ExitStack() as stack:
@@ -77,6 +93,7 @@ def _run(arguments: argparse.Namespace, program: Callable[[str], StageProgram]) 
                 f"this iteration has no stage {ctx.stage}", where=name, fix="`viper render` shows its stages"
             )
         _limit_threads(spec.profile.of(ctx.stage).threads)
+        ctx.recorder = record(ctx)
         program(ctx.stage).run(ctx)
 
 

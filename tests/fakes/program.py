@@ -25,7 +25,7 @@ SCHEMA = pa.schema([("n", pa.int64()), ("accepted", pa.bool_()), ("reason", pa.s
 
 def main(argv: Sequence[str]) -> int:
     """`viper-job` with fake stages."""
-    return run_stage(argv, program=lambda stage: FakeStage())
+    return run_stage(argv, program=lambda stage: FakeStage(), record=lambda ctx: None)
 
 
 class FakeStage:

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"stopped; what is done is kept. To go on:\n  {_again(args)}")
             return STOPPED + (stop.signal if isinstance(stop, Stopped) else 2)
         console.finish()
-        _conclude(local, result, directory, args)
+        _conclude(local, result, args)
     return {"held": HELD, "suspended": SUSPENDED, "running": SUSPENDED, "failed": FAILED}.get(result.last.outcome, 0)
 
 
@@ -62,11 +62,16 @@ def _again(args: argparse.Namespace) -> str:
     return " ".join(words)
 
 
-def _conclude(local: LocalRun, result: RunResult, directory: object, args: argparse.Namespace) -> None:
+def _conclude(local: LocalRun, result: RunResult, args: argparse.Namespace) -> None:
+    from viper.cli.report import registry_lines, write
     from viper.report.table import summary_table
 
     print()
     print(summary_table(local.store, result.names), end="")
+    print(f"\nreport: {write(local.record, local.directory.path)}")
+    print("the registry, its versions with their data, parents and scores:")
+    for line in registry_lines(local.record):
+        print(f"  {line}")
     condition = result.condition
     if condition.status != "True":
         print(f"\n{condition.reason}: {condition.message}")

@@ -98,6 +98,18 @@ class RunDirectory:
         temporary.replace(self.path / "run.json")
         return record
 
+    def busy(self) -> bool:
+        """Whether a `viper run` works here now."""
+        try:
+            with (self.path / ".lock").open("rb") as file:
+                # Shared, so that two that look do not see each other; released when the file is closed.
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Holds the directory for this process; raises `BusyError` when another one works in it.

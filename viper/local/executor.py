@@ -161,7 +161,8 @@ class LocalExecutor:
         name = self.frozen.name
         work = self.directory.work(name, action.stage)
         log = self.directory.next_log(name, action.stage, action.shard, action.shards)
-        argv = stage_arguments(self.store.uri, name, action, work, termination_path(log))
+        argv = stage_arguments(self.store.uri, name, action, work)
+        argv += ["--termination-log", str(termination_path(log))]
         log.touch()
         self.started += 1
         process = StageProcess(self.entry, argv, log, self.directory.processes_lock)
@@ -199,7 +200,7 @@ class LocalExecutor:
         self._running.clear()
 
 
-def stage_arguments(store: str, iteration: str, action: StartStage, work: Path, ended: Path) -> list[str]:
+def stage_arguments(store: str, iteration: str, action: StartStage, work: Path) -> list[str]:
     """The arguments of `viper-job` for a shard."""
     return [
         action.stage,
@@ -209,8 +210,6 @@ def stage_arguments(store: str, iteration: str, action: StartStage, work: Path, 
         f"{action.shard}/{action.shards}",
         "--work-dir",
         str(work),
-        "--termination-log",
-        str(ended),
     ]
 
 

@@ -1,0 +1,73 @@
+"""`viper render FILE`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from viper.spec import ViperIteration, ViperLoop
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds `render`."""
+    parser = subparsers.add_parser(
+        "render",
+        help="show the fully resolved iterations and what would be run",
+        description="Validates FILE and prints every iteration with all defaults written out, as YAML, followed by its "
+        "stages and their commands as comments. Nothing is started or contacted.",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="YAML or JSON of one resource")
+    parser.add_argument("--dir", type=Path, metavar="DIR", help="run directory (default: runs/<name>)")
+    parser.add_argument("--store", metavar="URI", help="object store (default: DIR/store)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints YAML documents."""
+    import yaml
+
+    from viper.spec import load_resource
+
+    resource = load_resource(args.file)
+    directory = (args.dir or Path("runs") / resource.metadata.name).absolute()
+    store = args.store or (directory / "store").as_uri()
+    for iteration in iterations(resource):
+        print("---")
+        print(yaml.safe_dump(iteration.dump(), sort_keys=False, allow_unicode=True, width=120), end="")
+        for line in commands(iteration, store, directory):
+            print(f"# {line}" if line else "#")
+    return 0
+
+
+def iterations(resource: ViperIteration | ViperLoop) -> Iterator[ViperIteration]:
+    """The iterations of a resource in order."""
+    from viper.spec import ViperIteration
+
+    if isinstance(resource, ViperIteration):
+        yield resource
+    else:
+        for number in range(1, resource.spec.iterations + 1):
+            yield resource.iteration(number)
+
+
+def commands(iteration: ViperIteration, store: str, directory: Path) -> Iterator[str]:
+    """The stages, what they wait for, which policy they load, and the command of each of their processes."""
+    from viper.local.executor import stage_arguments
+    from viper.plan import StartStage
+    from viper.spec.stages import THETA0, stage_graph
+
+    spec, name = iteration.spec, iteration.metadata.name
+    yield f"The stages of {name}:"
+    for number, node in enumerate(stage_graph(spec.recipe), start=1):
+        resources = spec.profile.of(node.name)
+        policy = {None: "no policy", THETA0: "policy: θ0"}.get(node.model, f"policy: from {node.model}")
+        after = f"after {', '.join(node.needs)}" if node.needs else "at once"
+        limit = "no deadline" if resources.deadline_seconds is None else f"deadline {resources.deadline_seconds} s"
+        yield ""
+        yield f"{number}. {node.name}: {after}; {policy}; up to {resources.retries} retries, {limit}"
+        for shard in range(resources.shards):
+            action = StartStage(node.name, shard, resources.shards, 1)
+            work = directory / "work" / name / node.name
+            yield f"   viper-job {' '.join(stage_arguments(store, name, action, work))}"

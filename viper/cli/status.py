@@ -1,0 +1,146 @@
+"""`viper status [DIR]`: read from the store, whoever runs the stages."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from viper.local import RunDirectory, RunRecord
+    from viper.plan import Plan, StageStatus
+    from viper.spec import ViperIteration
+    from viper.stage import ProgressRecord
+    from viper.store import ObjectStore
+
+_MARKS = {"Succeeded": "✔", "Running": "▶", "Failed": "✘", "Held": "■", "Retrying": "↻", "Suspended": "‖"}
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds `status`."""
+    parser = subparsers.add_parser(
+        "status",
+        help="what is done, what runs, how long it will take",
+        description="Shows iterations and stages with state, progress, rate, time left and what they made.",
+    )
+    parser.add_argument("dir", nargs="?", type=Path, metavar="DIR", help="run directory (default: the latest in runs/)")
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the tree."""
+    from viper.store import open_store
+
+    directory, record = opened(args.dir or _latest())
+    states = list(observe(directory, record, open_store(record.store)))
+    if args.json:
+        print(json.dumps({"store": record.store, "tracking": record.tracking, "iterations": states}, indent=1))
+        return 0
+    print(f"{directory.path}" + ("" if directory.busy() else "  (nothing runs here now)"))
+    for state in states:
+        for line in tree(state):
+            print(line)
+    return 0
+
+
+def opened(path: Path) -> tuple[RunDirectory, RunRecord]:
+    """A run directory and its record; raises `InputError` when nothing was started there."""
+    from viper.errors import InputError
+    from viper.local import RunDirectory
+
+    directory = RunDirectory(path)
+    record = directory.record()
+    if record is None:
+        raise InputError("nothing was started in this directory", where=str(path), fix="`viper run FILE --dir DIR`")
+    return directory, record
+
+
+def observe(directory: RunDirectory, record: RunRecord, store: ObjectStore) -> Iterator[dict[str, Any]]:
+    """The state of every iteration as plain data."""
+    from viper.cli.render import iterations
+
+    for iteration in iterations(record.resource):
+        yield _iteration(iteration, directory, store)
+
+
+def _iteration(iteration: ViperIteration, directory: RunDirectory, store: ObjectStore) -> dict[str, Any]:
+    from viper.freeze import load_frozen
+    from viper.observe import StoreObserver
+    from viper.plan import plan
+
+    name = iteration.metadata.name
+    frozen = load_frozen(store, name)
+    if frozen is None:
+        return {"name": name, "outcome": "notStarted", "message": "", "generator": None, "stages": []}
+    observer = StoreObserver(store, frozen)
+    spec = iteration.spec
+    made = plan(frozen.iteration.spec, observer.observe(suspend=spec.suspend), time.time())
+    active = not made.finished and directory.busy()
+    stages = []
+    for status in made.stages:
+        shards = frozen.iteration.spec.profile.of(status.name).shards
+        record = None if status.done else observer.progress(status.name, shards)
+        stages.append(_stage(status, record, active=active))
+    generator = frozen.generator
+    return {
+        "name": name,
+        "outcome": made.outcome,
+        "message": _message(made),
+        "generator": {"uri": generator.uri, "version": generator.version, "digest": generator.digest},
+        "stages": stages,
+    }
+
+
+def _message(made: Plan) -> str:
+    return made.summary.message if made.finished else ""
+
+
+def _stage(status: StageStatus, progress: ProgressRecord | None, *, active: bool) -> dict[str, Any]:
+    state = status.state.value
+    # The store does not know of processes; a stage that is ready while a runner works here, and reports, runs.
+    if state == "Pending" and progress is not None:
+        state = "Running" if active else "Interrupted"
+    entry: dict[str, Any] = {"name": status.name, "state": state, "message": status.message}
+    if status.done is not None:
+        done = status.done
+        entry |= {
+            "accepted": done.accepted,
+            "rejected": dict(done.rejected),
+            "seconds": done.seconds,
+            "made": done.headline,
+            "version": done.version,
+        }
+    if progress is not None:
+        entry["progress"] = progress.dump() | {"line": progress.line()}
+    return entry
+
+
+def tree(state: dict[str, Any]) -> Iterator[str]:
+    """An iteration and its stages, one line each."""
+    generator = state["generator"]
+    origin = ""
+    if generator is not None:
+        origin = f"  θ0: {'version ' + str(generator['version']) if generator['version'] else generator['uri']}"
+    yield f"{state['name']}  {state['outcome']}{origin}" + (f"  {state['message']}" if state["message"] else "")
+    for i, stage in enumerate(state["stages"]):
+        branch = "└─" if i == len(state["stages"]) - 1 else "├─"
+        mark = _MARKS.get(stage["state"], " ")
+        if "made" in stage:
+            text = f"{stage['seconds']:7.1f} s  {stage['made']}"
+        elif "progress" in stage:
+            text = stage["progress"]["line"]
+        else:
+            text = stage["message"] if stage["state"] in ("Failed", "Held", "Retrying") else ""
+        yield f"{branch} {mark} {stage['name']:22} {stage['state']:11} {text}".rstrip()
+
+
+def _latest() -> Path:
+    from viper.errors import InputError
+
+    runs = sorted(Path("runs").glob("*/run.json"), key=lambda p: p.stat().st_mtime)
+    if not runs:
+        raise InputError("there is no run here", where="runs/", fix="name a run directory: `viper status DIR`")
+    return runs[-1].parent
