@@ -10,6 +10,7 @@ import io
 import json
 import math
 import random
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -237,7 +238,7 @@ class _Builder:
                 {
                     "sample_id": made["sample_id"],
                     "image_id": made["image_id"],
-                    "image": images[made["image_id"]],
+                    "image": images[made["image_id"]] if verdict["accepted"] else b"",
                     "caption": made["caption"],
                     "refinement": made["refinement"],
                     "refined_caption": made["refined_caption"],
@@ -260,8 +261,8 @@ class _Builder:
                     "sample_id": digest("operation", image["image_id"]),
                     "image_id": image["image_id"],
                     "category": chosen,
-                    "chosen_category": self.rng.choice(CATEGORIES) if self.rng.random() < 0.2 else chosen,
-                    "steered": False,
+                    "chosen_category": self.rng.choice(CATEGORIES),
+                    "steered": self.rng.random() < 0.2,
                     "entity": "the object",
                     "instruction": self.plan.instruction or language.operation_sentence(operation),
                     "edited": png(render(after or scene, 5)),
@@ -286,8 +287,8 @@ class _Builder:
                 {
                     "sample_id": made["sample_id"],
                     "image_id": made["image_id"],
-                    "image": images[made["image_id"]],
-                    "edited": made["edited"],
+                    "image": images[made["image_id"]] if verdict["accepted"] else b"",
+                    "edited": made["edited"] if verdict["accepted"] else b"",
                     "category": made["category"],
                     "instruction": made["instruction"],
                     "clip_score": round(self.rng.uniform(0.7, 0.99), 3),
@@ -395,10 +396,16 @@ def evaluation(shares: Mapping[str, float]) -> dict[str, Any]:
 
 
 def _counters(rows: list[dict[str, Any]]) -> dict[str, int]:
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for row in rows:
         if "split" in row and row["accepted"]:
-            counts[row["split"]] = counts.get(row["split"], 0) + 1
+            counts[row["split"]] += 1
+            counts["accepted." + row.get("category", "")] += 1
+        if "chosen_category" in row:
+            counts[f"chosen.{row['chosen_category']}"] += 1
+            counts[f"used.{row['category']}"] += 1
+            counts["steered"] += row["steered"]
+            counts.update({"instruction.requests": 1, "instruction.attempts": 2, "instruction.failed": 0})
     return counts
 
 

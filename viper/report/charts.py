@@ -13,6 +13,7 @@ from viper.report.collect import (
     RECALL,
     REWARD,
     SYMBOLS,
+    TASKS,
     THETA0,
     THETA1,
     TRAININGS,
@@ -20,17 +21,20 @@ from viper.report.collect import (
     LoopReport,
 )
 from viper.report.svg import Axes, Mark, Series, line_chart
+from viper.spec.recipe import CATEGORIES
+from viper.spec.stages import SYNTHESIZE_OPERATIONS, VALIDATE_OPERATIONS
 
-#: Curves beside the reward, with what they mean to a reader: (name, title, note).
+#: Curves beside the reward: (name, title, what it means to a reader, axis). Shares have the same axis everywhere.
+_SHARE = Axes(x_label="step", y_range=(0.0, 1.0))
 SHADOWS = (
-    (RECALL, "Recall", "share of ground truths that some sentence hits; logged, never rewarded"),
-    ("shadow/items", "Sentences per output", "N of equation 6; logged, never rewarded"),
-    ("shadow/duplicates", "Duplicate share", "sentences that repeat an earlier one; logged, never rewarded"),
-    ("groups/signal", "Signal share", "prompts whose outputs differ in reward; the others teach nothing"),
-    ("output/tokens", "Length", "tokens per output"),
-    ("output/entropy", "Entropy", "nats per token; near zero means the policy has stopped exploring"),
-    ("shadow/distinct", "Distinct outputs", "share of different texts in a batch"),
-    ("output/finished", "Finished", "share of outputs that ended before the token limit"),
+    (RECALL, "Recall", "share of ground truths that some sentence hits", Axes(x_label="step", min_span=0.3)),
+    ("shadow/items", "Sentences per output", "N of equation 6", Axes(x_label="step", min_span=1.0)),
+    ("shadow/duplicates", "Duplicate share", "sentences that repeat an earlier one", _SHARE),
+    ("groups/signal", "Signal share", "prompts whose outputs differ in reward; the others teach nothing", _SHARE),
+    ("output/tokens", "Length", "tokens per output", Axes(x_label="step", min_span=10.0)),
+    ("output/entropy", "Entropy", "nats per token; near zero: no more exploring", Axes(x_label="step", min_span=0.2)),
+    ("shadow/distinct", "Distinct outputs", "share of different texts in a batch", _SHARE),
+    ("output/finished", "Finished", "share of outputs that ended before the token limit", _SHARE),
 )
 
 
@@ -156,19 +160,19 @@ def rewards(report: LoopReport) -> list[Group]:
             lines.append(Series(_css(number), [(m.x, m.y) for m in held_out], held_out, dashed=True))
             ends = training.ends(REWARD)
             told.append(f"{name}: {ends[0]:.3f} → {ends[1]:.3f}" if ends else name)
-        svg = line_chart(f"Reward, {task}", "; ".join(told), lines, Axes(x_label="step"))
+        svg = line_chart(f"Reward, {task}", "; ".join(told), lines, Axes(x_label="step", min_span=0.2))
         note = "solid: training outputs, sampled; dashed: held-out samples, greedy"
         charts = [Chart("Reward R", note, svg)]
-        for curve, title, what in SHADOWS:
+        for curve, title, what, axis in SHADOWS:
             shadow = [Series(_css(number), training.series(curve)) for number, _, training in runs]
             if any(s.points for s in shadow):
-                small = line_chart(f"{title}, {task}", what, shadow, Axes(x_label="step"))
+                small = line_chart(f"{title}, {task}", what, shadow, axis)
                 charts.append(Chart(title, what, small))
         legend = tuple((f"{_css(number)} solid", name) for number, name, _ in runs)
-        head = ("iteration", "steps", "kept", "reward", "held-out reward", *(title for _, title, _ in SHADOWS))
+        head = ("iteration", "steps", "kept", "reward", "held-out reward", *(title for _, title, *_ in SHADOWS))
         rows = []
         for _, name, t in runs:
-            cells = [_ends(t.ends(c)) for c in (REWARD, HELD_OUT_REWARD, *(c for c, _, _ in SHADOWS))]
+            cells = [_ends(t.ends(c)) for c in (REWARD, HELD_OUT_REWARD, *(c for c, *_ in SHADOWS))]
             rows.append((name, str(t.steps or len(t.curves)), words.kept(t.best_step), *cells))
         groups.append(Group(_STAGE_TITLES[task], tuple(charts), legend, Table(head, tuple(rows))))
     return groups
@@ -202,16 +206,75 @@ def funnels(report: LoopReport) -> list[Bars]:
             (
                 name,
                 str(f.made),
-                _count(f.accepted),
+                words.count(f.accepted),
                 words.percent(f.rate),
-                _count(f.train),
-                _count(f.held_out),
+                words.count(f.train),
+                words.count(f.held_out),
                 *(str(f.rejected.get(r, 0)) for r in order),
             )
             for name, f in found
         ]
         result.append(Bars(_TASK_TITLES[task], tuple(bars), legend, Table(head, tuple(rows))))
     return result
+
+
+def balance(report: LoopReport) -> Bars | None:
+    """Edit categories as the model chose them, as used where they were steered, and as accepted; None without any."""
+    bars, rows = [], []
+    for i in report.iterations:
+        made, kept = i.stage(SYNTHESIZE_OPERATIONS), i.stage(VALIDATE_OPERATIONS)
+        counted = [
+            ("chosen", made, "chosen."),
+            ("steered to", made if made is not None and made.counters.get("steered") else None, "used."),
+            ("accepted", kept, "accepted."),
+        ]
+        for label, manifest, prefix in counted:
+            counts = [0 if manifest is None else manifest.counters.get(f"{prefix}{c}", 0) for c in CATEGORIES]
+            if not (total := sum(counts)):
+                continue
+            parts = tuple((f"c{k}", c, n) for k, (c, n) in enumerate(zip(CATEGORIES, counts, strict=True), 1) if n)
+            bars.append(Bar(f"{i.name}, {label}", parts, str(total)))
+            rows.append((i.name, label, *(f"{n} ({words.percent(n / total)})" for n in counts)))
+    if not bars:
+        return None
+    legend = tuple((f"c{k}", category) for k, category in enumerate(CATEGORIES, 1))
+    return Bars("Edit categories", tuple(bars), legend, Table(("iteration", "", *CATEGORIES), tuple(rows)))
+
+
+def model_calls(report: LoopReport) -> Table | None:
+    """What the models were asked in synthesis, how often an answer was tried again, and how often it stayed invalid."""
+    rows = []
+    for i in report.iterations:
+        for stage, _ in TASKS.values():
+            counters = {} if (manifest := i.stage(stage)) is None else manifest.counters
+            for key, requests in counters.items():
+                step, _, kind = key.partition(".")
+                if kind == "requests":
+                    again = counters.get(f"{step}.attempts", requests) - requests
+                    rows.append((i.name, step, str(requests), str(again), str(counters.get(f"{step}.failed", 0))))
+    head = ("iteration", "step", "requests", "tried again", "given up")
+    return Table(head, tuple(rows)) if rows else None
+
+
+def differences(report: LoopReport) -> Table | None:
+    """Every paired difference of every iteration and domain."""
+    rows = [
+        (
+            i.name,
+            f"{SYMBOLS.get(after, after)} {words.MINUS} {SYMBOLS.get(before, before)}",
+            domain,
+            words.difference(c),
+            f"{c.wins} : {c.losses}",
+            words.p_value(c.p_two_sided),
+            words.verdict(c),
+        )
+        for i in report.iterations
+        for pair, by_domain in i.comparisons.items()
+        for after, _, before in (pair.partition("-"),)
+        for domain, c in sorted(by_domain.items(), key=lambda item: (item[0] != OVERALL, item[0]))
+    ]
+    head = ("iteration", "models", "domain", "difference, points [95 %]", "won : lost", "p", "")
+    return Table(head, tuple(rows)) if rows else None
 
 
 _STAGE_TITLES = {
@@ -224,10 +287,6 @@ _TASK_TITLES = {"captions": "Task 1: caption self-refining", "operations": "Task
 
 def _css(number: int) -> str:
     return f"i{(number - 1) % 6 + 1}"
-
-
-def _count(value: int | None) -> str:
-    return words.DASH if value is None else str(value)
 
 
 def _ends(ends: tuple[float, float] | None) -> str:

@@ -62,7 +62,9 @@ def samples(store: ObjectStore, iteration: IterationReport, task: str, iteration
     made = {r["sample_id"]: r for r in _rows(reader, synthesis)}
     judged = {} if validation is None else {r["sample_id"]: r for r in _rows(reader, validation)}
     pool = {r["image_id"]: r["image"] for r in _rows(reader, iteration.images, ["image_id", "image"])}
-    merged = [{"image": pool.get(row["image_id"]), **row, **judged.get(key, {})} for key, row in made.items()]
+    # Rejected rows of the validation leave their pictures out; those of the stages before have them.
+    verdicts = {key: {k: v for k, v in row.items() if v != b""} for key, row in judged.items()}
+    merged = [{"image": pool.get(row["image_id"]), **row, **verdicts.get(key, {})} for key, row in made.items()]
     show = _caption if task == "captions" else _operation
     keep, drop = (max(2, n // max(1, iterations)) for n in SHOWN)
     accepted = [r for r in merged if r["accepted"] and (r["sample_id"] in judged or validation is None)]

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from viper.errors import StoreError
+from viper.evaluation.statistics import OVERALL
 from viper.report import charts, words
-from viper.report.categories import balance
-from viper.report.collect import TASKS, IterationReport, LoopReport, collect
+from viper.report.collect import REWARD, TASKS, THETA0, IterationReport, LoopReport, collect
 from viper.report.gallery import samples
 from viper.report.settings import settings
 from viper.report.svg import forest
@@ -67,14 +67,14 @@ def render(store: ObjectStore, report: LoopReport, registry_lines: Sequence[str]
         accuracy=charts.accuracy(report),
         rewards=charts.rewards(report),
         funnels=charts.funnels(report),
-        balance=balance(store, report),
+        balance=charts.balance(report),
+        calls=charts.model_calls(report),
+        differences=charts.differences(report),
+        iterations=[_iteration(i) for i in report.iterations],
         gallery=_gallery(store, report),
         provenance=[_provenance(i) for i in report.iterations],
         settings=settings(report),
         registry_lines=registry_lines,
-        outcome=words.outcome,
-        reason=words.reason,
-        reasons=words.reasons,
     )
 
 
@@ -115,6 +115,32 @@ def _findings(report: LoopReport) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _iteration(i: IterationReport) -> dict[str, Any]:
+    data = {f.task: f"{words.count(f.accepted)} of {f.made}" for f in i.funnels}
+    if i.images is not None:
+        data["images"] = f"{i.images.accepted} of {i.images.accepted + sum(i.images.rejected.values())}"
+    rewards = {t.task: f"{ends[0]:.3f} → {ends[1]:.3f}" for t in i.trainings if (ends := t.ends(REWARD))}
+    change = i.comparison(f"{i.final}-{THETA0}", OVERALL)
+    before, after = (i.scores.get(m, {}).get(OVERALL) for m in (THETA0, i.final))
+    verdict = "" if change is None else words.verdict(change)
+    return {
+        "name": i.name,
+        "state": i.state,
+        "outcome": words.outcome(i),
+        "reason": words.reason(i),
+        "version": words.count(i.outcome.version if i.outcome else None),
+        "data": [data.get(task, words.DASH) for task in ("images", *TASKS)],
+        "rewards": list(rewards.items()),
+        "accuracy": f"{words.percent(before.accuracy)} → {words.percent(after.accuracy)}" if before and after else "–",
+        "change": "" if change is None else f"{words.points(change.difference)}, {words.p_value(change.p_two_sided)}",
+        "verdict": verdict,
+        "tone": {"better": "good", "WORSE": "bad"}.get(verdict, "flat"),
+        "time": words.duration(i.seconds),
+        "pending": [(s.name, s.words) for s in i.pending] if i.state == "unfinished" else [],
+        "problems": i.problems,
+    }
 
 
 def _gallery(store: ObjectStore, report: LoopReport) -> list[dict[str, Any]]:

@@ -40,13 +40,15 @@ class Series:
 
 @dataclass(frozen=True)
 class Axes:
-    """Labels and limits; limits are found from the data when None. `x_ticks` are (position, label)."""
+    """Labels and limits; limits are found from the data when None, at least `min_span` apart, so that noise does not
+    fill a panel. `x_ticks` are (position, label)."""
 
     x_label: str = ""
     y_range: tuple[float, float] | None = None
     x_range: tuple[float, float] | None = None
     x_ticks: Sequence[tuple[float, str]] = field(default=())
     y_format: Callable[[float], str] = "{:g}".format
+    min_span: float = 0.0
     width: int = 330
     height: int = 200
 
@@ -56,9 +58,9 @@ def line_chart(title: str, description: str, series: Sequence[Series], axes: Axe
     xs = [p[0] for s in series for p in s.points] + [m.x for s in series for m in s.marks]
     ys = [p[1] for s in series for p in s.points]
     ys += [v for s in series for m in s.marks for v in (m.y, m.low, m.high) if v is not None]
-    x0, x1 = axes.x_range or _padded(xs, 0.0)
-    y_ticks = ticks(*(axes.y_range or _padded(ys, 0.06)))
-    y0, y1 = axes.y_range or (min(y_ticks[0], min(ys, default=0)), max(y_ticks[-1], max(ys, default=1)))
+    x0, x1 = axes.x_range or _limits(xs, 0.0, 0.0)
+    y_ticks = ticks(*(axes.y_range or _limits(ys, 0.06, axes.min_span)))
+    y0, y1 = axes.y_range or (y_ticks[0], y_ticks[-1])
     right, bottom = axes.width - _RIGHT, axes.height - _BOTTOM
 
     def x(value: float) -> float:
@@ -103,7 +105,7 @@ def forest(interval: tuple[float, float, float], limit: float, css: str, tooltip
     )
 
 
-def ticks(low: float, high: float, count: int = 4) -> list[float]:
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
     """About `count` round values that cover `low` to `high`."""
     span = high - low
     if span <= 0:
@@ -154,12 +156,17 @@ def _shape(m: Mark, css: str, x: Callable[[float], float], y: Callable[[float], 
     return f'<circle class="{kind} {css}" cx="{_n(a)}" cy="{_n(b)}" r="{r}">{tip}</circle>'
 
 
-def _padded(values: Sequence[float], share: float) -> tuple[float, float]:
+def _limits(values: Sequence[float], pad: float, min_span: float) -> tuple[float, float]:
+    """Around the values with a margin of `pad` times their span; never below zero for values that are not."""
     if not values:
-        return 0.0, 1.0
+        return 0.0, max(1.0, min_span)
     low, high = min(values), max(values)
-    pad = (high - low) * share or (0.0 if high > low else max(abs(high) * 0.1, 0.05))
-    return low - pad, high + pad
+    span = high - low
+    missing = max(0.0, min_span - span, 0.1 if span == 0 else 0.0)
+    bottom = low - span * pad - missing / 2
+    if low >= 0 > bottom:
+        return 0.0, max(high + span * pad, min_span)
+    return bottom, high + span * pad + missing / 2
 
 
 def _n(value: float) -> str:

@@ -80,11 +80,11 @@ def _data(i: IterationReport) -> list[str]:
             [
                 f.task,
                 str(f.made),
-                _count(f.accepted),
+                words.count(f.accepted),
                 str(rejected),
                 words.percent(f.rate),
-                _count(f.train),
-                _count(f.held_out),
+                words.count(f.train),
+                words.count(f.held_out),
                 words.reasons(f.rejected, ""),
             ]
         )
@@ -97,7 +97,7 @@ def _rewards(i: IterationReport) -> list[str]:
     rows = [["reward", "steps", "kept", "train first → last", "held-out first → last", "recall first → last"]]
     for t in i.trainings:
         ends = [_ends(t, name) for name in (REWARD, HELD_OUT_REWARD, RECALL)]
-        rows.append([t.task, _count(t.steps), words.kept(t.best_step), *ends])
+        rows.append([t.task, words.count(t.steps), words.kept(t.best_step), *ends])
     return _columns(rows, left={0})
 
 
@@ -143,13 +143,13 @@ def _over_iterations(report: LoopReport) -> list[str]:
     title = "━━ over iterations "
     rows = [["iteration", "decision", "version", "captions", "operations", "θ0", "final", "change", "p", "", "time"]]
     for i in report.iterations:
-        data = {f.task: _count(f.accepted) for f in i.funnels}
+        data = {f.task: words.count(f.accepted) for f in i.funnels}
         c = i.comparison(f"{i.final}-{THETA0}", OVERALL)
         rows.append(
             [
                 i.name,
                 i.state,
-                _count(i.outcome.version if i.outcome else None),
+                words.count(i.outcome.version if i.outcome else None),
                 *(data.get(task, words.DASH) for task in ("captions", "operations")),
                 *(_accuracy_of(i, model) for model in (THETA0, i.final)),
                 words.DASH if c is None else words.points(c.difference),
@@ -164,10 +164,6 @@ def _over_iterations(report: LoopReport) -> list[str]:
 def _accuracy_of(i: IterationReport, model: str) -> str:
     score = i.scores.get(model, {}).get(OVERALL)
     return words.DASH if score is None else f"{100 * score.accuracy:.1f}"
-
-
-def _count(value: int | None) -> str:
-    return words.DASH if value is None else str(value)
 
 
 def _columns(rows: Sequence[Sequence[str]], left: set[int], *, wrap_last: bool = False) -> list[str]:

@@ -27,6 +27,11 @@ def percent(share: float | None) -> str:
     return DASH if share is None else f"{100 * share:.1f} %"
 
 
+def count(value: int | None) -> str:
+    """The number; a dash while unknown."""
+    return DASH if value is None else str(value)
+
+
 def signed(value: float, digits: int = 1) -> str:
     """With an explicit sign and a real minus; what rounds to zero has none."""
     text = f"{value:+.{digits}f}"
