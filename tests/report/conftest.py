@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from builders import build_loop
+from report_builders import build_loop
 
 from viper.store import DirectoryStore
 

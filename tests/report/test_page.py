@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from builders import Plan, build_iteration, build_loop
+from report_builders import Plan, build_iteration, build_loop
 
 from viper.report.page import build
 from viper.store import DirectoryStore

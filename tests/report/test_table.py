@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from builders import Plan, build_iteration
+from report_builders import Plan, build_iteration
 
 from viper.report.table import summary_table
 from viper.store import DirectoryStore
