@@ -89,6 +89,7 @@ class Phrasing:
     """Wordings. Templates use the slots, `{thing}` (from `things`), `{at}` (from `places`), `{to}` and `{attribute}`.
 
     `synonyms` maps a value to its words; a value that is not in it stands for itself. `cells` maps cells likewise.
+    `openings` are words that a sentence may begin with and that mean nothing.
     """
 
     templates: Mapping[Kind, Sequence[str]]
@@ -96,6 +97,7 @@ class Phrasing:
     places: Sequence[str]
     synonyms: Mapping[str, Sequence[str]]
     cells: Mapping[str, Sequence[str]]
+    openings: Sequence[str]
     attributes: Mapping[str, Sequence[str]]
 
     def word(self, slot: str, value: str, rng: random.Random) -> str:
@@ -117,6 +119,8 @@ class Phrasing:
             if name in _fields(template):
                 said[name] = rng.choice(self.places).format(place=said[slot]) if said[slot] else ""
         text = " ".join(template.format(**said).split())
+        if self.openings and rng.random() < 0.1:
+            return f"{rng.choice(self.openings)} {text[:1].lower()}{text[1:]}"
         return text[:1].upper() + text[1:]
 
     def _twisted(self, fact: Fact, slot: str, said: str, twist: Difference, rng: random.Random) -> str:

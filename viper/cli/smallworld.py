@@ -1,0 +1,129 @@
+"""`viper smallworld`: pictures of the small world, and the training of the models that belong to it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from viper.errors import InputError
+
+_EXAMPLE = """\
+examples:
+  viper smallworld draw --out pictures --count 12
+  viper smallworld draw --out ring.png --caption 'At top left is a small striped red ring.'
+  viper smallworld train-similarity --out /tmp/similarity
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds `smallworld` with its actions."""
+    parser = subparsers.add_parser(
+        "smallworld",
+        help="the CPU-sized world: its pictures and its models",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    draw = actions.add_parser("draw", help="draw scenes with their true captions, or what a caption says")
+    draw.add_argument("--out", type=Path, required=True, metavar="PATH", help="folder; with --caption a PNG file")
+    draw.add_argument("--count", type=int, default=9, metavar="N", help="number of scenes (default %(default)s)")
+    draw.add_argument("--seed", type=int, default=0, metavar="N", help="first scene (default %(default)s)")
+    draw.add_argument("--caption", metavar="TEXT", help="draw this caption, as the reconstructor does")
+    for name, steps, text in (
+        ("train-starter", None, "train the starter model that a first iteration begins from"),
+        ("train-similarity", 2500, "train the sentence similarity of the reward (about three minutes)"),
+        ("train-clip", 400, "train the CLIP model of the edit filter (about three minutes)"),
+    ):
+        train = actions.add_parser(name, help=text)
+        train.add_argument("--out", type=Path, required=True, metavar="DIRECTORY", help="model directory to write")
+        train.add_argument("--seed", type=int, default=0, metavar="N", help="seed of weights and data (default 0)")
+        shown = "the shipped model's" if steps is None else steps
+        train.add_argument("--steps", type=int, default=steps, metavar="N", help=f"optimiser steps (default {shown})")
+        train.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default %(default)s)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Does the chosen action; returns the exit status."""
+    actions: dict[str, Callable[[argparse.Namespace], None]] = {
+        "draw": _draw,
+        "train-starter": _train_starter,
+        "train-similarity": _train_similarity,
+        "train-clip": _train_clip,
+    }
+    if args.action != "draw":
+        if args.threads < 1 or (args.steps is not None and args.steps < 1):
+            raise InputError("--steps and --threads must be at least 1")
+        import torch
+
+        torch.set_num_threads(args.threads)
+    actions[args.action](args)
+    return 0
+
+
+def _draw(args: argparse.Namespace) -> None:
+    """Writes `scene-<seed>.png` files and `truth.jsonl` (file, caption), or one picture of a caption."""
+    from viper.smallworld.drawing import render
+    from viper.smallworld.language import caption
+    from viper.smallworld.reconstructor import SmallWorldReconstructor
+    from viper.smallworld.scenes import scene_from_seed
+
+    if args.caption is not None:
+        if args.out.suffix.lower() != ".png":
+            raise InputError("a caption is drawn into one PNG file", where="--out", fix="name a file that ends in .png")
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        SmallWorldReconstructor().reconstruct([args.caption], [args.seed])[0].save(args.out)
+        print(args.out)
+        return
+    if args.count < 1:
+        raise InputError(f"cannot draw {args.count} scenes", where="--count", fix="ask for at least 1")
+    args.out.mkdir(parents=True, exist_ok=True)
+    with (args.out / "truth.jsonl").open("w", encoding="utf-8") as truth:
+        for seed in range(args.seed, args.seed + args.count):
+            scene = scene_from_seed(seed)
+            name = f"scene-{seed}.png"
+            render(scene, seed).save(args.out / name)
+            truth.write(json.dumps({"file": name, "caption": caption(scene)}) + "\n")
+    print(f"{args.count} scenes and their captions (truth.jsonl) in {args.out}")
+
+
+def _train_starter(args: argparse.Namespace) -> None:
+    from dataclasses import replace
+
+    from viper.smallworld.starter import StarterPlan, train_starter
+
+    plan = replace(StarterPlan(), seed=args.seed)
+    plan = plan if args.steps is None else replace(plan, steps=args.steps)
+
+    def progress(step: int, seconds: float, loss: float) -> None:
+        left = seconds / step * (plan.steps - step)
+        print(f"step {step}/{plan.steps}  loss {loss:.3f}  {seconds:.0f} s, {left:.0f} s left", flush=True)
+
+    train_starter(args.out, plan, progress)
+    print(f"starter model written to {args.out}")
+
+
+def _train_similarity(args: argparse.Namespace) -> None:
+    from viper.smallworld.similarity import SmallWorldSimilarity
+    from viper.smallworld.similarity_training import discrimination, train_similarity
+
+    train_similarity(args.out, args.seed, args.steps, log=_timed())
+    shares = discrimination(SmallWorldSimilarity(args.out))
+    print(f"similarity model written to {args.out}; share of fresh pairs at or above 0.85:")
+    print("\n".join(f"  {name:<15} {share:.4f}" for name, share in shares.items()))
+
+
+def _train_clip(args: argparse.Namespace) -> None:
+    from viper.smallworld.clip_training import train_clip
+
+    measured = train_clip(args.out, args.seed, args.steps, log=_timed())
+    print(f"CLIP model written to {args.out}:")
+    print("\n".join(f"  {name:<22} {value:.4f}" for name, value in measured.items()))
+
+
+def _timed() -> Callable[[str], None]:
+    started = time.monotonic()
+    return lambda text: print(f"{text}  {time.monotonic() - started:.0f} s", flush=True)
