@@ -96,10 +96,12 @@ def accuracy(report: LoopReport) -> Group | None:
         return None
     values = [v for _, i in scored for by in i.scores.values() for s in by.values() if s.n for v in (s.low, s.high)]
     low, high = max(0.0, min(values, default=0) - 0.02), min(1.0, max(values, default=1) + 0.02)
+    count = len(report.iterations)
+    every = -(-count // 8)
     axis = Axes(
         x_label="iteration",
-        x_range=(-0.2, len(report.iterations) + 0.2),
-        x_ticks=[(0, "start"), *((n, str(n)) for n in range(1, len(report.iterations) + 1))],
+        x_range=(-0.2, count + 0.2),
+        x_ticks=[(0, "start"), *((n, str(n)) for n in range(every, count + 1, every))],
         y_range=(low, high),
         y_format=lambda v: f"{100 * v:g} %",
     )
@@ -179,8 +181,8 @@ def rewards(report: LoopReport) -> list[Group]:
 
 
 def funnels(report: LoopReport) -> list[Bars]:
-    """Per task: what became of every row that was made."""
-    result = []
+    """Images, then per task: what became of every row that was made."""
+    result = [images] if (images := _images(report)) else []
     for task in dict.fromkeys(f.task for i in report.iterations for f in i.funnels):
         found = [(i.name, f) for i in report.iterations for f in i.funnels if f.task == task]
         reasons: dict[str, int] = {}
@@ -275,6 +277,23 @@ def differences(report: LoopReport) -> Table | None:
     ]
     head = ("iteration", "models", "domain", "difference, points [95 %]", "won : lost", "p", "")
     return Table(head, tuple(rows)) if rows else None
+
+
+def _images(report: LoopReport) -> Bars | None:
+    found = [(i.name, i.images) for i in report.iterations if i.images is not None]
+    order = sorted({reason for _, m in found for reason in m.rejected})
+    css = {reason: f"r{min(k, 6)}" for k, reason in enumerate(order)}
+    bars, rows = [], []
+    for name, m in found:
+        total = m.accepted + sum(m.rejected.values())
+        parts = [("ok", "accepted", m.accepted), *((css[r], r, n) for r, n in sorted(m.rejected.items()))]
+        share = words.percent(m.accepted / total if total else None)
+        bars.append(Bar(name, tuple(p for p in parts if p[2]), f"{total} read, {share} accepted"))
+        rows.append((name, str(total), str(m.accepted), share, *(str(m.rejected.get(r, 0)) for r in order)))
+    if not bars:
+        return None
+    legend = tuple(dict.fromkeys((css_class, label) for bar in bars for css_class, label, _ in bar.parts))
+    return Bars("Images", tuple(bars), legend, Table(("iteration", "read", "accepted", "rate", *order), tuple(rows)))
 
 
 _STAGE_TITLES = {

@@ -17,8 +17,10 @@ from viper.training.sentences import normalise
 
 #: Parts of each stage that are read for samples: bounds time and memory, whatever the size of the run.
 PARTS_READ = 2
-#: Samples shown per task over all iterations (accepted, rejected); every iteration shows at least two of each.
-SHOWN = (18, 12)
+#: Samples shown per task (accepted, rejected): over all iterations, and in one at most. One shows two of each at least.
+SHOWN, AT_MOST = (18, 12), (9, 6)
+#: Iterations that have a gallery: the first one and the last ones.
+ITERATIONS = 8
 THUMBNAIL_PX = 192
 _MAX_TEXT = 600
 _MAX_ITEMS = 10
@@ -66,7 +68,7 @@ def samples(store: ObjectStore, iteration: IterationReport, task: str, iteration
     verdicts = {key: {k: v for k, v in row.items() if v != b""} for key, row in judged.items()}
     merged = [{"image": pool.get(row["image_id"]), **row, **verdicts.get(key, {})} for key, row in made.items()]
     show = _caption if task == "captions" else _operation
-    keep, drop = (max(2, n // max(1, iterations)) for n in SHOWN)
+    keep, drop = (min(most, max(2, n // max(1, iterations))) for n, most in zip(SHOWN, AT_MOST, strict=True))
     accepted = [r for r in merged if r["accepted"] and (r["sample_id"] in judged or validation is None)]
     rejected = [r for r in merged if not r["accepted"]]
     groups = "category" if task == "operations" else "caption"
@@ -124,7 +126,7 @@ def _caption(row: Row) -> Sample:
         heading="Caption",
         text=_text(caption),
         items=tuple(flaws[:_MAX_ITEMS]),
-        facts=(("flaws", str(len(flaws))), ("split", str(row.get("split") or ""))),
+        facts=(("flaws", str(len(flaws))), ("split", str(row.get("split") or "")), _identity(row)),
         accepted=bool(row["accepted"]),
         reason=_text(row["reason"]),
         detail=_text(row.get("detail") or "", 200),
@@ -139,6 +141,7 @@ def _operation(row: Row) -> Sample:
     facts += [("entity", _text(row.get("entity") or "", 120)), ("split", str(row.get("split") or ""))]
     if isinstance(score, float):
         facts.append(("CLIP score", f"{score:.3f}"))
+    facts.append(_identity(row))
     detail = row.get("judge_reason") or row.get("editor_note") or row.get("detail") or ""
     return Sample(
         sample_id=str(row["sample_id"]),
@@ -154,6 +157,10 @@ def _operation(row: Row) -> Sample:
         reason=_text(row["reason"]),
         detail=_text(detail, 200),
     )
+
+
+def _identity(row: Row) -> tuple[str, str]:
+    return "sample", str(row["sample_id"]).rpartition(":")[2][:12]
 
 
 def _text(value: Any, most: int = _MAX_TEXT) -> str:

@@ -11,7 +11,7 @@ from viper.errors import StoreError
 from viper.evaluation.statistics import OVERALL
 from viper.report import charts, words
 from viper.report.collect import REWARD, TASKS, THETA0, IterationReport, LoopReport, collect
-from viper.report.gallery import samples
+from viper.report.gallery import ITERATIONS, samples
 from viper.report.settings import settings
 from viper.report.svg import forest
 from viper.store import ObjectStore
@@ -144,10 +144,12 @@ def _iteration(i: IterationReport) -> dict[str, Any]:
 
 
 def _gallery(store: ObjectStore, report: LoopReport) -> list[dict[str, Any]]:
-    count = len(report.iterations)
+    chosen = report.iterations
+    if len(chosen) > ITERATIONS:
+        chosen = (chosen[0], *chosen[1 - ITERATIONS :])
     found = [
-        {"name": i.name, "tasks": {task: shown for task in TASKS if (shown := samples(store, i, task, count))}}
-        for i in report.iterations
+        {"name": i.name, "tasks": {task: shown for task in TASKS if (shown := samples(store, i, task, len(chosen)))}}
+        for i in chosen
     ]
     return [g for g in found if g["tasks"]]
 

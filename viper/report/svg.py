@@ -75,7 +75,8 @@ def line_chart(title: str, description: str, series: Sequence[Series], axes: Axe
         body.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{at}" y2="{at}"/>')
         label = escape(axes.y_format(tick))
         body.append(f'<text class="tick" x="{_LEFT - 6}" y="{at}" dy="0.32em" text-anchor="end">{label}</text>')
-    x_ticks = axes.x_ticks or [(t, f"{t:g}") for t in ticks(x0, x1, 5) if x0 <= t <= x1]
+    # Steps are whole: on a short axis the ticks between them are left out.
+    x_ticks = axes.x_ticks or [(t, f"{t:g}") for t in ticks(x0, x1) if x0 <= t <= x1 and t == int(t)]
     for position, label in x_ticks:
         body.append(
             f'<text class="tick" x="{_n(x(position))}" y="{bottom + 14}" text-anchor="middle">{escape(label)}</text>'
