@@ -6,12 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from training_fakes import FakeTrainer, Killed, model_directory, open_stage, tools
+from training_fakes import FakeTrainer, Killed, Verified, model_directory, open_stage, tools
 
 from viper.errors import StoreError
+from viper.models import model_dir
 from viper.spec.stages import TRAIN_CAPTIONS
 from viper.stage import StageContext
-from viper.store import DirectoryStore
+from viper.store import DirectoryStore, ObjectStore
 from viper.training.mirror import NoMirror, StoreMirror, mirror_for
 from viper.training.stage import train
 
@@ -126,3 +127,21 @@ def test_candidates_and_cut_logs_travel_with_the_checkpoint(store: RemoteStore, 
     assert (work / "metrics.jsonl").read_text("utf-8") == "1\n2\n"
     assert (work / "rollouts.jsonl").read_text("utf-8") == "a\n"
     assert (candidate / "model.safetensors").read_bytes() == b"step-000001"
+
+
+@pytest.mark.server
+def test_on_minio_another_machine_goes_on_and_the_model_is_read_back(
+    minio_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIPER_CACHE", str(tmp_path / "cache"))
+    theta0 = model_directory(tmp_path / "theta0")
+    with pytest.raises(Killed):
+        train(open_stage(minio_store, tmp_path / "1", TRAIN_CAPTIONS, theta0), tools(FakeTrainer(kill_at=5)))
+    trainer, verify = FakeTrainer(), Verified()
+    ctx = open_stage(minio_store, tmp_path / "2", TRAIN_CAPTIONS, theta0)
+    manifest = train(ctx, tools(trainer, verify))
+    assert trainer.computed == [5]
+    assert manifest is not None
+    assert verify.calls[0][0] == b"weights of step 5"
+    assert model_dir(ctx, TRAIN_CAPTIONS).is_relative_to(tmp_path / "cache")
+    assert not list(minio_store.list(f"{ctx.prefix}/checkpoints/"))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
 import pytest
 from training_fakes import FakeTrainer, Killed, Verified, model_directory, open_stage, tools
 
-from viper.errors import InputError, SpecError, StageError
+from viper.errors import InputError, SpecError, StageError, StoreError
 from viper.spec.stages import TRAIN_CAPTIONS, TRAIN_MIXED, TRAIN_OPERATIONS, VALIDATE_CAPTIONS, VALIDATE_OPERATIONS
 from viper.stage import Manifest, StageContext
 from viper.store import open_store
@@ -164,6 +165,18 @@ def test_steps_reach_progress_and_mlflow(tmp_path: Path) -> None:
     assert sent == [1, 2, 3, 4, 5]
     assert (ctx.progress.record.done, ctx.progress.record.total) == (5, 5)
     assert ctx.progress.record.detail == {"reward": 0.5, "recall": 0.5}
+
+
+def test_a_full_disk_is_told_and_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    ctx = stage(tmp_path)
+    monkeypatch.setattr(FakeTrainer, "_save", full)
+    with pytest.raises(StoreError, match="the disk is full"):
+        train(ctx, tools(FakeTrainer()))
+    monkeypatch.undo()
+    assert done(stage(tmp_path), FakeTrainer()).outputs["steps"] == 5
 
 
 def test_another_shard_has_nothing_to_do(tmp_path: Path) -> None:

@@ -66,11 +66,16 @@ def decide(policy: str, alias: str, significance: float, candidate: Candidate) -
             f"alias moved meanwhile: {alias!r} was {_version(c.alias_at_start)} when the iteration started and is "
             f"{_version(c.alias_now)} now. {figures}",
         )
+    return Decision("promoted", f"{alias!r} is version {c.version} now: {_verdict(c, significance)}. {figures}")
+
+
+def _verdict(c: Candidate, significance: float) -> str:
     if c.unchanged:
-        return Decision(
-            "promoted", f"training kept the weights of θ0, so {alias!r} stays version {c.version}. {figures}"
-        )
-    return Decision("promoted", f"{alias!r} is version {c.version} now: not significantly worse than θ0. {figures}")
+        return "training kept the weights of θ0"
+    if c.comparison is None:
+        return "nothing speaks against it"
+    better = c.comparison["p_better"] < significance
+    return "significantly better than θ0" if better else "not significantly worse than θ0"
 
 
 def _version(version: int | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from viper.engines.base import RlSample
-from viper.errors import AlreadyExistsError, StageError
+from viper.errors import AlreadyExistsError, StageError, StoreError
 from viper.models import cache_dir
 from viper.spec.stages import THETA0, StageNode, stage_graph
 from viper.stage import StageContext
@@ -50,7 +51,7 @@ def following(ctx: StageContext, work_dir: Path, send_curves: Send) -> Iterator[
     """Restores a checkpoint that only the store still has, then yields what to call after every step.
 
     A step advances the progress, reaches MLflow when MLflow can be reached, and, where the store is remote, the newest
-    checkpoint is kept there too.
+    checkpoint is kept there too. A full disk becomes a `StoreError`.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     mirror = mirror_for(ctx.store, ctx.prefix, work_dir)
@@ -72,6 +73,12 @@ def following(ctx: StageContext, work_dir: Path, send_curves: Send) -> Iterator[
         except (KeyboardInterrupt, SystemExit):
             mirror.save()  # stopped in order: the checkpoint that the trainer wrote on its way out
             raise
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise StoreError(
+                "the disk is full", where=str(work_dir), fix="free some space; training goes on from its checkpoint"
+            ) from error
 
 
 def check_steps(history: History, steps: int, expected: int, work_dir: Path) -> None:
