@@ -333,15 +333,34 @@ class _Builder:
                 row["held_out/reward"] = start + 0.8 * rise + 0.5 * noise
             lines.append(json.dumps(row))
         self.store.put(f"{self.frozen.prefix}/stages/{stage}/curves.jsonl", ("\n".join(lines) + "\n").encode())
+        rollouts = [json.dumps(row) for step in (1, self.plan.steps) for row in self._rollouts(step)]
+        key = f"{self.frozen.prefix}/stages/{stage}/rollouts/00000.jsonl"
+        self.store.put(key, ("\n".join(rollouts) + "\n").encode())
         splits = [r["split"] for need in needs for r in self.rows[need] if r.get("split") and r["accepted"]]
         outputs = {
             "model": {"uri": f"file:///models/{self.plan.name}-{stage}", "digest": digest(self.plan.name, stage)},
             "steps": self.plan.steps,
             "best_step": self.plan.steps,
             "curves": "curves.jsonl",
+            "rollouts": "rollouts/",
             "samples": {"train": splits.count("train"), "held_out": splits.count("held_out")},
         }
         return [], outputs, needs
+
+    def _rollouts(self, step: int) -> list[dict[str, Any]]:
+        words = self.plan.caption or "The ball is red."
+        return [
+            {
+                "step": step,
+                "sample_id": digest("prompt", prompt),
+                "output": f"<think>step {step}</think>{words} {k}",
+                "ground_truth": ["The ball is blue."],
+                "reward": 0.1 * k * prompt,
+                "recall": 0.5,
+            }
+            for prompt in range(3)
+            for k in range(5)
+        ]
 
     def evaluate(self) -> tuple[list[dict[str, Any]], dict[str, Any], list[str]]:
         needs = [s for s in ("train-captions", "train-operations", "train-mixed") if s in self.rows]

@@ -62,7 +62,7 @@ def store(tmp_path: Path) -> DirectoryStore:
 
 
 def page_of(store: DirectoryStore, tmp_path: Path, **changes: object) -> Outline:
-    build_iteration(store, tmp_path / "work", Plan(**changes))  # type: ignore[arg-type]
+    build_iteration(store, tmp_path / "work", Plan(**{"images": 16, **changes}))  # type: ignore[arg-type]
     return Outline(build(store, ["demo-1"], tmp_path / "out").read_text("utf-8"))
 
 
@@ -115,6 +115,24 @@ def test_retries_and_answers_that_stayed_invalid_are_counted(html: str) -> None:
     assert re.search(
         r'<th scope="row">demo-1</th><td class="nowrap">instruction</td>(<td class="nowrap">\d+</td>){3}', html
     )
+
+
+def test_outputs_of_the_first_and_last_step_show_what_was_rewarded(html: str) -> None:
+    words = Outline(html).words
+    best, worst = "<think>step 24</think>The ball is red. 4", "<think>step 24</think>The ball is red. 0"
+    assert f"24 The ball is blue. {best} reward 0.800, recall 0.50 {worst} reward 0.000, recall 0.50" in words
+    assert "<think>step 1</think>The ball is red. 4 reward 0.800" in words
+
+
+def test_a_rollout_file_with_a_torn_line_is_read_up_to_it(store: DirectoryStore, tmp_path: Path) -> None:
+    from viper.report.collect import collect_iteration
+    from viper.report.outputs import outputs
+
+    build_iteration(store, tmp_path / "work", Plan(images=8, until="train-captions"))
+    key = "iterations/demo-1/stages/train-captions/rollouts/00000.jsonl"
+    store.put(key, store.get(key).splitlines(keepends=True)[0] + b'{"step": 1, "sam')
+    iteration = collect_iteration(store, "demo-1")
+    assert [p.step for p in outputs(store, iteration, iteration.trainings[0])] == [1]
 
 
 def test_scrolling_tables_can_be_reached_with_the_keyboard(html: str) -> None:

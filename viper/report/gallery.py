@@ -11,9 +11,9 @@ from typing import Any
 
 from viper.errors import NotFoundError, StageError
 from viper.report.collect import TASKS, IterationReport
+from viper.report.words import one_line
 from viper.stage import Manifest, StageContext
 from viper.store import ObjectStore
-from viper.training.sentences import normalise
 
 #: Parts of each stage that are read for samples: bounds time and memory, whatever the size of the run.
 PARTS_READ = 2
@@ -163,7 +163,5 @@ def _identity(row: Row) -> tuple[str, str]:
     return "sample", str(row["sample_id"]).rpartition(":")[2][:12]
 
 
-def _text(value: Any, most: int = _MAX_TEXT) -> str:
-    """One line without control characters (bidirectional overrides too), cut to `most` characters."""
-    text = normalise(str(value or ""))
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+def _text(value: object, most: int = _MAX_TEXT) -> str:
+    return one_line(value, most)

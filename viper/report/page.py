@@ -12,6 +12,7 @@ from viper.evaluation.statistics import OVERALL
 from viper.report import charts, words
 from viper.report.collect import REWARD, TASKS, THETA0, IterationReport, LoopReport, collect
 from viper.report.gallery import ITERATIONS, samples
+from viper.report.outputs import outputs
 from viper.report.settings import settings
 from viper.report.svg import forest
 from viper.store import ObjectStore
@@ -72,6 +73,7 @@ def render(store: ObjectStore, report: LoopReport, registry_lines: Sequence[str]
         differences=charts.differences(report),
         iterations=[_iteration(i) for i in report.iterations],
         gallery=_gallery(store, report),
+        spoken=_spoken(store, report),
         provenance=[_provenance(i) for i in report.iterations],
         settings=settings(report),
         registry_lines=registry_lines,
@@ -144,14 +146,27 @@ def _iteration(i: IterationReport) -> dict[str, Any]:
 
 
 def _gallery(store: ObjectStore, report: LoopReport) -> list[dict[str, Any]]:
-    chosen = report.iterations
-    if len(chosen) > ITERATIONS:
-        chosen = (chosen[0], *chosen[1 - ITERATIONS :])
+    chosen = _with_gallery(report)
     found = [
         {"name": i.name, "tasks": {task: shown for task in TASKS if (shown := samples(store, i, task, len(chosen)))}}
         for i in chosen
     ]
     return [g for g in found if g["tasks"]]
+
+
+def _spoken(store: ObjectStore, report: LoopReport) -> list[dict[str, Any]]:
+    return [
+        {"title": f"{i.name}, {t.task}", "prompts": shown}
+        for i in _with_gallery(report)
+        for t in i.trainings
+        if (shown := outputs(store, i, t))
+    ]
+
+
+def _with_gallery(report: LoopReport) -> tuple[IterationReport, ...]:
+    """The first iteration and the last ones."""
+    all_of_them = report.iterations
+    return all_of_them if len(all_of_them) <= ITERATIONS else (all_of_them[0], *all_of_them[1 - ITERATIONS :])
 
 
 def _provenance(i: IterationReport) -> dict[str, Any]:

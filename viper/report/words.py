@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from viper.evaluation.statistics import OVERALL, Comparison, Score
 from viper.report.collect import BASE, SYMBOLS, THETA0, IterationReport, LoopReport
+from viper.training.sentences import normalise
 
 DASH = "–"
 MINUS = "−"
@@ -25,6 +26,12 @@ def verdict(c: Comparison) -> str:
 def percent(share: float | None) -> str:
     """`37.5 %`; a dash while unknown."""
     return DASH if share is None else f"{100 * share:.1f} %"
+
+
+def one_line(text: object, most: int) -> str:
+    """Untrusted text for display: one line, no control characters (bidirectional overrides too), at most `most`."""
+    line = normalise(str(text or ""))
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def count(value: int | None) -> str:
