@@ -45,7 +45,7 @@ class GeneratorRef(SpecModel):
 
 
 class Images(SpecModel):
-    """The image pool. Order is by content digest, so the same pool always gives the same iteration."""
+    """The image pool. Order is by name; a folder is listed once, when the iteration first reads it."""
 
     uri: str = setting(description="Folder of images (file://, s3://) or smallworld:scenes?count=N&seed=S.")
     limit: int | None = setting(None, unit="images", ge=1, description="Use at most this many.")

@@ -29,7 +29,8 @@ class SamplingSettings(SpecModel):
         source=OURS,
         ge=1,
         le=10,
-        description="Tries (each with a new seed) before invalid JSON is rejected.",
+        description="Tries, each with a new seed, before an unreadable output (invalid JSON, no end) is rejected. "
+        "Further tries of greedy sampling use temperature 0.7.",
     )
 
 
@@ -97,7 +98,8 @@ class CategoryBalance(SpecModel):
         "model",
         source=PAPER,
         description="`model`: the model's own choice stands. `targets`: a choice beyond its share of `targets` is "
-        "replaced by the category furthest below its share (recorded on the sample).",
+        "replaced by the category furthest below its share (recorded on the sample), and the quota of samples is "
+        "divided by these shares.",
     )
     targets: dict[str, float] = setting(
         lambda: dict.fromkeys(CATEGORIES, 0.25),
@@ -172,7 +174,7 @@ class ValidationSettings(SpecModel):
         ge=-1,
         le=64,
         description="Images whose 64-bit perceptual hashes differ in at most this many bits are near-duplicates; "
-        "-1 disables.",
+        "-1 disables (drawn scenes look alike to such a hash). Identical pixels are always duplicates.",
     )
     held_out_share: float = setting(
         0.05, source=OURS, ge=0, lt=1, description="Share of images whose samples are kept out of training."
