@@ -45,7 +45,7 @@ class Local:
         if shards > 1:
             stages["synthesize-captions"] = {**defaults, "shards": shards}
         if deadline is not None:
-            stages["evaluate"] = {**defaults, "deadlineSeconds": deadline}
+            stages["evaluate"] = {**defaults, "retries": 20, "deadlineSeconds": deadline}
         self.frozen = world.frozen("it", profile={"defaults": defaults, "stages": stages})
         world.write(self.store, self.frozen)
         self.parallel = shards

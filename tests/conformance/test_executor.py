@@ -100,7 +100,7 @@ def test_shards_share_the_parts_and_end_in_the_manifests_of_a_single_process(exe
     assert set(world.made(executor.store).values()) == {1}
 
 
-@pytest.mark.parametrize("executor", [{"deadline": 1}], indirect=True)
+@pytest.mark.parametrize("executor", [{"deadline": 5}], indirect=True)
 def test_a_stage_that_hangs_is_stopped_at_its_deadline_and_tried_again(executor: Executor) -> None:
     world.fault(executor.store, "evaluate", "hang")
     made = executor.run()

@@ -14,7 +14,7 @@ from viper.stage import FrozenIteration, ProgressRecord
 from viper.store import open_store
 
 #: Imported once by the fork server; its path is that of its environment.
-PRELOAD = ["pyarrow.parquet", "viper_jobs.main", "fakes.program"]
+PRELOAD = ["pyarrow.parquet", "pandas", "pytest", "viper_jobs.main", "fakes.program"]
 os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
 
 

@@ -71,20 +71,33 @@ def strike(act: str) -> None:
     if act == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     elif act == "executor-killed":
-        parent = multiprocessing.parent_process()
-        assert parent is not None
-        os.kill(parent.pid or 0, signal.SIGKILL)
+        _signal_executor(signal.SIGKILL)
+    elif act == "executor-killed-then-hang":
+        _signal_executor(signal.SIGKILL)
+        _hang()
     elif act == "executor-interrupted":
-        parent = multiprocessing.parent_process()
-        assert parent is not None
-        os.kill(parent.pid or 0, signal.SIGINT)
-        signal.pause()
+        _signal_executor(signal.SIGINT)
+        _hang()
     elif act == "exit-0":
         sys.exit(0)
     elif act == "input-error":
         raise InputError("row 7 has no image", where="samples.jsonl", fix="add it")
     elif act == "hang":
-        while True:  # until it is killed
-            signal.pause()
+        _hang()
+    elif act == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _hang()
     else:
         raise RuntimeError(act)
+
+
+def _signal_executor(number: signal.Signals) -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    assert parent.pid is not None
+    os.kill(parent.pid, number)
+
+
+def _hang() -> None:
+    while True:
+        signal.pause()

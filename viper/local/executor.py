@@ -121,9 +121,11 @@ class LocalExecutor:
             self._running.remove(r)
             if r.stop_reason and r.stop_reason != DEADLINE:
                 continue
-            shards = self._shards.setdefault(r.stage, {})
-            ended = shards.get(r.shard, Shard()).ended + 1
-            shards[r.shard] = Shard(None, ended, self._exit(r, code))
+            self._ended(r.stage, r.shard, self._exit(r, code))
+
+    def _ended(self, stage: str, shard: int, how: Exit) -> None:
+        shards = self._shards.setdefault(stage, {})
+        shards[shard] = Shard(None, shards.get(shard, Shard()).ended + 1, how)
 
     def _exit(self, r: _Running, code: int) -> Exit:
         log = f"log: {r.process.log}"
@@ -165,7 +167,12 @@ class LocalExecutor:
         argv += ["--termination-log", str(termination_path(log))]
         log.touch()
         self.started += 1
-        process = StageProcess(self.entry, argv, log, self.directory.processes_lock)
+        try:
+            process = StageProcess(self.entry, argv, log, self.directory.processes_lock)
+        except (EOFError, OSError) as error:  # the next attempt starts a new fork server
+            what = f"the process did not start: {type(error).__name__}: {error} (out of memory?)"
+            self._ended(action.stage, action.shard, Exit(self.clock(), 1, "NotStarted", what))
+            return
         self._running.append(_Running(action.stage, action.shard, process, self.clock()))
 
     def _stop_stage(self, action: StopStage) -> None:
@@ -185,7 +192,9 @@ class LocalExecutor:
                     r.process.kill()
                 else:
                     times.append(r.stopped_at + self.grace)
-        wait([wakeup, *(r.process.sentinel for r in self._running)], timeout=max(0.0, min(times) - now))
+        # Nothing runs and nothing was put off: a start has just failed, and the next plan says when to try again.
+        idle = 0.0 if not self._running and made.wake_at is None else min(times) - now
+        wait([wakeup, *(r.process.sentinel for r in self._running)], timeout=max(0.0, idle))
 
     def _stop_all(self) -> None:
         for r in self._running:

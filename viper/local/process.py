@@ -23,7 +23,7 @@ def warm_up(modules: list[str]) -> None:
 
 
 class StageProcess:
-    """One attempt of one shard."""
+    """One attempt of one shard. Raises `EOFError` or `OSError` when the fork server dies meanwhile (out of memory)."""
 
     def __init__(self, entry: str, argv: list[str], log: Path, guard: Path) -> None:
         self.log = log

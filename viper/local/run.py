@@ -21,6 +21,7 @@ from viper.store import ObjectStore, open_store
 PRELOAD = (
     "viper_jobs.main",
     "pyarrow.parquet",
+    "pandas",  # where it is installed, pyarrow imports it for its first table
     "PIL.Image",
     "mlflow.tracking",
     "torch",

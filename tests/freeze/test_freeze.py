@@ -1,0 +1,211 @@
+"""Freezing resolves everything once; afterwards nothing that an iteration depends on can change unseen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes import world
+from fakes.registry import MemoryRegistry
+from viper.errors import InputError, SpecError
+from viper.freeze import freeze, load_frozen
+from viper.lineage import BASE_VERSION, PARENT_VERSION
+from viper.spec import ViperIteration
+from viper.store import DirectoryStore, child_uri
+from viper.store.transfer import directory_digest, upload_directory
+
+
+def model(folder: Path, weights: bytes = b"w") -> Path:
+    """A directory in Hugging Face layout."""
+    folder.mkdir(parents=True)
+    for name in ("config.json", "tokenizer.json", "processor_config.json"):
+        (folder / name).write_text("{}")
+    (folder / "model.safetensors").write_bytes(weights)
+    return folder
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DirectoryStore:
+    return DirectoryStore(tmp_path / "store")
+
+
+@pytest.fixture
+def registry() -> MemoryRegistry:
+    return MemoryRegistry()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return model(tmp_path / "model")
+
+
+def initial(folder: Path, name: str = "it", **spec: Any) -> ViperIteration:
+    return world.iteration(name, generator={"alias": "generator", "initialUri": folder.as_uri()}, **spec)
+
+
+def test_the_initial_model_becomes_the_first_version_with_the_alias(
+    store: DirectoryStore, registry: MemoryRegistry, folder: Path
+) -> None:
+    frozen = freeze(initial(folder), store, registry).iteration
+    assert registry.get_alias("m", "generator") == 1
+    assert (frozen.generator.model, frozen.generator.version) == ("m", 1)
+    assert frozen.generator.digest == directory_digest(folder)
+    assert frozen.generator == frozen.base == frozen.critic == frozen.judge
+    assert frozen.alias_version == 1
+    assert frozen.versions["viper"]
+
+
+def test_freezing_again_gives_the_same_iteration_and_touches_nothing(
+    store: DirectoryStore, registry: MemoryRegistry, folder: Path
+) -> None:
+    first = freeze(initial(folder), store, registry)
+    calls = list(registry.calls)
+    again = freeze(initial(folder), store, registry)
+    assert (first.resumed, again.resumed) == (False, True)
+    assert again.iteration == first.iteration == load_frozen(store, "it")
+    assert registry.calls == calls
+
+
+def test_a_frozen_iteration_keeps_its_generator_when_the_alias_moves(
+    store: DirectoryStore, registry: MemoryRegistry, folder: Path, tmp_path: Path
+) -> None:
+    freeze(initial(folder), store, registry)
+    other = model(tmp_path / "other", b"v")
+    registry.register("m", other.as_uri(), directory_digest(other))
+    registry.promote("m", "generator", 2, expected=1)
+    assert freeze(initial(folder), store, registry).iteration.generator.version == 1
+    assert freeze(initial(folder, "next"), store, registry).iteration.generator.version == 2
+
+
+def test_another_spec_under_the_same_name_is_refused_with_the_fields_that_differ(
+    store: DirectoryStore, registry: MemoryRegistry, folder: Path
+) -> None:
+    freeze(initial(folder), store, registry)
+    with pytest.raises(SpecError) as error:
+        freeze(initial(folder, recipe={"reward": {"tau": 0.5}, "seed": 3}), store, registry)
+    assert "spec.recipe.reward.tau: it has 0.85, the file 0.5" in str(error.value)
+    assert "spec.recipe.seed: it has 0, the file 3" in str(error.value)
+    assert "choose another metadata.name or --dir" in error.value.fix
+
+
+def test_suspending_is_no_change_of_the_spec(store: DirectoryStore, registry: MemoryRegistry, folder: Path) -> None:
+    first = freeze(initial(folder), store, registry)
+    assert freeze(initial(folder, suspend=True), store, registry).iteration == first.iteration
+
+
+def test_the_base_is_the_first_version_of_the_lineage(
+    store: DirectoryStore, registry: MemoryRegistry, tmp_path: Path
+) -> None:
+    for number in (1, 2, 3):
+        one = model(tmp_path / f"model{number}", b"w" * number)
+        registry.register("m", one.as_uri(), directory_digest(one))
+    registry.set_tags("m", 3, {PARENT_VERSION: 2, BASE_VERSION: 1})
+    registry.promote("m", "generator", 3, expected=None)
+    frozen = freeze(world.iteration(), store, registry).iteration
+    assert (frozen.generator.version, frozen.base.version, frozen.judge.version) == (3, 1, 1)
+    assert frozen.critic.version == 3
+
+
+def test_a_version_without_lineage_tags_is_its_own_base(
+    store: DirectoryStore, registry: MemoryRegistry, folder: Path
+) -> None:
+    registry.register("m", folder.as_uri(), directory_digest(folder))
+    frozen = freeze(world.iteration(generator={"version": 1}), store, registry).iteration
+    assert frozen.base.version == 1
+    assert frozen.alias_version is None
+
+
+def test_roles_can_be_models_of_their_own(
+    store: DirectoryStore, registry: MemoryRegistry, folder: Path, tmp_path: Path
+) -> None:
+    judge = model(tmp_path / "judge", b"j")
+    one = initial(folder, recipe={"models": {"judge": judge.as_uri(), "critic": "base"}})
+    frozen = freeze(one, store, registry).iteration
+    assert frozen.judge.digest == directory_digest(judge)
+    assert frozen.critic == frozen.base
+
+
+def test_a_model_outside_the_registry_is_its_own_lineage(
+    store: DirectoryStore, registry: MemoryRegistry, folder: Path
+) -> None:
+    frozen = freeze(world.iteration(generator={"uri": folder.as_uri()}), store, registry).iteration
+    assert frozen.generator == frozen.base
+    assert frozen.generator.version is None
+    assert registry.calls == []
+
+
+def test_a_model_in_a_store_is_known_by_its_recorded_digest(
+    store: DirectoryStore, registry: MemoryRegistry, folder: Path
+) -> None:
+    upload_directory(store, "models/a", folder)
+    uri = child_uri(store.uri, "models/a")
+    frozen = freeze(world.iteration(generator={"uri": uri}), store, registry).iteration
+    assert frozen.generator.digest == directory_digest(folder)
+
+
+def test_an_alias_that_does_not_exist_is_explained(store: DirectoryStore, registry: MemoryRegistry) -> None:
+    with pytest.raises(InputError, match="has no alias generator") as error:
+        freeze(world.iteration(), store, registry)
+    assert "spec.generator.initialUri" in error.value.fix
+    assert load_frozen(store, "it") is None
+
+
+def test_files_that_changed_since_they_were_registered_are_refused(
+    store: DirectoryStore, registry: MemoryRegistry, folder: Path
+) -> None:
+    registry.register("m", folder.as_uri(), "sha256:0")
+    with pytest.raises(InputError, match="have changed since version 1 of m was registered"):
+        freeze(world.iteration(generator={"version": 1}), store, registry)
+
+
+@pytest.mark.parametrize(
+    ("missing", "named"),
+    [
+        ("config.json", "config.json (configuration)"),
+        ("model.safetensors", "model.safetensors or model.safetensors.index.json (weights)"),
+        ("tokenizer.json", "tokenizer.json or vocab.json and merges.txt (tokenizer)"),
+        ("processor_config.json", "processor_config.json or preprocessor_config.json (processor)"),
+    ],
+)
+def test_a_model_directory_that_lacks_files_is_refused_before_anything_runs(
+    store: DirectoryStore, registry: MemoryRegistry, folder: Path, missing: str, named: str
+) -> None:
+    (folder / missing).unlink()
+    with pytest.raises(InputError) as error:
+        freeze(initial(folder), store, registry)
+    assert f"lacks {named}" in str(error.value)
+    assert error.value.exit_code == 3
+    assert load_frozen(store, "it") is None
+    assert registry.calls == []
+
+
+def test_weights_in_several_files_must_all_be_there(
+    store: DirectoryStore, registry: MemoryRegistry, folder: Path
+) -> None:
+    (folder / "model.safetensors").rename(folder / "model-1-of-2.safetensors")
+    index = {"weight_map": {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match=r"lacks model-2-of-2\.safetensors"):
+        freeze(initial(folder), store, registry)
+    (folder / "model-2-of-2.safetensors").write_bytes(b"x")
+    assert freeze(initial(folder), store, registry).iteration.generator.version == 1
+
+
+@pytest.mark.parametrize("uri", ["hdfs://x/y", "Qwen/Qwen2.5-VL-7B-Instruct", "smallworld:other"])
+def test_a_uri_of_no_known_kind_is_refused_with_the_kinds_there_are(
+    store: DirectoryStore, registry: MemoryRegistry, uri: str
+) -> None:
+    with pytest.raises(InputError, match="is not the URI of a model") as error:
+        freeze(world.iteration(generator={"uri": uri}), store, registry)
+    assert "smallworld:starter" in error.value.fix
+
+
+def test_a_change_of_library_versions_is_reported(
+    store: DirectoryStore, registry: MemoryRegistry, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freeze(initial(folder), store, registry)
+    monkeypatch.setattr("viper.freeze.library_versions", lambda: {"viper": "99"})
+    assert "viper" in freeze(initial(folder), store, registry).changed

@@ -1,0 +1,69 @@
+"""The run directory: one runner at a time, and it remembers where its store is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fakes import world
+from viper.errors import BusyError, InputError, SpecError
+from viper.local import RunDirectory
+
+
+def test_a_second_run_is_refused_and_told_who_is_there(tmp_path: Path) -> None:
+    with RunDirectory(tmp_path).lock():
+        with pytest.raises(BusyError) as error, RunDirectory(tmp_path).lock():
+            pass
+        assert f"process {os.getpid()} on " in str(error.value)
+        assert f"kill {os.getpid()}" in error.value.fix
+        assert error.value.exit_code == 6
+
+
+def test_the_directory_is_free_again_after_a_run(tmp_path: Path) -> None:
+    with RunDirectory(tmp_path).lock():
+        assert RunDirectory(tmp_path).busy()
+    assert not RunDirectory(tmp_path).busy()
+    with RunDirectory(tmp_path).lock():
+        pass
+
+
+def test_looking_whether_a_run_is_there_does_not_disturb_it(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    assert not directory.busy()
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_a_directory_that_cannot_be_made_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="run directory"), RunDirectory(tmp_path / "file").lock():
+        pass
+
+
+def test_store_and_tracking_lie_in_the_directory_by_default(tmp_path: Path) -> None:
+    record = RunDirectory(tmp_path).open(world.iteration(), None, None)
+    assert record.store == (tmp_path / "store").as_uri()
+    assert record.tracking == f"sqlite:///{tmp_path}/mlflow.db"
+    assert RunDirectory(tmp_path).record() == record
+
+
+def test_a_run_keeps_the_locations_it_was_started_with(tmp_path: Path) -> None:
+    first = RunDirectory(tmp_path).open(world.iteration(), "s3://bucket/run", "http://mlflow:5000")
+    assert RunDirectory(tmp_path).open(world.iteration(), None, None) == first
+    with pytest.raises(SpecError, match="started with --store s3://bucket/run") as error:
+        RunDirectory(tmp_path).open(world.iteration(), "s3://bucket/other", None)
+    assert "choose another --dir" in error.value.fix
+
+
+def test_a_relative_store_means_the_same_from_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert RunDirectory(tmp_path / "run").path == tmp_path / "run"
+    (tmp_path / "run").mkdir()
+    assert RunDirectory(tmp_path / "run").open(world.iteration(), "data", None).store == (tmp_path / "data").as_uri()
+
+
+def test_a_damaged_record_is_reported_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(InputError, match=r"run\.json"):
+        RunDirectory(tmp_path).record()
