@@ -20,7 +20,10 @@ ENGINES: dict[str, dict[str, str]] = {
     "reconstructor": {"smallworld": "viper.smallworld.reconstructor:SmallWorldReconstructor"},
     "editor": {"smallworld": "viper.smallworld.editor:SmallWorldEditor"},
     "similarity": {"smallworld": "viper.smallworld.similarity:SmallWorldSimilarity"},
-    "imageSimilarity": {"open-clip": "viper.engines.open_clip_filter:OpenClipFilter"},
+    "imageSimilarity": {
+        "open-clip": "viper.engines.open_clip_filter:OpenClipFilter",
+        "smallworld": "viper.smallworld.clip:SmallWorldClip",
+    },
 }
 
 
