@@ -142,17 +142,19 @@ SABOTAGE = {
     "file": """
 import viper.store.directory as d
 def half(source, target):
-    target.write(source.read(20_000_000)); target.flush(); os.kill(os.getpid(), signal.SIGKILL)
+    target.write(source.read(size // 2)); target.flush(); os.kill(os.getpid(), signal.SIGKILL)
 d._copy = half
 """,
     "s3": """
 import http.client
-send = http.client.HTTPConnection.send
-def half(self, data):
-    if isinstance(data, bytes) and len(data) > 1_000_000:
-        send(self, data[:500_000]); os.kill(os.getpid(), signal.SIGKILL)
+send, sent = http.client.HTTPConnection.send, 0
+def most(self, data):
+    global sent
     send(self, data)
-http.client.HTTPConnection.send = half
+    sent += len(data)
+    if sent > 0.8 * size:
+        os.kill(os.getpid(), signal.SIGKILL)
+http.client.HTTPConnection.send = most
 """,
 }
 
@@ -165,6 +167,7 @@ def test_a_writer_killed_in_the_middle_leaves_no_object(store: ObjectStore, tmp_
 import os, signal
 from pathlib import Path
 from viper.store import open_store
+size = {size}
 {SABOTAGE[store.uri.split(":")[0]]}
 open_store({store.uri!r}).put_file("part-0", Path({str(source)!r}), if_absent=True)
 """

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -21,40 +22,45 @@ from minio.error import InvalidResponseError, MinioException, S3Error, ServerErr
 
 from viper.errors import AlreadyExistsError, NotFoundError, StoreError
 from viper.store.base import RESERVED, ObjectInfo, check_key, check_prefix, open_source
+from viper.store.multipart import PART_BYTES, MultipartUpload
 
 PATIENCE = urllib3.Retry(
     # Waits of 0, 0.5, 1, 2, 4, 8, 8, 8 seconds: a restart of the server is survived, a server that stays away is
     # reported within about half a minute.
     total=8,
+    read=4,  # a server that accepts requests and never answers: four times the read timeout
     backoff_factor=0.25,
     backoff_max=8,
     backoff_jitter=0.25,
     status_forcelist=[429, 500, 502, 503, 504],
-    allowed_methods=None,  # POST too: it starts and completes multipart uploads, see _settle
+    allowed_methods=None,  # POST too: it starts and completes multipart uploads, see _write
     respect_retry_after_header=False,  # MinIO asks for two minutes
 )
 _ATTEMPTS = 5  # to read a body that breaks off; each attempt has PATIENCE of its own
-_PART_BYTES = 32 << 20
-_PARALLEL_PARTS = 3
+_BLOCK_BYTES = 256 << 10
 _WRITER, _SHA256 = "viper-writer", "viper-sha256"  # names of user metadata
+
+# It warns of every repeated request, with a URL that holds a signature.
+logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 _if_absent: ContextVar[bool] = ContextVar("_if_absent", default=False)
 
 
-class _ConditionalPool(urllib3.PoolManager):
-    """Adds `If-None-Match: *`, for which `minio` has no parameter, to the requests that create an object.
+class _Pool(urllib3.PoolManager):
+    """Adds `If-None-Match: *`, for which `minio` has no parameter, to the request that creates an object.
 
-    The signature covers the headers it names, so that one more is in order. A multipart upload is conditional in its
-    last request; its parts are sent by other threads, which do not see the context variable.
+    The signature covers the headers it names, so that one more is in order.
     """
 
     def urlopen(  # type: ignore[override]  # as in urllib3 itself
         self, method: str, url: str, redirect: bool = True, **kw: Any
     ) -> urllib3.BaseHTTPResponse:
-        multipart = "uploadId=" in url
-        if _if_absent.get() and ((method == "PUT" and not multipart) or (method == "POST" and multipart)):
+        if method == "PUT" and _if_absent.get():
             kw["headers"]["If-None-Match"] = "*"
-        if method == "DELETE" and multipart:  # tidying up after a failure must not wait as long again
+        if isinstance(kw.get("body"), bytes) and len(kw["body"]) > _BLOCK_BYTES:
+            # urllib3 sends bytes in one call under the *connect* timeout, however many; a file it sends in blocks.
+            kw["body"] = io.BytesIO(kw["body"])
+        if method == "DELETE" and "uploadId=" in url:  # tidying up after a failure must not wait as long again
             kw["retries"] = urllib3.Retry(total=0)
         return super().urlopen(method, url, redirect, **kw)
 
@@ -92,8 +98,9 @@ class MinioStore:
         self._uri = f"s3://{bucket}{'/' + prefix if prefix else ''}{query}"
         self._bucket, self._endpoint = bucket, endpoint
         self._prefix = f"{prefix}/" if prefix else ""
-        pool = _ConditionalPool(
-            timeout=urllib3.Timeout(connect=5, read=60),
+        self._pool = _Pool(
+            timeout=urllib3.Timeout(connect=10, read=60),
+            blocksize=_BLOCK_BYTES,
             maxsize=16,
             retries=patience,
             cert_reqs="CERT_REQUIRED",
@@ -104,7 +111,7 @@ class MinioStore:
             secure=parts.scheme == "https",
             region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
             credentials=ChainedProvider([EnvAWSProvider(), EnvMinioProvider(), AWSConfigProvider()]),
-            http_client=pool,
+            http_client=self._pool,
         )
 
     @classmethod
@@ -133,14 +140,28 @@ class MinioStore:
         return buffer.getvalue()
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
-        self._write(key, io.BytesIO(data), len(data), if_absent, {})
+        def send(metadata: dict[str, str]) -> None:
+            name = self._prefix + key
+            self._client.put_object(self._bucket, name, io.BytesIO(data), len(data), metadata=metadata)
+
+        self._write(key, send, if_absent)
 
     def put_file(self, key: str, path: Path, *, if_absent: bool = False, sha256: str | None = None) -> None:
+        known = {_SHA256: sha256} if sha256 else {}
         with open_source(path) as file:
             size = os.fstat(file.fileno()).st_size
-            if if_absent and size > _PART_BYTES and self.stat(key):  # tell before the upload, not after it
+
+            def send(metadata: dict[str, str]) -> None:
+                name = self._prefix + key
+                if size <= PART_BYTES:
+                    self._client.put_object(self._bucket, name, file, size, metadata={**metadata, **known})
+                else:
+                    upload = MultipartUpload(self._client, self._pool, self._bucket, name)
+                    upload.send(file.fileno(), size, {**metadata, **known}, if_absent=if_absent)
+
+            if if_absent and size > PART_BYTES and self.stat(key):  # tell before the upload, not after it
                 raise self._exists(key)
-            self._write(key, file, size, if_absent, {_SHA256: sha256} if sha256 else {})
+            self._write(key, send, if_absent)
 
     def get_file(self, key: str, path: Path) -> None:
         temporary = path.parent / f"{RESERVED}{uuid.uuid4().hex}"
@@ -208,21 +229,14 @@ class MinioStore:
                 response.release_conn()
         raise StoreError(f"the transfer broke off: {broken}", where=self._where(key), fix=_AGAIN)
 
-    def _write(self, key: str, data: IO[bytes], size: int, if_absent: bool, metadata: Mapping[str, str]) -> None:
+    def _write(self, key: str, send: Callable[[dict[str, str]], None], if_absent: bool) -> None:
+        """Do `send` with metadata that identify this call."""
         check_key(key)
         writer = uuid.uuid4().hex
         token = _if_absent.set(if_absent)
         try:
             with self._explained(key):
-                self._client.put_object(
-                    self._bucket,
-                    self._prefix + key,
-                    data,
-                    size,
-                    part_size=_PART_BYTES if size > _PART_BYTES else 0,
-                    num_parallel_uploads=_PARALLEL_PARTS,
-                    metadata={_WRITER: writer, **metadata},
-                )
+                send({_WRITER: writer})
         except (AlreadyExistsError, NotFoundError):
             # Perhaps our own success: its answer got lost and the client repeated the request.
             status = self._stat(key)
