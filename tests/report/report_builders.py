@@ -368,6 +368,8 @@ class _Builder:
             return [], evaluation({}), needs
         level = 0.32 + self.plan.gain * (self.plan.number - 1)
         shares = {"theta0": level, "theta1": level + self.plan.gain / 2, "theta2": level + self.plan.gain}
+        if self.plan.stages == "captions":
+            shares["theta1"] = shares.pop("theta2")
         if self.plan.number > 1:
             shares = {"base": 0.32, **shares}
         return [], evaluation(shares), needs
@@ -409,7 +411,7 @@ def evaluation(shares: Mapping[str, float]) -> dict[str, Any]:
             f"{after}-{before}": statistics.comparisons(verdicts[before], verdicts[after])
             for before in ("theta0", "base")
             for after in ("theta1", "theta2")
-            if before in verdicts
+            if before in verdicts and after in verdicts
         },
     }
 

@@ -110,3 +110,15 @@ def test_an_unreadable_manifest_is_reported_and_the_rest_still_shown(store: Dire
     assert "demo-1: FAILED at evaluate" in table
     assert "is not a manifest" in table
     assert line_of(table, "captions").split()[1] == "48"
+
+
+def test_with_captions_alone_the_final_checkpoint_is_theta1(store: DirectoryStore, tmp_path: Path) -> None:
+    table = built(store, tmp_path, stages="captions", images=16)
+    assert "θ1 − θ0" in table
+    assert "θ2" not in table.replace("θ2 is not significantly worse than θ0", "")
+    assert "θ1 of demo-1" in table
+
+
+def test_mixed_training_is_one_row(store: DirectoryStore, tmp_path: Path) -> None:
+    table = built(store, tmp_path, stages="mixed", images=16)
+    assert line_of(table, "mixed").split()[1] == "24"

@@ -116,7 +116,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     step = next((m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * 0.999), 10 * power)
     first = math.floor(low / step + 1e-9)
     values = [round(i * step, 12) for i in range(first, first + count + 4)]
-    last = next((i for i, v in enumerate(values) if v >= high - 1e-9), len(values) - 1)
+    last = next((i for i, v in enumerate(values) if v >= high - step * 1e-6), len(values) - 1)
     return values[: last + 1]
 
 
