@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -181,6 +181,18 @@ class Teacher:
         said = slip(self._rng, scene, self._rng.choice((1, 1, 2, 3, 4)))
         return Lesson(self._show(scene), f"Compare. Caption: {language.caption(said)}", verdicts(scene, said))
 
+    def pick(self) -> Lesson:
+        """Two like pictures, one of them to be described: which picture is which."""
+        first = fresh_scene(self._rng)
+        second = slip(self._rng, first, self._rng.choice((1, 2, 4, 6)))
+        word, asked = self._rng.choice((("first", first), ("second", second)))
+        return Lesson(self._show(first, second), f"Describe the {word} image.", language.caption(asked))
+
+    def easy_operation(self) -> Lesson:
+        """An operation on a picture of one or two things."""
+        scene = random_scene(self._rng, 1, 2)
+        return self._operation(scene)
+
     def refine(self) -> Lesson:
         scene, said = self._flawed(0)
         found = " ".join(language.flaw_sentence(flaw) for flaw in language.flaws(said, scene))
@@ -188,7 +200,9 @@ class Teacher:
         return Lesson(self._show(scene), prompt, language.caption(scene))
 
     def operation_predicting(self) -> Lesson:
-        scene = fresh_scene(self._rng)
+        return self._operation(fresh_scene(self._rng))
+
+    def _operation(self, scene: Scene) -> Lesson:
         operation = language.random_operation(self._rng, scene)
         after = language.apply(scene, operation) or scene
         answer = think(operation_thought(scene, after, operation), language.operation_sentence(operation))
@@ -229,18 +243,18 @@ class Teacher:
         prompt = self._prompts.render("judge", instruction=language.operation_sentence(told))
         return Lesson(self._show(scene, after), prompt, json.dumps(answer))
 
-    def lesson(self, mix: dict[str, float]) -> Lesson:
+    def lesson(self, mix: Mapping[str, float]) -> Lesson:
         """One lesson; `mix` weighs the methods of this class by name."""
         (name,) = self._rng.choices(list(mix), list(mix.values()))
         method: Callable[[], Lesson] = getattr(self, name)
         return method()
 
 
-SEEING: Final = {"caption": 0.6, "question": 0.4}
-"""First lessons: what is where."""
-COMPARING: Final = {"caption": 0.25, "question": 0.2, "compare": 0.35, "check": 0.2}
-"""Second lessons: what differs."""
-ALL_FORMS: Final = {
+Mix = Mapping[str, float]
+"""Weights of the lessons, by method name of `Teacher`."""
+SEEING: Final[Mix] = {"caption": 0.6, "question": 0.4}
+COMPARING: Final[Mix] = {"caption": 0.25, "question": 0.2, "compare": 0.35, "check": 0.2}
+ALL_FORMS: Final[Mix] = {
     "caption": 0.13,
     "question": 0.14,
     "operation_predicting": 0.24,
@@ -253,4 +267,26 @@ ALL_FORMS: Final = {
     "instruction": 0.05,
     "judge": 0.05,
 }
-"""Then all forms."""
+PICKING: Final[Mix] = {"pick": 0.3, "easy_operation": 0.6, "caption": 0.04, "question": 0.06}
+EDITING: Final[Mix] = {
+    "pick": 0.1,
+    "easy_operation": 0.3,
+    "operation_predicting": 0.4,
+    "compare": 0.1,
+    "caption": 0.04,
+    "question": 0.06,
+}
+TASKS: Final[Mix] = {
+    "caption": 0.06,
+    "question": 0.10,
+    "operation_predicting": 0.34,
+    "caption_refining": 0.18,
+    "critique": 0.12,
+    "compare": 0.03,
+    "check": 0.03,
+    "refine": 0.02,
+    "category": 0.01,
+    "instruction": 0.04,
+    "judge": 0.05,
+    "pick": 0.02,
+}
