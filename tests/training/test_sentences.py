@@ -67,9 +67,7 @@ def test_an_answer_splits_into(answer: str, sentences: tuple[str, ...]) -> None:
         ("", "", False),
     ],
 )
-def test_only_one_leading_closed_think_block_and_an_answer_is_the_form(
-    output: str, answer: str, in_form: bool
-) -> None:
+def test_only_one_leading_closed_think_block_and_an_answer_is_the_form(output: str, answer: str, in_form: bool) -> None:
     parsed = parse_output(output)
     assert (parsed.answer, parsed.has_expected_form) == (answer, in_form)
     assert bool(parsed.problem) != in_form
@@ -96,7 +94,7 @@ def test_a_very_long_output_is_read_in_bounds(text: str) -> None:
     assert sum(map(len, sentences)) <= MAX_CHARACTERS
 
 
-@given(st.text(alphabet=st.sampled_from("aA. !?\n{}[]\"`:,<think>/\\-1é。\u0301\x00"), max_size=300) | st.text())
+@given(st.text(alphabet=st.sampled_from('aA. !?\n{}[]"`:,<think>/\\-1é。\u0301\x00'), max_size=300) | st.text())
 def test_any_text_is_parsed_into_trimmed_sentences_with_a_letter_or_digit(text: str) -> None:
     parsed = parse_output(text)
     assert all(s == normalise(s) and any(c.isalnum() for c in s) for s in parsed.sentences)

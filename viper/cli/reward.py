@@ -91,7 +91,8 @@ def explanation(reward: Reward, parameters: RewardParameters, similarity: str) -
         lines += _table(rows)
     else:
         lines.append("the output has no sentence: N = 0, so R_correct = 0")
-    lines += [f"not reached: {g}" for g in reward.missed]
+    for missed in reward.missed:
+        lines += textwrap.wrap(f"not reached: {missed}", 106, subsequent_indent=" " * 13)
     shares = f"({hits}/{reward.items}) · ({hit_length}/{length})" if reward.items else "0"
     problem = f"  ({reward.format_problem})" if reward.format_problem else ""
     lines += [

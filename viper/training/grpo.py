@@ -213,13 +213,13 @@ class _Run:
                 for name, share in shares.items():
                     clipped[name] += share * float(lengths[part].sum())
             norm = float(torch.nn.utils.clip_grad_norm_(parameters, s.max_grad_norm))
-            if not np.isfinite(total) or not np.isfinite(norm):
-                raise StageError(
-                    f"step {step}: loss {total}, gradient norm {norm}: the policy diverged",
-                    where=str(self.work_dir),
-                    fix="lower the learning rate; checkpoints before this step are kept",
-                )
             self.optimizer.step()
+            if not (np.isfinite([total, norm]).all() and all(bool(p.isfinite().all()) for p in parameters)):
+                raise StageError(
+                    f"step {step}: the policy diverged (loss {total}, gradient norm {norm}, or weights not finite)",
+                    where=str(self.work_dir),
+                    fix="lower the learning rate; the checkpoint before this step is kept",
+                )
             updates["loss"].append(total)
             updates["grad_norm"].append(norm)
         shares = {name: value / float(lengths.sum()) for name, value in clipped.items()}

@@ -193,16 +193,16 @@ class Policy:
             (B, C) log-probabilities, 0 on padding.
         """
         last, layers = self.prefix(prompts)
-        length, rows = ids.shape[1] - 1, len(owner)
-        positions = (prompts.next_position[owner, None] + torch.arange(length)).expand(3, -1, -1)
-        causal = torch.ones(length, length, dtype=torch.bool).tril()
-        visible = prompts.attention_mask[owner, None, None].bool().expand(-1, 1, length, -1)
-        hidden = self._decode(
-            ids[:, :-1], positions, torch.cat([visible, causal.expand(rows, 1, -1, -1)], -1), _Shared(layers, owner)
-        )
+        states, length, rows = last[owner, None], ids.shape[1] - 1, len(owner)
+        if length:  # else every output is its end token, which the prompt's last state predicts
+            positions = (prompts.next_position[owner, None] + torch.arange(length)).expand(3, -1, -1)
+            causal = torch.ones(length, length, dtype=torch.bool).tril()
+            visible = prompts.attention_mask[owner, None, None].bool().expand(-1, 1, length, -1)
+            visible = torch.cat([visible, causal.expand(rows, 1, -1, -1)], -1)
+            hidden = self._decode(ids[:, :-1], positions, visible, _Shared(layers, owner))
+            states = torch.cat([states, hidden], 1)
         scored = mask.bool()
-        states = torch.cat([last[owner, None], hidden], 1)[scored]
-        logits = self.model.lm_head(states).float()
+        logits = self.model.lm_head(states[scored]).float()
         if temperature != 1:
             logits = logits / temperature
         losses = nn.functional.cross_entropy(logits, ids[scored], reduction="none")
@@ -257,7 +257,7 @@ class Policy:
             hidden = self._decode(token, positions, visible[..., : width + step + 1], cache)[:, -1]
             position = position + 1
         length = int(mask.sum(1).max())
-        finished = torch.isin(ids, ends).any(1)
+        finished = (torch.isin(ids, ends) & mask.bool()).any(1)
         return Samples(ids[:, :length], mask[:, :length], logprobs[:, :length], finished, entropy / int(mask.sum()))
 
     def decode(self, samples: Samples) -> list[str]:

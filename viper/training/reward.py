@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,11 +103,13 @@ def score_batch(
     rows = _index(s for o, g in zip(parsed, truths, strict=True) if g for s in o.sentences)
     columns = _index(s for o, g in zip(parsed, truths, strict=True) if o.sentences for s in g)
     cosine = _cosines(similarity, rows, columns)
+    # The cosines that matter, flat and in order: for each output its sentences, for each sentence its ground truth.
+    pairs = [(rows[s], columns[g]) for o, truth in zip(parsed, truths, strict=True) for s in o.sentences for g in truth]
+    index = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    flat = iter(cosine[index[:, 0], index[:, 1]].tolist())
     return [
-        _score(o, g, cosine[np.ix_([rows[s] for s in o.sentences], [columns[s] for s in g])], ok, p)
-        if o.sentences and g
-        else _score(o, g, np.zeros((len(o.sentences), 0), np.float32), ok, p)
-        for o, g, ok in zip(parsed, truths, done, strict=True)
+        _score(o, truth, [list(islice(flat, len(truth))) for _ in o.sentences], ok, p)
+        for o, truth, ok in zip(parsed, truths, done, strict=True)
     ]
 
 
@@ -139,21 +142,20 @@ def _cosines(similarity: SimilarityModel, rows: dict[str, int], columns: dict[st
 
 
 def _score(
-    output: ParsedOutput, truths: tuple[str, ...], cosine: NDArray[np.float32], finished: bool, p: RewardParameters
+    output: ParsedOutput, truths: tuple[str, ...], cosines: list[list[float]], finished: bool, p: RewardParameters
 ) -> Reward:
-    """Equations 5 to 7 for one output; `cosine` has shape (N, M)."""
-    n = len(output.sentences)
-    lengths = np.array([len(s) for s in output.sentences], dtype=np.int64)
-    if cosine.size:
-        best = cosine.argmax(axis=1)
-        values = np.take_along_axis(cosine, best[:, None], axis=1)[:, 0]
-        hits = np.greater_equal(values, p.tau)
-        reached = np.asarray((cosine >= p.tau).any(axis=0), dtype=bool)
-    else:
-        best, values = np.zeros(n, np.int64), np.zeros(n, np.float32)
-        hits, reached = np.zeros(n, bool), np.zeros(len(truths), bool)
-    hit_share = float(hits.mean()) if n else 0.0
-    length_share = float(lengths[hits].sum() / lengths.sum()) if n else 0.0
+    """Equations 5 to 7 for one output; `cosines` holds, for each of the N sentences, its M similarities."""
+    sentences: list[SentenceScore] = []
+    reached: set[int] = set()
+    for text, row in zip(output.sentences, cosines, strict=True):
+        best = max(row, default=0.0)
+        sentences.append(
+            SentenceScore(text, truths[row.index(best)] if row else "", best, bool(row) and best >= p.tau, len(text))
+        )
+        reached.update(j for j, value in enumerate(row) if value >= p.tau)
+    n, hits = len(sentences), [s for s in sentences if s.hit]
+    hit_share = len(hits) / n if n else 0.0
+    length_share = sum(s.length for s in hits) / sum(s.length for s in sentences) if n else 0.0
     problem = output.problem or ("" if finished else "the output was cut off at the token limit")
     form, correctness = float(not problem), hit_share * length_share
     return Reward(
@@ -162,13 +164,10 @@ def _score(
         correctness=correctness,
         hit_share=hit_share,
         length_share=length_share,
-        recall=float(reached.mean()) if truths else 0.0,
+        recall=len(reached) / len(truths) if truths else 0.0,
         items=n,
         duplicate_share=1 - len({s.casefold().rstrip(".!?…。！？") for s in output.sentences}) / n if n else 0.0,
         format_problem=problem,
-        sentences=tuple(
-            SentenceScore(s, truths[b] if truths else "", float(v), bool(h), int(length))
-            for s, b, v, h, length in zip(output.sentences, best, values, hits, lengths, strict=True)
-        ),
-        missed=tuple(g for j, g in enumerate(truths) if not reached[j]),
+        sentences=tuple(sentences),
+        missed=tuple(g for j, g in enumerate(truths) if j not in reached),
     )

@@ -56,9 +56,10 @@ class ParsedOutput:
 
 
 def normalise(text: str) -> str:
-    """Unicode NFC, white space runs as one space, control characters removed, trimmed."""
-    kept = "".join(c if c.isprintable() or c.isspace() else "" for c in unicodedata.normalize("NFC", text))
-    return " ".join(kept.split())
+    """No control characters, Unicode NFC, white space runs as one space, trimmed; a second pass changes nothing."""
+    if not text.isprintable():
+        text = "".join(c for c in text if c.isprintable() or c.isspace())
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def parse_output(output: str) -> ParsedOutput:

@@ -116,13 +116,13 @@ def _train(  # noqa: PLR0917
         optimizer.zero_grad(set_to_none=False)
         loss, tokens = _backward(policy, [samples[i] for i in order], settings)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm))
-        if not math.isfinite(loss) or not math.isfinite(norm):
-            raise StageError(
-                f"step {step}: loss {loss}, gradient norm {norm}: the training diverged",
-                where=str(work_dir),
-                fix="lower the learning rate; checkpoints before this step are kept",
-            )
         optimizer.step()
+        if not (math.isfinite(loss + norm) and all(bool(p.isfinite().all()) for p in parameters)):
+            raise StageError(
+                f"step {step}: the training diverged (loss {loss}, gradient norm {norm}, or weights not finite)",
+                where=str(work_dir),
+                fix="lower the learning rate; the checkpoint before this step is kept",
+            )
         row = {"step": step, "loss": loss, "grad_norm": norm, "learning_rate": rate, "tokens": float(tokens)}
         history.append(row)
         log.write([row])
