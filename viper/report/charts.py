@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -95,7 +96,7 @@ def accuracy(report: LoopReport) -> Group | None:
     if not scored:
         return None
     values = [v for _, i in scored for by in i.scores.values() for s in by.values() if s.n for v in (s.low, s.high)]
-    low, high = max(0.0, min(values, default=0) - 0.02), min(1.0, max(values, default=1) + 0.02)
+    low, high = math.floor(10 * min(values, default=0)) / 10, math.ceil(10 * max(values, default=1)) / 10
     count = len(report.iterations)
     every = -(-count // 8)
     axis = Axes(
