@@ -58,6 +58,11 @@ class Server:
         self.kill()
         raise RuntimeError(f"{self._command[0]} did not start:\n{self._log.read_text(errors='replace')[-3000:]}")
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """SIGKILL to the server and its children."""
         if self._process is not None and self._process.poll() is None:
