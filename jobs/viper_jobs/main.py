@@ -11,7 +11,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -129,7 +129,8 @@ def _leave_message(path: Path | None, reason: str, message: str) -> None:
         return
     limit = TERMINATION_BYTES // 4  # characters; four bytes of UTF-8 or a JSON escape each
     text = message if len(message) <= limit else message[: limit - 1] + "…"
-    path.write_text(json.dumps({"reason": reason, "message": text}, ensure_ascii=False), "utf-8")
+    with suppress(OSError):  # it is in the log as well
+        path.write_text(json.dumps({"reason": reason, "message": text}, ensure_ascii=False), "utf-8")
 
 
 if __name__ == "__main__":

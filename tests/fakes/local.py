@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from viper.freeze import load_frozen
@@ -19,19 +20,23 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent.parent), o
 
 
 class Quiet:
-    """A listener that keeps the plans."""
+    """A listener that does nothing."""
 
-    interval = 3600.0
-
-    def __init__(self) -> None:
-        self.plans: list[Plan] = []
+    def __init__(self, interval: float = 3600.0) -> None:
+        self.interval = interval
 
     def update(self, frozen: FrozenIteration, made: Plan, progress: Mapping[str, ProgressRecord]) -> None:
-        self.plans.append(made)
+        pass
 
 
 def run_here(
-    path: Path, *, suspend: bool = False, parallel: int = 1, listener: Quiet | None = None, grace: float = 10.0
+    path: Path,
+    *,
+    suspend: bool = False,
+    parallel: int = 1,
+    grace: float = 10.0,
+    clock: Callable[[], float] = time.time,
+    interval: float = 3600.0,
 ) -> Plan:
     """Runs the iteration `it` of the run directory `path`."""
     directory = RunDirectory(path)
@@ -44,10 +49,11 @@ def run_here(
             one,
             store,
             directory,
-            listener or Quiet(),
+            Quiet(interval),
             parallel=parallel,
             entry="fakes.program:main",
             suspend=suspend,
             grace=grace,
+            clock=clock,
         )
         return executor.run()

@@ -47,10 +47,10 @@ def run(args: argparse.Namespace) -> int:
         try:
             result = local.run()
         except (Stopped, KeyboardInterrupt) as stop:
-            console.finish()
-            print(f"stopped; what is done is kept. To go on:\n  {_again(args)}")
+            print(f"\nstopped; what is done is kept. To go on:\n  {_again(args)}")
             return STOPPED + (stop.signal if isinstance(stop, Stopped) else 2)
-        console.finish()
+        finally:
+            console.finish()
         _conclude(local, result, args)
     return {"held": HELD, "suspended": SUSPENDED, "running": SUSPENDED, "failed": FAILED}.get(result.last.outcome, 0)
 

@@ -27,6 +27,7 @@ from pydantic import ValidationError
 from viper.errors import BusyError, InputError, SpecError
 from viper.spec.base import SpecModel, setting
 from viper.spec.iteration import ViperIteration, ViperLoop
+from viper.store import DirectoryStore
 
 
 class RunRecord(SpecModel):
@@ -53,13 +54,14 @@ class RunDirectory:
         return self.path / "work" / iteration / stage
 
     def next_log(self, iteration: str, stage: str, shard: int, shards: int) -> Path:
-        """An unused log file for the next attempt of a shard."""
+        """A new log file for the next attempt of a shard; raises `OSError`."""
         folder = self.path / "logs" / iteration
         folder.mkdir(parents=True, exist_ok=True)
         name = stage if shards == 1 else f"{stage}.{shard}-of-{shards}"
         number = 1
         while (log := folder / f"{name}-{number}.log").exists():
             number += 1
+        log.touch()
         return log
 
     def record(self) -> RunRecord | None:
@@ -75,7 +77,7 @@ class RunDirectory:
     def open(self, resource: ViperIteration | ViperLoop, store: str | None, tracking: str | None) -> RunRecord:
         """Records what is run here; the locations of an earlier run in this directory are kept.
 
-        Raises `SpecError` when other locations than those are asked for.
+        Raises `SpecError` when other locations than those are asked for, `StoreError` when nothing can be written.
         """
         before = self.record()
         record = RunRecord(
@@ -93,9 +95,7 @@ class RunDirectory:
                     where=str(self.path),
                     fix=f"leave out {option} to go on with that run, or choose another --dir",
                 )
-        temporary = self.path / ".run.json.new"
-        temporary.write_text(json.dumps(record.dump(), indent=1, ensure_ascii=False) + "\n", "utf-8")
-        temporary.replace(self.path / "run.json")
+        DirectoryStore(self.path).put("run.json", (record.model_dump_json(by_alias=True, indent=1) + "\n").encode())
         return record
 
     def busy(self) -> bool:

@@ -96,8 +96,8 @@ class LocalExecutor:
                         raise Stopped(self._stop)
                     if not self._running and (made.finished or made.outcome == "suspended"):
                         return made
-                    self._act(made)
-                    self._wait(made, wakeup)
+                    if not self._act(made):
+                        self._wait(made, wakeup)
             finally:
                 self._stop_all()
 
@@ -152,25 +152,30 @@ class LocalExecutor:
 
     # ---- act ---------------------------------------------------------------------------------------------------
 
-    def _act(self, made: Plan) -> None:
+    def _act(self, made: Plan) -> bool:
+        """Whether the observation has changed by it."""
+        before = self.started
         for action in made.actions:
             if isinstance(action, StopStage):
                 self._stop_stage(action)
             elif isinstance(action, StartStage) and len(self._running) < self.parallel:
                 self._start(action)
+        return self.started > before
 
     def _start(self, action: StartStage) -> None:
         name = self.frozen.name
         work = self.directory.work(name, action.stage)
-        log = self.directory.next_log(name, action.stage, action.shard, action.shards)
         argv = stage_arguments(self.store.uri, name, action, work)
-        argv += ["--termination-log", str(termination_path(log))]
-        log.touch()
         self.started += 1
         try:
+            log = self.directory.next_log(name, action.stage, action.shard, action.shards)
+            argv += ["--termination-log", str(termination_path(log))]
             process = StageProcess(self.entry, argv, log, self.directory.processes_lock)
-        except (EOFError, OSError) as error:  # the next attempt starts a new fork server
-            what = f"the process did not start: {type(error).__name__}: {error} (out of memory?)"
+        except (
+            EOFError,
+            OSError,
+        ) as error:  # disk full; or the fork server died, of which the next attempt starts another
+            what = f"the process did not start: {type(error).__name__}: {error}"
             self._ended(action.stage, action.shard, Exit(self.clock(), 1, "NotStarted", what))
             return
         self._running.append(_Running(action.stage, action.shard, process, self.clock()))
@@ -192,9 +197,7 @@ class LocalExecutor:
                     r.process.kill()
                 else:
                     times.append(r.stopped_at + self.grace)
-        # Nothing runs and nothing was put off: a start has just failed, and the next plan says when to try again.
-        idle = 0.0 if not self._running and made.wake_at is None else min(times) - now
-        wait([wakeup, *(r.process.sentinel for r in self._running)], timeout=max(0.0, idle))
+        wait([wakeup, *(r.process.sentinel for r in self._running)], timeout=max(0.0, min(times) - now))
 
     def _stop_all(self) -> None:
         for r in self._running:
