@@ -24,6 +24,7 @@ from viper.plan.types import (
     StartStage,
     State,
     StopStage,
+    headline,
 )
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "State",
     "StopStage",
     "backoff",
+    "headline",
     "plan",
     "plan_loop",
 ]

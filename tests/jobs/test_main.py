@@ -1,0 +1,117 @@
+"""`viper-job`: arguments, exit status, and the last error for whoever started it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fakes import world
+from viper.errors import InputError, SpecError, StoreError
+from viper.spec.stages import STAGES
+from viper.stage import Manifest, StageContext
+from viper.store import open_store
+from viper_jobs.main import TERMINATION_BYTES, main, parse_shard, split_iteration_uri, stage_program
+
+
+class Program:
+    """A stage program that raises, or keeps what it was given."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.ctx: StageContext | None = None
+
+    def run(self, ctx: StageContext) -> Manifest | None:
+        self.ctx = ctx
+        if self.error is not None:
+            raise self.error
+        return None
+
+
+def job(path: Path, program: Program, stage: str = "ingest-images", *extra: str, **spec: object) -> int:
+    store = open_store(path / "store")
+    world.write(store, world.frozen("it", **spec))
+    uri = f"{store.uri}/iterations/it"
+    arguments = [stage, "--iteration", uri, "--termination-log", str(path / "end.json"), *extra]
+    return main(arguments, program=lambda _: program, record=lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("uri", "store", "name"),
+    [
+        ("file:///runs/a/store/iterations/demo-1", "file:///runs/a/store", "demo-1"),
+        ("s3://bucket/iterations/it", "s3://bucket", "it"),
+        ("s3://bucket/p/iterations/it?endpoint=http://minio:9000", "s3://bucket/p?endpoint=http://minio:9000", "it"),
+        ("/runs/iterations/iterations/it/", "/runs/iterations", "it"),
+    ],
+)
+def test_the_uri_of_an_iteration_names_its_store(uri: str, store: str, name: str) -> None:
+    assert split_iteration_uri(uri) == (store, name)
+
+
+@pytest.mark.parametrize("uri", ["", "s3://bucket/it", "file:///runs/iterations/"])
+def test_another_uri_is_refused(uri: str) -> None:
+    with pytest.raises(SpecError, match="is not the URI of an iteration"):
+        split_iteration_uri(uri)
+
+
+def test_shards_are_counted_from_zero() -> None:
+    assert parse_shard("2/3") == (2, 3)
+    for text in ("3/3", "1", "-1/2", "a/b", "0/0"):
+        with pytest.raises(SpecError, match="is not a shard"):
+            parse_shard(text)
+
+
+def test_every_stage_has_a_program() -> None:
+    for stage in STAGES:
+        assert callable(stage_program(stage).run)
+
+
+def test_a_program_gets_its_shard_and_scratch(tmp_path: Path) -> None:
+    program = Program()
+    assert job(tmp_path, program, "ingest-images", "--shard", "1/4", "--work-dir", str(tmp_path / "w")) == 0
+    assert program.ctx is not None
+    assert (program.ctx.shard, program.ctx.shards, program.ctx.work_dir) == (1, 4, tmp_path / "w")
+    assert not (tmp_path / "end.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(InputError("row 7 is empty", where="a.jsonl", fix="fill it"), 3), (StoreError("the disk is full"), 4)],
+)
+def test_an_error_for_a_person_has_its_own_status_and_no_traceback(
+    tmp_path: Path, error: Exception, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert job(tmp_path, Program(error)) == status
+    assert capsys.readouterr().err == f"error: {error}\n"
+    assert json.loads((tmp_path / "end.json").read_text()) == {"reason": type(error).__name__, "message": str(error)}
+
+
+def test_any_other_error_has_status_1_and_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert job(tmp_path, Program(ZeroDivisionError("by nothing"))) == 1
+    assert "Traceback" in capsys.readouterr().err
+    assert json.loads((tmp_path / "end.json").read_text())["message"] == "ZeroDivisionError: by nothing"
+
+
+def test_the_last_error_fits_into_what_kubernetes_reads(tmp_path: Path) -> None:
+    job(tmp_path, Program(InputError("ä" * 10_000)))
+    assert (tmp_path / "end.json").stat().st_size <= TERMINATION_BYTES
+
+
+def test_a_stage_that_the_recipe_leaves_out_is_refused(tmp_path: Path) -> None:
+    program = Program()
+    assert job(tmp_path, program, "train-operations", recipe={"stages": "captions"}) == 7
+    assert program.ctx is None
+
+
+def test_an_iteration_that_does_not_exist_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status = main(["ingest-images", "--iteration", f"{tmp_path}/iterations/none", "--work-dir", str(tmp_path)])
+    assert status == 7
+    assert "there is no such iteration" in capsys.readouterr().err
+
+
+def test_a_full_disk_does_not_hide_the_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "end.json").mkdir()
+    assert job(tmp_path, Program(InputError("bad"))) == 3
+    assert "error: bad" in capsys.readouterr().err
