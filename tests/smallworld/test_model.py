@@ -16,9 +16,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor  # noqa: E40
 
 from viper.engines.vision_batching import batch_vision_attention  # noqa: E402
 from viper.smallworld.batches import Coder  # noqa: E402
-from viper.smallworld.lessons import ALL_FORMS, Lesson, Teacher  # noqa: E402
+from viper.smallworld.lessons import ALL_FORMS, SEEING, Lesson, Teacher  # noqa: E402
 from viper.smallworld.model import build_model, build_processor, save  # noqa: E402
-from viper.smallworld.starter import StarterPlan, train_starter  # noqa: E402
+from viper.smallworld.starter import Round, StarterPlan, train_starter  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +97,19 @@ def test_image_tokens_are_never_sampled(processor: Any, model: Any) -> None:
     assert not banned & set(made[0, inputs["input_ids"].shape[1] :].tolist())
 
 
+def test_a_round_takes_its_phases_in_order_and_warms_up_and_decays() -> None:
+    plan = Round(((2, SEEING), (3, ALL_FORMS)), seed=0, decay=0.4)
+    assert [plan.mix(step) is SEEING for step in range(1, 6)] == [True, True, False, False, False]
+    longer = Round(((1000, SEEING),), seed=0, decay=0.2)
+    assert [longer.rate(step) for step in (1, 50, 100, 800)] == [0.01, 0.5, 1.0, 1.0]
+    assert longer.rate(1000) == pytest.approx(0.1)
+
+
 def test_starter_training_lowers_the_loss_and_repeats_bit_for_bit(tmp_path: Path) -> None:
     losses: list[float] = []
-    plan = StarterPlan(steps=50, grounding_steps=40, batch=8)
-    train_starter(tmp_path / "a", plan, lambda step, seconds, loss: losses.append(loss))
-    train_starter(tmp_path / "b", plan, lambda step, seconds, loss: losses.append(loss))
+    plan = StarterPlan((Round(((40, SEEING), (10, ALL_FORMS)), seed=0),), batch=8)
+    train_starter(tmp_path / "a", plan, lambda step, steps, loss: losses.append(loss))
+    train_starter(tmp_path / "b", plan, lambda step, steps, loss: losses.append(loss))
     assert losses[0] == losses[1] < 5.5
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in "ab"]
     assert weights[0] == weights[1]
