@@ -51,7 +51,7 @@ def problems(text: str, page: Path) -> list[str]:
             wrong.append(f"{span}: there is no {path}")
         elif colons and symbol not in symbols(ROOT / path):
             wrong.append(f"{span}: {path} has no {symbol}")
-    for target in LINK.findall(prose):
+    for target in LINK.findall(SPAN.sub("", prose)):
         if "://" not in target and not target.startswith("#") and not (page.parent / target.partition("#")[0]).exists():
             wrong.append(f"link to {target}: it does not exist")
     return wrong
@@ -70,6 +70,7 @@ def test_what_a_page_names_exists(page: Path) -> None:
         ("`viper/nothing.py`", ["viper/nothing.py: there is no viper/nothing.py"]),
         ("[gone](gone.md)", ["link to gone.md: it does not exist"]),
         ("`elsewhere.py::x`", ["elsewhere.py::x: not a path of this project"]),
+        ("pattern `^[a-z]([-a-z]{0,48}[a-z])?$`", []),
         ("```\n`viper/nothing.py`\n```\n`viper run FILE`", []),
     ],
 )
