@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from viper.smallworld import language
-from viper.smallworld.drawing import CELL_PIXELS, STUDIO, WORLD, Style, render
+from viper.smallworld.drawing import CELL_PIXELS, DUSK, STUDIO, WORLD, Style, from_image, render, to_image
 from viper.smallworld.scenes import ATTRIBUTES, COLORS, Background, Scene, Thing, scene_from_seed
 
-QUIET = Style(jitter=0, shade=0, noise=0.0)
+WHITE = (1.0, 1.0, 1.0)
+QUIET = Style(jitter=0, shade=0, noise=0.0, light=WHITE)
 
 
 def empty(background: Background) -> Scene:
@@ -61,6 +62,15 @@ def test_a_thing_is_drawn_in_its_colour_in_its_cell() -> None:
 def test_things_stay_inside_the_picture_at_the_largest_jitter() -> None:
     corner = empty(Background("smooth", "white")).with_thing(8, Thing("big", "plain", "red", "square"))
     red = [
-        int((np.asarray(render(corner, seed, Style(4, 0, 0.0))) == COLORS["red"]).all(2).sum()) for seed in range(60)
+        int((np.asarray(render(corner, seed, Style(4, 0, 0.0, WHITE))) == COLORS["red"]).all(2).sum())
+        for seed in range(60)
     ]
     assert set(red) == {23 * 23}
+
+
+def test_the_light_of_the_world_can_be_undone() -> None:
+    scene = scene_from_seed(3)
+    lit, white = (render(scene, 0, Style(0, 0, 0.0, light)) for light in (DUSK, WHITE))
+    assert np.asarray(lit, float).mean((0, 1)) / np.asarray(white, float).mean((0, 1)) == pytest.approx(DUSK, abs=0.01)
+    assert np.abs(from_image(lit) - np.asarray(white, np.float32)).max() < 1
+    assert (np.asarray(to_image(from_image(lit))) == np.asarray(lit)).all()

@@ -5,12 +5,12 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from viper.smallworld.drawing import STUDIO, WORLD, Style, render
+from viper.smallworld.drawing import WORLD, Style, from_image, render
 from viper.smallworld.scenes import ATTRIBUTES, scene_from_seed
 from viper.smallworld.sight import see
 
 
-@pytest.mark.parametrize("style", [WORLD, STUDIO], ids=["world", "studio"])
+@pytest.mark.parametrize("style", [WORLD, Style(jitter=4, shade=12, noise=16.0)], ids=["world", "rough"])
 def test_more_than_99_of_100_attributes_backgrounds_and_cells_are_read_right(style: Style) -> None:
     scenes = [scene_from_seed(10_000_000 + seed) for seed in range(300)]
     wrong = dict.fromkeys([*ATTRIBUTES, "cell", "background"], 0)
@@ -36,7 +36,7 @@ def test_place_and_noise_are_estimated() -> None:
     assert sight is not None
     assert sight.noise == pytest.approx(10.0, rel=0.15)
     clean = render(scene, 7, Style(jitter=3, shade=0, noise=0.0))
-    assert np.abs(sight.pixels().clip(0, 255) - np.asarray(clean, np.float32)).mean() < 1.0
+    assert np.abs(sight.pixels().clip(0, 255) - from_image(clean)).mean() < 1.0
 
 
 @pytest.mark.parametrize(

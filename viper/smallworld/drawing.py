@@ -31,6 +31,9 @@ DARK: Final = 3
 """Texture marks are the thing's colour divided by this."""
 
 Pixels = NDArray[np.float32]
+Light = tuple[float, float, float]
+DUSK: Final[Light] = (0.6, 0.75, 1.0)
+"""The blue light of every picture of the world."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +41,20 @@ class Style:
     """How much a picture's seed disturbs it. All in pixels or 8-bit levels.
 
     `jitter`: largest offset of a thing from its cell's centre, per axis. `shade`: largest change of a thing's colour,
-    per channel. `noise`: standard deviation of the pixel noise.
+    per channel. `noise`: standard deviation of the pixel noise. `light`: factor on red, green and blue, the same for
+    every picture.
     """
 
-    jitter: int = 4
-    shade: int = 12
-    noise: float = 16.0
+    jitter: int
+    shade: int
+    noise: float
+    light: Light = DUSK
 
 
-WORLD: Final = Style()
-"""The style of the world's pictures: training pools, held-out questions."""
-STUDIO: Final = Style(jitter=1, shade=0, noise=6.0)
-"""Centred things in clean colours: what the starter model has been brought up on."""
+WORLD: Final = Style(jitter=1, shade=6, noise=8.0)
+"""The style of the world's pictures: training pools, held-out questions, tools."""
+STUDIO: Final = Style(jitter=1, shade=0, noise=6.0, light=(1.0, 1.0, 1.0))
+"""White light, clean colours: what the starter model has been brought up on."""
 
 
 @dataclass(frozen=True)
@@ -147,9 +152,14 @@ def draw_thing(
     window[mask & marks] = color / DARK
 
 
-def to_image(pixels: Pixels) -> Image.Image:
-    """Levels clipped to 0..255, as an RGB image."""
-    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8), "RGB")
+def to_image(pixels: Pixels, light: Light = WORLD.light) -> Image.Image:
+    """The RGB image of a picture [96, 96, 3] drawn in white light (levels 0 to 255, clipped), seen under `light`."""
+    return Image.fromarray((pixels.clip(0, 255) * np.array(light, np.float32)).round().astype(np.uint8), "RGB")
+
+
+def from_image(image: Image.Image, light: Light = WORLD.light) -> Pixels:
+    """The levels [height, width, 3] that white light would have shown: undoes `to_image` up to rounding."""
+    return np.divide(np.asarray(image.convert("RGB"), np.float32), np.array(light, np.float32), dtype=np.float32)
 
 
 def render(scene: Scene, seed: int, style: Style = WORLD) -> Image.Image:
@@ -159,4 +169,4 @@ def render(scene: Scene, seed: int, style: Style = WORLD) -> Image.Image:
         x, y = disturbance.offsets[cell]
         red, green, blue = disturbance.shades[cell]
         draw_thing(pixels, cell, scene.thing(cell), (int(x), int(y)), (int(red), int(green), int(blue)))
-    return to_image(pixels + disturbance.noise)
+    return to_image(pixels + disturbance.noise, style.light)

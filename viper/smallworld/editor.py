@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from viper.engines.base import EditResult
-from viper.smallworld.drawing import WORLD, to_image
+from viper.smallworld.drawing import WORLD, from_image, to_image
 from viper.smallworld.reading import Instruction, Mention, Unreadable, read_instruction
 from viper.smallworld.scenes import ATTRIBUTES, CELLS, Background, Thing, random_background, random_thing
 from viper.smallworld.sight import Sight, Sighting, draw, see
@@ -170,6 +170,6 @@ def _repaint(image: Image.Image, sight: Sight, state: _State, seed: int) -> Imag
     before, after = sight.pixels(), draw(*state)
     changed = (before != after).any(-1)
     noise = np.random.default_rng(seed).standard_normal((int(changed.sum()), 3), dtype=np.float32) * sight.noise
-    pixels = np.array(image.convert("RGB"), np.float32)
+    pixels = from_image(image)
     pixels[changed] = after[changed] + noise
     return to_image(pixels)

@@ -206,7 +206,7 @@ def see(image: Image.Image) -> Sight | None:
     """What `image` shows; None when it is not a picture of this world (other size, no rules, unknown background)."""
     if image.size != (IMAGE_PIXELS, IMAGE_PIXELS):
         return None
-    pixels = np.asarray(image.convert("RGB"), np.float32)
+    pixels = drawing.from_image(image)
     background = _see_background(pixels.reshape(-1, 3))
     if background is None:
         return None
