@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(r"`([^`\n]+)`")
-LINK = re.compile(r"\]\(([^)\s]+)\)")
+LINK = re.compile(r"\]\(([\w./#][^)\s]*)\)")
 #: A code span is a path of this project when it starts in one of its folders; placeholders (`runs/NAME`) are not.
 PATH = re.compile(r"(?:viper|jobs|tests|docs|benchmarks|examples)/[\w./-]*$")
 
@@ -70,7 +70,7 @@ def test_what_a_page_names_exists(page: Path) -> None:
         ("`viper/nothing.py`", ["viper/nothing.py: there is no viper/nothing.py"]),
         ("[gone](gone.md)", ["link to gone.md: it does not exist"]),
         ("`elsewhere.py::x`", ["elsewhere.py::x: not a path of this project"]),
-        ("pattern `^[a-z]([-a-z]{0,48}[a-z])?$`", []),
+        ("pattern `^[a-z]([-a-z]{0,48}[a-z])?$` or ^[a-z]([-a-z]{0,48}[a-z])?$", []),
         ("```\n`viper/nothing.py`\n```\n`viper run FILE`", []),
     ],
 )
