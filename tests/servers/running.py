@@ -108,7 +108,7 @@ class MlflowServer(Server):
             {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             "/health",
             folder / "mlflow.log",
-            patience_s=180,
+            patience_s=300,
         )
 
 
