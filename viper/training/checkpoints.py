@@ -15,16 +15,41 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from viper.errors import StageError
+from viper.errors import StageError, StoreError
 
 
 def digest_of(value: Any) -> str:
     """sha256 of a JSON value in canonical form, hexadecimal."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def weights_digest(model_dir: Path) -> str:
+    """sha256 over names and bytes of a directory's safetensors, hexadecimal."""
+    digest = hashlib.sha256()
+    for path in sorted(model_dir.glob("*.safetensors")):
+        with path.open("rb") as file:
+            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns a failed write (disk full, read-only) into a `StoreError` that says where."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise StoreError(
+            f"the training state cannot be written: {error}",
+            where=str(path),
+            fix="free space or repair the disk, then run again: the last checkpoint is intact",
+        ) from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -57,7 +82,11 @@ class Checkpoints:
         self.root.mkdir(parents=True, exist_ok=True)
 
     def save(self, step: int, model: Any, optimizer: Any, state: Mapping[str, Any]) -> None:
-        """Publishes the checkpoint of `step`, then removes older ones."""
+        """Publishes the checkpoint of `step`, then removes older ones; `StoreError` when it cannot be written."""
+        with writing(self.root):
+            self._save(step, model, optimizer, state)
+
+    def _save(self, step: int, model: Any, optimizer: Any, state: Mapping[str, Any]) -> None:
         from safetensors.torch import save_file, save_model
 
         temporary = self.root / ".writing"
@@ -121,14 +150,16 @@ class Log:
     @property
     def size(self) -> int:
         """Bytes on disk after a flush and sync."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with writing(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
         return self._path.stat().st_size
 
     def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Appends rows and hands them to the operating system."""
-        self._file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        self._file.flush()
+        with writing(self._path):
+            self._file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            self._file.flush()
 
     def close(self) -> None:
         """Closes the file."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from viper.engines.base import RlSample, SimilarityModel
 from viper.errors import InputError, StageError
-from viper.training.checkpoints import Checkpoints, Log, digest_of, publish, write_json
+from viper.training.checkpoints import Checkpoints, Log, digest_of, publish, weights_digest, write_json, writing
 from viper.training.interrupt import StopRequest, stop_requests
 from viper.training.reward import RewardParameters, score_batch
 from viper.training.rollouts import Rollout, chunk_of, chunk_rows, rollout_metrics, rollout_rows
@@ -61,6 +61,7 @@ def train_grpo(  # noqa: PLR0917 (the order is the stages' contract)
 
     Raises:
         InputError: no samples, settings that cannot work, a model that cannot be loaded, a prompt over the limit.
+        StoreError: a checkpoint or log cannot be written (disk full).
         StageError: loss or gradient not finite; no group with signal for `collapse_steps` steps; foreign `work_dir`.
         KeyboardInterrupt, SystemExit: after SIGINT or SIGTERM, when the checkpoint is written.
     """
@@ -111,7 +112,7 @@ class _Run:
                 "similarity": similarity.engine_id,
                 "samples": [s.sample_id for s in samples],
                 "held_out": [s.sample_id for s in self.held_out],
-                "model": sorted((p.name, p.stat().st_size) for p in model_dir.glob("*.safetensors")),
+                "model": weights_digest(model_dir),
             }
         )
 
@@ -272,10 +273,11 @@ class _Run:
 
     def _save_model(self, target: Path) -> Path:
         temporary = target.with_name(f".{target.name}.writing")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        self.policy.save(temporary)
-        publish(temporary, target)
+        with writing(target):
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            self.policy.save(temporary)
+            publish(temporary, target)
         return target
 
     def _drop_candidates(self) -> None:
@@ -293,9 +295,10 @@ class _Run:
         candidate = self.work_dir / "candidates" / f"step-{best:06d}"
         if self.settings.select != "last" and candidate.is_dir():
             temporary = self.work_dir / ".model.writing"
-            shutil.rmtree(temporary, ignore_errors=True)
-            shutil.copytree(candidate, temporary)
-            publish(temporary, target)
+            with writing(target):
+                shutil.rmtree(temporary, ignore_errors=True)
+                shutil.copytree(candidate, temporary)
+                publish(temporary, target)
         else:
             self._save_model(target)
         write_json(

@@ -228,7 +228,7 @@ class Policy:
         last, layers = self.prefix(prompts)
         owner = torch.arange(len(prompts.input_ids)).repeat_interleave(group)
         total, width = len(owner), prompts.input_ids.shape[1]
-        cache = _Growing(layers, owner, max_tokens)
+        cache = _Growing(layers, owner)
         visible = nn.functional.pad(prompts.attention_mask[owner].bool(), (0, max_tokens), value=True)[:, None, None]
         ids = torch.full((total, max_tokens), self.pad)
         mask = torch.zeros((total, max_tokens), dtype=torch.long)
@@ -290,27 +290,32 @@ class _Shared:
 
 
 class _Growing:
-    """Keys and values of outputs that grow token by token, in buffers of full length (no copy per token)."""
+    """Keys and values of outputs that grow token by token, in buffers with room to spare (no copy per token)."""
 
-    def __init__(self, layers: Sequence[tuple[Tensor, Tensor]], owner: Tensor, room: int) -> None:
+    ROOM = 64  # tokens that a buffer has room for at first; then it grows by half
+
+    def __init__(self, layers: Sequence[tuple[Tensor, Tensor]], owner: Tensor) -> None:
         self._filled = [layers[0][0].shape[2]] * len(layers)
-        self._layers = [(self._buffer(k, owner, room), self._buffer(v, owner, room)) for k, v in layers]
-
-    @staticmethod
-    def _buffer(prompt: Tensor, owner: Tensor, room: int) -> Tensor:
-        _, heads, width, size = prompt.shape
-        buffer = prompt.new_empty(len(owner), heads, width + room, size)
-        buffer[:, :, :width] = prompt[owner]
-        return buffer
+        self._layers = [(_roomy(k[owner], self.ROOM), _roomy(v[owner], self.ROOM)) for k, v in layers]
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        end = self._filled[layer] + keys.shape[2]
-        for buffer, new in zip(self._layers[layer], (keys, values), strict=True):
-            buffer[:, :, self._filled[layer] : end] = new
-        self._filled[layer] = end
+        begin = self._filled[layer]
+        end = self._filled[layer] = begin + keys.shape[2]
+        if end > (have := self._layers[layer][0].shape[2]):
+            more = max(end - have, have // 2)
+            self._layers[layer] = (_roomy(self._layers[layer][0], more), _roomy(self._layers[layer][1], more))
         all_keys, all_values = self._layers[layer]
+        all_keys[:, :, begin:end], all_values[:, :, begin:end] = keys, values
         return all_keys[:, :, :end], all_values[:, :, :end]
 
     def select(self, rows: Tensor) -> None:
         """Keeps the lines where `rows` is true."""
         self._layers = [(keys[rows], values[rows]) for keys, values in self._layers]
+
+
+def _roomy(filled: Tensor, more: int) -> Tensor:
+    """A copy of (R, heads, T, d) with room for `more` tokens, whose values are undefined."""
+    rows, heads, tokens, size = filled.shape
+    buffer = filled.new_empty(rows, heads, tokens + more, size)
+    buffer[:, :, :tokens] = filled
+    return buffer

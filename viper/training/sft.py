@@ -19,7 +19,7 @@ from PIL.Image import Image
 
 from viper.engines.base import RlSample
 from viper.errors import InputError, StageError
-from viper.training.checkpoints import Checkpoints, Log, digest_of, publish, write_json
+from viper.training.checkpoints import Checkpoints, Log, digest_of, publish, weights_digest, write_json, writing
 from viper.training.interrupt import StopRequest, stop_requests
 from viper.training.settings import SftResult, SftSettings, StepMetrics, data_order
 
@@ -51,6 +51,7 @@ def train_sft(
 
     Raises:
         InputError: no samples, an empty or too long response, a prompt over the limit, a model that cannot be loaded.
+        StoreError: a checkpoint or log cannot be written (disk full).
         StageError: loss or gradient not finite; a `work_dir` of another run.
         KeyboardInterrupt, SystemExit: after SIGINT or SIGTERM, when the checkpoint is written.
     """
@@ -64,7 +65,7 @@ def train_sft(
         {
             "settings": asdict(settings),
             "samples": [[s.sample_id, s.prompt, s.response] for s in samples],
-            "model": sorted((p.name, p.stat().st_size) for p in model_dir.glob("*.safetensors")),
+            "model": weights_digest(model_dir),
         }
     )
     steps = settings.total_steps(len(samples))
@@ -136,10 +137,11 @@ def _train(  # noqa: PLR0917
             stop.leave()
     log.close()
     temporary = work_dir / ".model.writing"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    policy.save(temporary)
-    publish(temporary, work_dir / "model")
+    with writing(work_dir / "model"):
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        policy.save(temporary)
+        publish(temporary, work_dir / "model")
     return history
 
 
