@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-#: Formats that every consumer can read; their bytes are kept when the pixels need no change.
-KEPT_FORMATS = frozenset({"PNG", "JPEG", "WEBP"})
+#: What is opened, by content. Not everything Pillow knows: its EPS reader, for one, runs an external program.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA", "MPO")
+#: Formats that every consumer can read; their bytes are kept when the pixels need no change. MPO is the JPEG of cameras
+#: that append a preview or a depth map; its first frame is the photograph.
+KEPT_FORMATS = frozenset({"PNG", "JPEG", "WEBP", "MPO"})
 _ORIENTATION = 0x0112
 # `Limits.max_pixels` decides; above twice Pillow's own limit (179 million pixels) Pillow refuses by itself.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -84,7 +87,7 @@ def prepare(source: bytes | Image.Image, limits: Limits) -> Prepared:
 def _open(data: bytes) -> Image.Image:
     """Reads the header only."""
     try:
-        return Image.open(io.BytesIO(data))
+        return Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise Unusable("unreadable-image", "not an image of a known format") from None
     except Image.DecompressionBombError as error:
@@ -98,7 +101,7 @@ def _open(data: bytes) -> Image.Image:
 def _verify(png: bytes) -> None:
     """Checks every checksum: Pillow decodes a PNG with flipped bits to wrong pixels without a word."""
     try:
-        Image.open(io.BytesIO(png)).verify()
+        Image.open(io.BytesIO(png), formats=("PNG",)).verify()
     except Exception as error:
         raise Unusable("unreadable-image", f"{type(error).__name__}: {error}") from None
 
@@ -114,7 +117,7 @@ def _is_plain(image: Image.Image) -> bool:
     return (
         image.format in KEPT_FORMATS
         and image.mode == "RGB"
-        and getattr(image, "n_frames", 1) == 1
+        and (image.format == "MPO" or getattr(image, "n_frames", 1) == 1)
         and "transparency" not in image.info
         and _orientation(image) == 1
     )
@@ -177,7 +180,7 @@ def encode_png(image: Image.Image) -> bytes:
 
 def decode(data: bytes) -> Image.Image:
     """A stored image, decoded to RGB."""
-    return to_rgb(Image.open(io.BytesIO(data)))
+    return to_rgb(Image.open(io.BytesIO(data), formats=FORMATS))
 
 
 def image_id(image: Image.Image) -> str:

@@ -155,6 +155,17 @@ def test_what_is_no_image_is_refused(data: bytes) -> None:
     assert refused(data).reason == "unreadable-image"
 
 
+def test_formats_that_run_other_programs_are_not_opened() -> None:
+    assert refused(saved(picture(), "EPS")).reason == "unreadable-image"
+
+
+def test_a_camera_jpeg_with_a_second_frame_keeps_its_bytes() -> None:
+    data = saved(picture(), "MPO", save_all=True, append_images=[Image.new("RGB", (64, 48))], quality=95)
+    prepared = prepare(data, LIMITS)
+    assert prepared.data == data
+    assert near(quadrants(prepared.data), PLAIN)
+
+
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"])
 @pytest.mark.parametrize("share", [0.3, 0.9])
 def test_truncated_files_are_refused(form: str, share: float) -> None:
