@@ -21,7 +21,14 @@ _PROGRAMS = {
 }
 #: Everything the program needs is imported once, in a server from which the shards are forked.
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload([__name__, "support.synthesis", pyarrow.parquet.__name__])
+_PRELOADED = [__name__, "support.synthesis", pyarrow.parquet.__name__]
+_PROCESSES.set_forkserver_preload(_PRELOADED)
+
+
+def preload(module: str) -> None:
+    """Has the server import `module` too; call it while tests are collected, before the server starts."""
+    _PRELOADED.append(module)
+    _PROCESSES.set_forkserver_preload(_PRELOADED)
 
 
 @dataclass(frozen=True)
