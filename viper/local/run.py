@@ -24,6 +24,8 @@ PRELOAD = (
     "pandas",  # where it is installed, pyarrow imports it for its first table
     "PIL.Image",
     "mlflow.tracking",
+    "mlflow.store.tracking.sqlalchemy_store",  # imported by its first use, as the next one
+    "mlflow.store.model_registry.sqlalchemy_store",
     "torch",
     "torchvision",
     "transformers",
