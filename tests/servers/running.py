@@ -29,7 +29,7 @@ class Server:
     ) -> None:
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._command = [part.format(port=self.port) for part in command]
+        self._command = [part.replace("{port}", str(self.port)) for part in command]
         self._environment = {**os.environ, **environment}
         self._health, self._log, self._patience_s = self.url + health, log, patience_s
         self._process: subprocess.Popen[bytes] | None = None
@@ -72,17 +72,22 @@ class Server:
 
 
 class MinioServer(Server):
-    """A MinIO server (built on first use, see build_minio.sh) with a bucket `viper-test`."""
+    """A MinIO server (built on first use, see build_minio.sh) with a bucket `viper-test`.
+
+    With `disk` (like "40m") its data lie in a file system of that size, mounted for this process alone.
+    """
 
     bucket = "viper-test"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, disk: str = "") -> None:
         build = subprocess.run([_HERE / "build_minio.sh"], stdout=subprocess.PIPE, text=True, check=True)
         data = folder / "data"
         (data / self.bucket).mkdir(parents=True)  # a folder of the data directory is a bucket
+        mount = f'mount -t tmpfs -o size={disk} tmpfs "$0" && mkdir "$0/{self.bucket}" && exec "$@"'
+        wrapper = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, str(data)] if disk else []
         binary = build.stdout.strip().splitlines()[-1]
         super().__init__(
-            [binary, "server", "--quiet", "--address", "127.0.0.1:{port}", str(data)],
+            [*wrapper, binary, "server", "--quiet", "--address", "127.0.0.1:{port}", str(data)],
             {"MINIO_ROOT_USER": ACCESS_KEY, "MINIO_ROOT_PASSWORD": SECRET_KEY, "MINIO_BROWSER": "off"},
             "/minio/health/ready",
             folder / "minio.log",

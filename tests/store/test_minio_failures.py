@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +20,9 @@ from viper.store.minio import MinioStore
 
 pytestmark = pytest.mark.server
 
-IMPATIENT = urllib3.Retry(total=2, backoff_factor=0.01, allowed_methods=None, status_forcelist=[503])
+IMPATIENT = urllib3.Retry(
+    total=2, backoff_factor=0.01, allowed_methods=None, status_forcelist=[503], raise_on_status=False
+)
 
 
 @pytest.fixture
@@ -92,6 +96,49 @@ def test_every_operation_reports_a_server_that_is_down(tmp_path: Path, minio_cre
             with pytest.raises(StoreError, match="does not answer"):
                 operation()
     assert not (tmp_path / "g").exists()
+
+
+def test_a_full_disk_of_the_server_is_a_clear_error(tmp_path: Path, minio_credentials: None) -> None:
+    if subprocess.run(["unshare", "--map-root-user", "--mount", "true"], check=False).returncode:
+        pytest.skip("this machine allows no private mounts")
+    server = MinioServer(tmp_path / "full", disk="100m")
+    (tmp_path / "large").write_bytes(b"x" * 110_000_000)
+    try:
+        server.start()
+        store = store_at(server.url)
+        store.put("fits", b"x" * 10_000_000)
+        with pytest.raises(StoreError, match="the server's disk is full") as error:
+            store.put("more", b"x" * 110_000_000, if_absent=True)
+        assert "free some space there" in error.value.fix
+        with pytest.raises(StoreError, match="the server's disk is full"):
+            store.put_file("large", tmp_path / "large", if_absent=True)
+        assert [o.key for o in store.list()] == ["fits"]
+    finally:
+        server.kill()
+
+
+class Elsewhere(http.server.BaseHTTPRequestHandler):
+    """Something that speaks HTTP and is no S3 server."""
+
+    def do_GET(self) -> None:
+        self.send_response(502 if "gateway" in self.path else 200)
+        self.end_headers()
+        self.wfile.write(b"<html>Welcome</html>")
+
+    do_PUT = do_GET  # noqa: N815
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+def test_an_endpoint_that_is_no_s3_server_is_a_clear_error(minio_credentials: None) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        for prefix in ("welcome", "gateway"):
+            with pytest.raises(StoreError, match="not the answer of a working S3 server"):
+                MinioStore("some-bucket", prefix, endpoint=url, patience=IMPATIENT).put("k", b"x")
+        server.shutdown()
 
 
 class Proxy:

@@ -82,11 +82,14 @@ def test_a_missing_object_is_not_found_and_leaves_no_file(store: ObjectStore, tm
     assert not list(tmp_path.glob("out/*"))
 
 
-def test_a_conditional_create_refuses_an_existing_key_and_leaves_it_alone(store: ObjectStore, tmp_path: Path) -> None:
-    (tmp_path / "f").write_bytes(b"third")
+@pytest.mark.parametrize("size", [5, 10_000_000, 40_000_000], ids=["small", "medium", "large"])
+def test_a_conditional_create_refuses_an_existing_key_and_leaves_it_alone(
+    store: ObjectStore, tmp_path: Path, size: int
+) -> None:
+    (tmp_path / "f").write_bytes(b"3" * size)
     store.put("manifest.json", b"first", if_absent=True)
     with pytest.raises(AlreadyExistsError) as error:
-        store.put("manifest.json", b"second", if_absent=True)
+        store.put("manifest.json", b"2" * size, if_absent=True)
     with pytest.raises(AlreadyExistsError):
         store.put_file("manifest.json", tmp_path / "f", if_absent=True)
     assert "manifest.json" in error.value.where
@@ -107,17 +110,20 @@ def test_of_sixteen_concurrent_writers_exactly_one_wins(store: ObjectStore) -> N
     assert store.get("manifest.json") == b"writer %d" % winners[0]
 
 
-def test_of_concurrent_uploads_of_a_large_file_exactly_one_wins(store: ObjectStore, big_file: Path) -> None:
+@pytest.mark.parametrize("size", [10_000_000, BIG], ids=["one request", "multipart"])
+def test_of_concurrent_uploads_of_a_large_file_exactly_one_wins(store: ObjectStore, tmp_path: Path, size: int) -> None:
+    (tmp_path / "weights").write_bytes(b"x" * size)
+
     def write(_: int) -> bool:
         try:
-            open_store(store.uri).put_file("weights", big_file, if_absent=True)
+            open_store(store.uri).put_file("weights", tmp_path / "weights", if_absent=True)
         except AlreadyExistsError:
             return False
         return True
 
     with ThreadPoolExecutor(3) as pool:
         assert sum(pool.map(write, range(3))) == 1
-    assert store.stat("weights") == ObjectInfo("weights", BIG)
+    assert store.stat("weights") == ObjectInfo("weights", size)
 
 
 def test_readers_see_the_old_object_or_the_new_one_never_a_mixture(store: ObjectStore) -> None:

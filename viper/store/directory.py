@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -64,7 +65,7 @@ class DirectoryStore:
     def get_file(self, key: str, path: Path) -> None:
         source_path = self.path(key)
         with _explained(source_path), source_path.open("rb") as source:
-            temporary = path.parent / f"{RESERVED}{os.getpid()}-{time.monotonic_ns()}-{path.name}"[:200]
+            temporary = path.parent / f"{RESERVED}{uuid.uuid4().hex}"
             with _explained(path, writing=True):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 try:

@@ -33,6 +33,7 @@ PATIENCE = urllib3.Retry(
     backoff_max=8,
     backoff_jitter=0.25,
     status_forcelist=[429, 500, 502, 503, 504],
+    raise_on_status=False,  # what the server says in its last answer tells more
     allowed_methods=None,  # POST too: it starts and completes multipart uploads, see _write
     respect_retry_after_header=False,  # MinIO asks for two minutes
 )
@@ -141,8 +142,7 @@ class MinioStore:
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         def send(metadata: dict[str, str]) -> None:
-            name = self._prefix + key
-            self._client.put_object(self._bucket, name, io.BytesIO(data), len(data), metadata=metadata)
+            self._put(key, io.BytesIO(data), len(data), metadata)
 
         self._write(key, send, if_absent)
 
@@ -152,11 +152,10 @@ class MinioStore:
             size = os.fstat(file.fileno()).st_size
 
             def send(metadata: dict[str, str]) -> None:
-                name = self._prefix + key
                 if size <= PART_BYTES:
-                    self._client.put_object(self._bucket, name, file, size, metadata={**metadata, **known})
+                    self._put(key, file, size, {**metadata, **known})
                 else:
-                    upload = MultipartUpload(self._client, self._pool, self._bucket, name)
+                    upload = MultipartUpload(self._client, self._pool, self._bucket, self._prefix + key)
                     upload.send(file.fileno(), size, {**metadata, **known}, if_absent=if_absent)
 
             if if_absent and size > PART_BYTES and self.stat(key):  # tell before the upload, not after it
@@ -229,6 +228,15 @@ class MinioStore:
                 response.release_conn()
         raise StoreError(f"the transfer broke off: {broken}", where=self._where(key), fix=_AGAIN)
 
+    def _put(self, key: str, data: IO[bytes], size: int, metadata: dict[str, str]) -> None:
+        """One request. Raises as the client does, and when what answers does not store objects."""
+        part_size = max(size, 5 << 20)  # never split by the client, whose parts would not be conditional
+        result = self._client.put_object(
+            self._bucket, self._prefix + key, data, size, metadata=metadata, part_size=part_size
+        )
+        if not result.etag:
+            raise ServerError("its answer to a PUT has no ETag", 200)
+
     def _write(self, key: str, send: Callable[[dict[str, str]], None], if_absent: bool) -> None:
         """Do `send` with metadata that identify this call."""
         check_key(key)
@@ -262,7 +270,8 @@ class MinioStore:
                 raise self._exists(key) from error
             if error.code in {"NoSuchKey", "NoSuchUpload"}:
                 raise NotFoundError("there is no object under this key", where=where) from error
-            what, fix = _EXPLANATIONS.get(error.code or "", (f"the server refused: {error.message} ({error.code})", ""))
+            code = "XMinioStorageFull" if "no space left" in (error.message or "") else error.code or ""
+            what, fix = _EXPLANATIONS.get(code, (f"the server refused: {error.message} ({code})", ""))
             raise StoreError(what, where=where, fix=fix) from error
         except urllib3.exceptions.MaxRetryError as error:
             reason = error.reason or error
@@ -277,7 +286,9 @@ class MinioStore:
             ) from error
         except (ServerError, InvalidResponseError, MinioException) as error:
             raise StoreError(
-                f"not the answer of an S3 server: {error}", where=where, fix="check that the endpoint is the S3 port"
+                f"not the answer of a working S3 server: {error}",
+                where=where,
+                fix="check that the endpoint is the S3 port, and the server's log",
             ) from error
         except ValueError as error:  # how the client reports missing credentials
             raise StoreError(str(error), where=where, fix=_CREDENTIALS) from error
