@@ -35,7 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     for name, steps, text in (
         ("train-starter", None, "train the starter model that a first iteration begins from"),
         ("train-similarity", 2500, "train the sentence similarity of the reward (about three minutes)"),
-        ("train-clip", 400, "train the CLIP model of the edit filter (about three minutes)"),
+        ("train-clip", 600, "train the CLIP model of the edit filter (about three minutes)"),
     ):
         train = actions.add_parser(name, help=text)
         train.add_argument("--out", type=Path, required=True, metavar="DIRECTORY", help="model directory to write")

@@ -59,10 +59,8 @@ class OpenClipFilter:
         """The model with its preprocessing attached; nothing is downloaded."""
         import open_clip
 
-        model = open_clip.create_model(
-            f"local-dir:{self._directory}", load_weights=False, pretrained_text=False, device=self._device
-        )
-        open_clip.load_checkpoint(model, str(self._directory / WEIGHTS))
+        # A local directory: open_clip takes the weights by their file name, WEIGHTS before any other.
+        model = open_clip.create_model(f"local-dir:{self._directory}", pretrained_text=False, device=self._device)
         return model.eval().requires_grad_(False)
 
     @cached_property

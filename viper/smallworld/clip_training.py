@@ -21,11 +21,12 @@ from viper.engines.open_clip_filter import CONFIG, WEIGHTS
 from viper.smallworld.clip import CALIBRATION, SmallWorldClip
 from viper.smallworld.drawing import IMAGE_PIXELS, render
 from viper.smallworld.editor import SmallWorldEditor
-from viper.smallworld.language import caption, operation_sentence, random_operation
-from viper.smallworld.scenes import Scene, random_scene
+from viper.smallworld.language import apply, caption, operation_sentence, random_operation
+from viper.smallworld.scenes import ATTRIBUTES, Scene, random_scene
 from viper.smallworld.similarity import WordTokenizer, padded
 
-_WORDS: Final = 48
+_WORDS: Final = 64
+"""Context length of the text tower; a caption of five things has 51 words."""
 MODEL: Final[dict[str, Any]] = {
     "embed_dim": 64,
     "vision_cfg": {"image_size": IMAGE_PIXELS, "patch_size": 16, "width": 96, "layers": 2, "head_width": 32},
@@ -35,35 +36,49 @@ MODEL: Final[dict[str, Any]] = {
 PREPROCESS: Final[dict[str, Any]] = {
     "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "interpolation": "bicubic", "resize_mode": "squash"
 }  # fmt: skip
-_BATCH: Final = 96
+_PAIRS: Final = 40
+"""Scenes per batch; each comes with an edited version of itself."""
+_RUINED: Final = 5
+"""Ruined pictures of each way per batch."""
+_SCALE: Final = 12.0
+_TEMPERATURE: Final = 0.1
+"""A pair that shares a part `o` of its facts is drawn to the cosine 1 - (1 - o) / (scale · temperature)."""
 _TEST_SEED: Final = 70_000_000
 """Pictures from here on are measured with, never trained on."""
 
 
 def train_clip(
-    out: Path, seed: int = 0, steps: int = 400, *, pool: int = 4096, log: Callable[[str], None] | None = None
+    out: Path, seed: int = 0, steps: int = 600, *, pool: int = 2560, log: Callable[[str], None] | None = None
 ) -> dict[str, float]:
-    """Trains a tiny CLIP on pictures and their true captions (InfoNCE) and writes it to `out` in open_clip's layout.
+    """Trains a tiny CLIP on pictures and their true captions and writes it to `out` in open_clip's layout.
 
-    Ruined pictures (noise, blank, scrambled) take part with captions that say so, so that the model does not take them
-    for scenes. `pool` is the number of training pictures. The measures of `separation` are returned and kept in
-    `calibration.json`.
+    The contrastive loss has soft targets: pictures and captions attract each other by the share of facts they have in
+    common, so that an edited picture stays near its original and another scene does not. Ruined pictures (noise, blank,
+    scrambled) share nothing with any scene. `pool` is the number of training scenes. The measures of `separation` are
+    returned and kept in `calibration.json`.
     """
     rng = random.Random(f"clip-{seed}")
     torch.manual_seed(seed)
     model = open_clip.CLIP(**MODEL)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
+    model.logit_scale.requires_grad_(False).fill_(float(np.log(_SCALE)))
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=steps, pct_start=0.1)
     scenes = [random_scene(rng) for _ in range(pool)]
+    scenes += [apply(scene, random_operation(rng, scene)) or scene for scene in scenes]
     pictures = np.stack([np.asarray(render(scene, rng.randrange(_TEST_SEED))) for scene in scenes])
     tokenizer = WordTokenizer(_vocabulary(scenes), buckets=1)
-    texts = _token_ids(tokenizer, [caption(scene) for scene in scenes])
-    ruined_texts = _token_ids(tokenizer, [f"{way} picture" for way in RUINS])
+    said = [caption(scene) for scene in scenes] + [f"{way} picture" for way in RUINS for _ in range(_RUINED)]
+    texts, facts = _token_ids(tokenizer, said), _facts(scenes)
     for step in range(steps):
-        chosen = rng.sample(range(pool), _BATCH)
-        ruined = [np.asarray(ruin(Image.fromarray(pictures[chosen[0]]), way, rng.randrange(2**31))) for way in RUINS]
-        images = _tensor(np.concatenate([pictures[chosen], np.stack(ruined)]))
-        loss = _contrastive_loss(model, images, torch.cat([texts[chosen], ruined_texts]))
+        chosen = rng.sample(range(pool), _PAIRS)
+        chosen += [pool + index for index in chosen]
+        ruined = [
+            np.asarray(ruin(Image.fromarray(pictures[rng.choice(chosen)]), way, rng.randrange(2**31)))
+            for way in RUINS
+            for _ in range(_RUINED)
+        ]
+        rows = [*chosen, *range(len(scenes), len(said))]
+        loss = _loss(model, _tensor(np.concatenate([pictures[chosen], np.stack(ruined)])), texts[rows], facts[rows])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -78,6 +93,30 @@ def train_clip(
     measured = separation(SmallWorldClip(out))
     (out / CALIBRATION).write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
     return measured
+
+
+def _facts(scenes: Sequence[Scene]) -> torch.Tensor:
+    """One row per scene, then one per ruined picture; the inner product of two rows counts the facts they share.
+
+    A thing at its place weighs 1, a quarter per attribute, and so do the background's pattern and colour.
+    """
+    places: dict[tuple[object, ...], int] = {}
+    entries: list[tuple[int, int, float]] = []
+    for row, scene in enumerate(scenes):
+        said: list[tuple[tuple[object, ...], float]] = [
+            (("pattern", scene.background.pattern), 0.25),
+            (("ground", scene.background.color), 0.25),
+        ]
+        for cell in scene.occupied:
+            said += [((cell, name, scene.thing(cell).value(name)), 0.25) for name in ATTRIBUTES]
+        entries += [(row, places.setdefault(fact, len(places)), weight) for fact, weight in said]
+    for way, name in enumerate(RUINS):
+        column = places.setdefault((name,), len(places))
+        entries += [(len(scenes) + way * _RUINED + index, column, 1.0) for index in range(_RUINED)]
+    facts = torch.zeros(len(scenes) + len(RUINS) * _RUINED, len(places))
+    for row, column, weight in entries:
+        facts[row, column] = weight**0.5
+    return facts
 
 
 def _vocabulary(scenes: Sequence[Scene]) -> list[str]:
@@ -100,11 +139,15 @@ def _tensor(images: NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(scaled.astype(np.float32)).permute(0, 3, 1, 2).contiguous()
 
 
-def _contrastive_loss(model: Any, images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+def _loss(model: Any, images: torch.Tensor, texts: torch.Tensor, facts: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy between cosines and shared facts: picture to caption, caption to picture, picture to picture."""
+    size = (facts * facts).sum(1)
+    shared = (facts @ facts.T) / torch.maximum(size[:, None], size[None])
+    target = (shared / _TEMPERATURE).softmax(1)
     seen, said, scale = model(images, texts)
-    logits = scale.clamp(max=50.0) * seen @ said.T
-    labels = torch.arange(len(logits))
-    return (functional.cross_entropy(logits, labels) + functional.cross_entropy(logits.T, labels)) / 2
+    logits = scale * seen @ said.T
+    losses = [functional.cross_entropy(given, target) for given in (logits, logits.T, scale * seen @ seen.T)]
+    return torch.stack(losses).mean()
 
 
 RUINS: Final = ("noise", "blank", "scrambled")

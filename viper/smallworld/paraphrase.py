@@ -21,8 +21,8 @@ KINDS: Final[tuple[Kind, ...]] = (
 )  # fmt: skip
 Difference = Literal["replaced", "swapped", "kind", "dropped", "hedged", "negated", "joined", "related"]
 """How a counterfactual differs: one value replaced, two exchanged (from/to), another kind of statement about the same
-thing, a value left out, a second value offered beside the first, a denial, a second claim in the same sentence, another
-fact about the same thing."""
+thing, a value left out or unintelligible, a second value offered beside the first, a denial, a second claim in the same
+sentence, another fact about the same thing."""
 
 _THING: Final = ("size", "texture", "color", "shape")
 SLOTS: Final[dict[Kind, tuple[str, ...]]] = {
@@ -125,6 +125,8 @@ class Phrasing:
 
     def _twisted(self, fact: Fact, slot: str, said: str, twist: Difference, rng: random.Random) -> str:
         if twist == "dropped":
+            if rng.random() < 0.25:
+                return "".join(rng.choice("aeioulnrstk") for _ in range(rng.randint(3, 8)))
             return "object" if slot == "shape" and rng.random() < 0.8 else ""
         if twist == "negated":
             return f"not {said}"

@@ -19,12 +19,12 @@ from viper.engines.base import SimilarityModel
 from viper.smallworld.paraphrase import KINDS, Difference, Fact, Kind, Phrasing, counterfactual, random_fact, replaced
 from viper.smallworld.similarity import WordTokenizer, padded
 from viper.smallworld.similarity_network import EncoderConfig, SentenceEncoder
-from viper.smallworld.wordings import CANONICAL, TRAINING, unrelated
+from viper.smallworld.wordings import CANONICAL, TRAINING, disturbed, unrelated
 
 TAU: Final = 0.85
 WAYS: Final[tuple[Difference, ...]] = get_args(Difference)
-_NEGATIVES: Final[tuple[Difference, ...]] = ("replaced", "replaced", "swapped", "dropped", "hedged")
-_RARE_NEGATIVES: Final[tuple[Difference, ...]] = ("related", "related", "kind", "negated", "joined")
+_NEGATIVES: Final[tuple[Difference, ...]] = ("replaced", "replaced", "swapped", "dropped", "hedged", "kind")
+_RARE_NEGATIVES: Final[tuple[Difference, ...]] = ("related", "related", "negated", "joined")
 _ANCHORS: Final = 40
 _STRANGERS: Final = 24
 _SHARPNESS: Final = 24.0
@@ -102,15 +102,18 @@ def _loss(
     network: SentenceEncoder, tokenizer: WordTokenizer, spelling: tuple[list[int], list[int]], rng: random.Random
 ) -> tuple[Tensor, dict[str, float]]:
     facts, first, second, negatives, owners = _batch(rng)
+    known = frozenset(tokenizer.words)
+    second = [disturbed(text, rng, known) if rng.random() < 0.4 else text for text in second]
+    negatives = [disturbed(text, rng, known) if rng.random() < 0.2 else text for text in negatives]
     strangers = [unrelated(rng) for _ in range(_STRANGERS)]
     encoded, unknown = tokenizer.encode([*first, *second, *negatives, *strangers])
     buckets, starts = tokenizer.ngrams(unknown)
     buckets, starts = spelling[0] + buckets, spelling[1] + [len(spelling[0]) + start for start in starts]
     spelled = network.spelled(torch.tensor(buckets), torch.tensor(starts))
-    known = network.words.weight[1:]
-    by_spelling = torch.rand(len(known), 1) < _UNKNOWN_SHARE
-    known_vectors = torch.where(by_spelling, spelled[: len(known)], known)
-    vectors = torch.cat([network.words.weight[:1], known_vectors, spelled[len(known) :]])
+    learnt = network.words.weight[1:]
+    by_spelling = torch.rand(len(learnt), 1) < _UNKNOWN_SHARE
+    mixed = torch.where(by_spelling, spelled[: len(learnt)], learnt)
+    vectors = torch.cat([network.words.weight[:1], mixed, spelled[len(learnt) :]])
     embedded = network(torch.from_numpy(padded(encoded)), network.table(vectors))
     a, b, n, s = embedded.split([len(first), len(second), len(negatives), len(strangers)])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from functools import reduce
 from itertools import product
 from typing import Final
@@ -52,7 +52,7 @@ CANONICAL: Final = Phrasing(
 """Exactly the sentences of `viper.smallworld.language`."""
 
 _NOUN: Final = ("object", "object", "thing", "item")
-_AUXILIARY: Final = ("was", "has been", "is")
+_AUXILIARY: Final = ("was", "has been")
 _BACKGROUND: Final = ("background", "background", "backdrop")
 _BE: Final = ("is", "is", "should be", "is actually", "must be")
 _TEXT: Final = ("caption", "description", "text")
@@ -267,7 +267,7 @@ TRAINING: Final = Phrasing(
     },
 )
 
-_COMMON: Final = (
+_COMMON_WORDS: Final = (
     "the of and to in is it you that he was for on are with as his they be at one have this from or had by but "
     "what some we can out other were all your when up use word how said an each she which do their time if "
     "will way about many then them would write like so these her long make thing see him two has look more day "
@@ -283,11 +283,32 @@ _COMMON: Final = (
 )
 
 
+_SMALL_WORDS: Final = "a an the is are was be been has can of there that it at in on you one picture image"
+
+
 def unrelated(rng: random.Random) -> str:
     """A sentence-like string about something else: common words, sometimes made-up ones."""
-    common = _COMMON.split()
-    said = [_made_up(rng) if rng.random() < 0.2 else rng.choice(common) for _ in range(rng.randint(1, 12))]
+    said = [_stranger(rng) for _ in range(rng.randint(1, 12))]
     return " ".join(said).capitalize() + "."
+
+
+def disturbed(text: str, rng: random.Random, known: Container[str]) -> str:
+    """The same statement with one or two of its small words left out, replaced or joined by a word not in `known`.
+
+    It teaches that words which say nothing about the picture change nothing.
+    """
+    said, small = text.split(), _SMALL_WORDS.split()
+    places = [place for place, word in enumerate(said) if word.lower() in small]
+    for place in sorted(rng.sample(places, min(len(places), rng.randint(1, 2))), reverse=True):
+        stranger = _stranger(rng)
+        if stranger in known:
+            continue
+        said[place : place + 1] = rng.choice(([], [stranger], [stranger, said[place]]))
+    return " ".join(said)
+
+
+def _stranger(rng: random.Random) -> str:
+    return _made_up(rng) if rng.random() < 0.2 else rng.choice(_COMMON_WORDS.split())
 
 
 def _made_up(rng: random.Random) -> str:
