@@ -85,6 +85,7 @@ class LocalRun:
     preload: Sequence[str] = PRELOAD
     store: ObjectStore = field(init=False)
     registry: Registry = field(init=False)
+    _warm: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self.store = open_store(self.record.store)
@@ -122,7 +123,9 @@ class LocalRun:
 
     def _iteration(self, iteration: ViperIteration) -> Plan:
         before = load_frozen(self.store, iteration.metadata.name)
-        if before is None or not _finished(before, self.store):
+        if not self._warm and (before is None or not _finished(before, self.store)):
+            self._warm = True
+            self.listener.notice("the libraries that stages share are imported once, which takes a moment")
             warm_up(list(self.preload))
         found = freeze(iteration, self.store, self.registry)
         self.listener.iteration(found.iteration, resumed=found.resumed)
