@@ -42,7 +42,7 @@ TEMPLATE = (
 def build(directory: Path, seed: int = 0) -> Path:
     """Writes the model with random weights; the same seed gives the same weights."""
     import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import (
         PreTrainedTokenizerFast,
         Qwen2_5_VLConfig,
@@ -56,7 +56,6 @@ def build(directory: Path, seed: int = 0) -> Path:
     words = {w: i for i, w in enumerate([*SPECIAL, unknown, *WORDS])}
     backend = Tokenizer(models.WordLevel(words, unk_token=unknown))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
-    backend.decoder = decoders.Metaspace(replacement=" ", prepend_scheme="never")  # type: ignore[assignment]
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         eos_token=end,

@@ -76,11 +76,13 @@ class Policy:
 
     def __init__(self, model_dir: Path, *, dtype: torch.dtype = torch.float32) -> None:
         from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
+        from transformers.utils import logging
 
         from viper.engines.transformers_vlm import check_model_directory
         from viper.engines.vision_batching import batch_vision_attention
 
         check_model_directory(model_dir)
+        logging.disable_progress_bar()  # bars of a fraction of a second would fill the stage's log
         try:
             self.model: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
                 model_dir, dtype=dtype, use_safetensors=True, local_files_only=True
@@ -199,7 +201,7 @@ class Policy:
             causal = torch.ones(length, length, dtype=torch.bool).tril()
             visible = prompts.attention_mask[owner, None, None].bool().expand(-1, 1, length, -1)
             visible = torch.cat([visible, causal.expand(rows, 1, -1, -1)], -1)
-            hidden = self._decode(ids[:, :-1], positions, visible, _Shared(layers, owner))
+            hidden = self._decode(ids[:, :-1], positions, _bias(visible, last.dtype), _Shared(layers, owner))
             states = torch.cat([states, hidden], 1)
         scored = mask.bool()
         logits = self.model.lm_head(states[scored]).float()
@@ -208,12 +210,12 @@ class Policy:
         losses = nn.functional.cross_entropy(logits, ids[scored], reduction="none")
         return torch.zeros(ids.shape).masked_scatter(scored, -losses)
 
-    def _decode(self, ids: Tensor, positions: Tensor, visible: Tensor, cache: Any) -> Tensor:
-        """Hidden states (B, T, d) of tokens (B, T) after what `cache` holds; `visible` is (B, 1, T, keys)."""
+    def _decode(self, ids: Tensor, positions: Tensor, bias: Tensor, cache: Any) -> Tensor:
+        """Hidden states (B, T, d) of tokens (B, T) after what `cache` holds; `bias` (B, 1, T, keys) masks keys."""
         language = self.model.model.language_model
         hidden: Tensor = language(
             inputs_embeds=language.embed_tokens(ids),
-            attention_mask={"full_attention": visible},
+            attention_mask={"full_attention": bias},
             position_ids=positions,
             past_key_values=cache,
             use_cache=True,
@@ -229,7 +231,8 @@ class Policy:
         owner = torch.arange(len(prompts.input_ids)).repeat_interleave(group)
         total, width = len(owner), prompts.input_ids.shape[1]
         cache = _Growing(layers, owner)
-        visible = nn.functional.pad(prompts.attention_mask[owner].bool(), (0, max_tokens), value=True)[:, None, None]
+        visible = nn.functional.pad(prompts.attention_mask[owner].bool(), (0, max_tokens), value=True)
+        bias = _bias(visible[:, None, None], last.dtype)
         ids = torch.full((total, max_tokens), self.pad)
         mask = torch.zeros((total, max_tokens), dtype=torch.long)
         logprobs = torch.zeros((total, max_tokens))
@@ -251,10 +254,10 @@ class Policy:
             # Copying the cache costs as much as a few steps, so finished lines leave when they are a fifth.
             if alive < 0.8 * len(rows):
                 cache.select(live)
-                rows, token, position, visible = rows[live], token[live], position[live], visible[live]
+                rows, token, position, bias = rows[live], token[live], position[live], bias[live]
                 live = live[live]
             positions = position[None, :, None].expand(3, -1, -1)
-            hidden = self._decode(token, positions, visible[..., : width + step + 1], cache)[:, -1]
+            hidden = self._decode(token, positions, bias[..., : width + step + 1], cache)[:, -1]
             position = position + 1
         length = int(mask.sum(1).max())
         finished = (torch.isin(ids, ends) & mask.bool()).any(1)
@@ -266,6 +269,11 @@ class Policy:
         rows = [[t for t in row if t not in drop] for row in samples.ids.tolist()]
         texts: list[str] = self.processor.tokenizer.batch_decode(rows, skip_special_tokens=False)
         return texts
+
+
+def _bias(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to attention scores: 0 where a key is visible, else −∞ (made once, not in every layer)."""
+    return torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, -torch.inf)
 
 
 def _draw(probabilities: Tensor, generator: torch.Generator) -> Tensor:
