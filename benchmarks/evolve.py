@@ -64,7 +64,7 @@ def run_seed(template: Path, seed: int, root: Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "loop.yaml"
     file.write_text(yaml.safe_dump(resource(template, seed), sort_keys=False, allow_unicode=True), "utf-8")
-    command = [sys.executable, "-m", "viper.cli", "run", str(file), "--dir", str(directory)]
+    command = [sys.executable, "-m", "viper", "run", str(file), "--dir", str(directory)]
     with (directory / "run.log").open("a") as log:
         code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
     print(f"seed {seed}: exit {code}, log in {directory / 'run.log'}", flush=True)
