@@ -58,8 +58,16 @@ def test_perfect_captions_are_dropped_and_kept_for_inspection(tmp_path: Path) ->
 def test_flaws_that_speak_of_the_reconstruction_are_removed(tmp_path: Path) -> None:
     said = flaws(["The reconstructed image lacks a ring.", "A ring is missing."], ["The second image is darker."])
     manifest, ctx = validated(tmp_path, critique=said)
-    assert manifest.rejected == {"describes-difference": 3}
+    assert manifest.rejected == {"no-usable-flaw": 3}
     assert {tuple(r["refinement"]) for r in ctx.rows("validate-captions")} == {("A ring is missing.",)}
+
+
+def test_a_flaw_that_the_caption_already_states_is_none(tmp_path: Path) -> None:
+    caption = "The wall is red. A cat sleeps!"
+    assert clean_flaws(["The wall is red.", "a cat sleeps", "The cat is black."], caption) == ["The cat is black."]
+    manifest, _ = validated(tmp_path, caption=lambda r, s, p: caption, critique=flaws(["The wall is red."]))
+    assert manifest.rejected == {"no-usable-flaw": 8}
+    assert manifest.counters["flaws.dropped"] == 8
 
 
 def test_flaws_are_cleaned_of_repetitions_and_blanks() -> None:
@@ -97,7 +105,7 @@ def test_the_card_tells_counts_funnel_distributions_and_origin(tmp_path: Path) -
     assert [s["stage"] for s in card["funnel"]] == ["ingest-images", "synthesize-captions", "validate-captions"]
     assert card["funnel"][2]["rejected"] == manifest.rejected
     assert card["distributions"]["flaws per caption"]["max"] == 2
-    assert card["provenance"]["models"]["generator"]["digest"] == "sha256:theta0"
+    assert card["provenance"]["models"]["author"]["digest"] == "sha256:theta0"
     assert len(card["provenance"]["prompts"]["critique"]) == 64
     text = ctx.store.get(f"{ctx.prefix}/card.md").decode()
     assert "perfect-caption 3" in text

@@ -23,6 +23,7 @@ _COMPARES = re.compile(
     r"\b(reconstruct\w*|re-?creat(ed|ion)|generated (image|picture|version)|(second|other|painted) (image|picture))\b",
     re.IGNORECASE,
 )
+_SENTENCES = re.compile(r"[.!?\n]+")
 
 
 def schema() -> pa.Schema:
@@ -67,7 +68,12 @@ def validate_captions(ctx: StageContext) -> Manifest | None:
             images = {image.image_id: image for image in pool.part(part.index)}
             rows = [_validate(row, images, selection) for row in found if row["accepted"]]
             splits = Counter(row["split"] for row in rows if row["accepted"])
-            counters = {"train": splits["train"], "held_out": splits["held_out"]}
+            before = sum(len(row["refinement"]) for row in found if row["accepted"])
+            counters = {
+                "train": splits["train"],
+                "held_out": splits["held_out"],
+                "flaws.dropped": before - sum(len(row["refinement"]) for row in rows),
+            }
             ctx.write_part(part.index, rows, schema(), seconds=ctx.clock() - started, counters=counters)
         for row in rows:
             _measure(row, figures)
@@ -78,23 +84,25 @@ def validate_captions(ctx: StageContext) -> Manifest | None:
 
 
 def _validate(row: Row, images: dict[str, PoolImage], selection: Selection) -> Row:
-    flaws = clean_flaws(row["refinement"])
+    flaws = clean_flaws(row["refinement"], row["caption"])
     if not row["caption"].strip():
         reason = "empty-caption"
     elif not row["refinement"]:
         reason = "perfect-caption"
     else:
-        reason = "" if flaws else "describes-difference"
+        reason = "" if flaws else "no-usable-flaw"
     row = selection.decide(row | {"refinement": flaws, "reason": reason}, _key(row | {"refinement": flaws}))
     return row | {"image": images[row["image_id"]].data if row["accepted"] else b""}
 
 
-def clean_flaws(refinement: Sequence[str]) -> list[str]:
-    """The flaws in order, without repetitions, blanks and sentences about the reconstruction."""
+def clean_flaws(refinement: Sequence[str], caption: str = "") -> list[str]:
+    """The flaws in order, without repetitions, blanks, sentences about the reconstruction, and what the caption says
+    itself word for word."""
+    said = {comparable(sentence) for sentence in _SENTENCES.split(caption)}
     kept: dict[str, str] = {}
     for flaw in refinement:
         key = comparable(flaw)
-        if key and not _COMPARES.search(flaw):
+        if key and key not in said and not _COMPARES.search(flaw):
             kept.setdefault(key, flaw.strip())
     return list(kept.values())
 

@@ -6,9 +6,17 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from viper.models import trained_model
 from viper.prompts import PromptSet
-from viper.spec.stages import VALIDATE_CAPTIONS, VALIDATE_OPERATIONS
-from viper.stage import Manifest, StageContext
+from viper.spec.stages import (
+    SYNTHESIZE_CAPTIONS,
+    SYNTHESIZE_OPERATIONS,
+    THETA0,
+    VALIDATE_CAPTIONS,
+    VALIDATE_OPERATIONS,
+    stage_graph,
+)
+from viper.stage import Manifest, ResolvedModel, StageContext
 
 JSON_KEY, MARKDOWN_KEY = "card.json", "card.md"
 TITLES = {VALIDATE_CAPTIONS: "Captions and their flaws", VALIDATE_OPERATIONS: "Visual operations"}
@@ -63,7 +71,7 @@ def provenance(ctx: StageContext, sources: Sequence[str], prompts: Sequence[str]
     """What the data was made from and with."""
     frozen, spec = ctx.frozen, ctx.frozen.iteration.spec
     templates = PromptSet.load(spec.recipe.prompts)
-    roles = {"generator": frozen.generator, "base": frozen.base, "critic": frozen.critic, "judge": frozen.judge}
+    roles = {"author": _author(ctx), "base": frozen.base, "critic": frozen.critic, "judge": frozen.judge}
     return {
         "identity": frozen.identity,
         "images": spec.images.dump(),
@@ -78,6 +86,13 @@ def provenance(ctx: StageContext, sources: Sequence[str], prompts: Sequence[str]
         "manifests": {stage: ctx.manifest(stage).content_digest for stage in sources},
         "versions": frozen.versions,
     }
+
+
+def _author(ctx: StageContext) -> ResolvedModel:
+    """The checkpoint that wrote the data."""
+    stage = {VALIDATE_CAPTIONS: SYNTHESIZE_CAPTIONS, VALIDATE_OPERATIONS: SYNTHESIZE_OPERATIONS}[ctx.stage]
+    node = next(n for n in stage_graph(ctx.frozen.iteration.spec.recipe) if n.name == stage)
+    return ctx.frozen.generator if node.model in (None, THETA0) else trained_model(ctx, str(node.model))
 
 
 def markdown(card: Mapping[str, Any]) -> str:
