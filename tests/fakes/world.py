@@ -55,6 +55,15 @@ def frozen(name: str = "it", **spec: Any) -> FrozenIteration:
     )
 
 
+def model(folder: Path, weights: bytes = b"w") -> Path:
+    """A model directory in Hugging Face layout, as far as names go."""
+    folder.mkdir(parents=True)
+    for name in ("config.json", "tokenizer.json", "processor_config.json"):
+        (folder / name).write_text("{}")
+    (folder / "model.safetensors").write_bytes(weights)
+    return folder
+
+
 def write(store: ObjectStore, one: FrozenIteration) -> None:
     """Puts `iteration.json` into the store."""
     with suppress(AlreadyExistsError):

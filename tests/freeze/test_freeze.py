@@ -10,21 +10,13 @@ import pytest
 
 from fakes import world
 from fakes.registry import MemoryRegistry
+from fakes.world import model
 from viper.errors import InputError, SpecError
 from viper.freeze import freeze, load_frozen
 from viper.lineage import BASE_VERSION, PARENT_VERSION
 from viper.spec import ViperIteration
 from viper.store import DirectoryStore, child_uri
 from viper.store.transfer import directory_digest, upload_directory
-
-
-def model(folder: Path, weights: bytes = b"w") -> Path:
-    """A directory in Hugging Face layout."""
-    folder.mkdir(parents=True)
-    for name in ("config.json", "tokenizer.json", "processor_config.json"):
-        (folder / name).write_text("{}")
-    (folder / "model.safetensors").write_bytes(weights)
-    return folder
 
 
 @pytest.fixture
