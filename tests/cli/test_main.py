@@ -188,6 +188,17 @@ def test_status_is_machine_readable(finished: Path, capsys: pytest.CaptureFixtur
     assert stages["promote"]["state"] == "Waiting"
 
 
+def test_status_tells_an_interrupted_run_from_one_that_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = world.frozen("it")
+    world.write(open_store(tmp_path / "store"), one)
+    RunDirectory(tmp_path).open(one.iteration, None, None)
+    assert main(["status", str(tmp_path)]) == 0
+    assert "\nit  interrupted" in capsys.readouterr().out
+    with RunDirectory(tmp_path).lock():
+        assert main(["status", str(tmp_path)]) == 0
+    assert "\nit  running" in capsys.readouterr().out
+
+
 def test_status_of_a_directory_without_a_run_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", str(tmp_path)]) == 3
     assert "nothing was started in this directory" in capsys.readouterr().err

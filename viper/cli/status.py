@@ -87,7 +87,7 @@ def _iteration(iteration: ViperIteration, directory: RunDirectory, store: Object
     generator = frozen.generator
     return {
         "name": name,
-        "outcome": made.outcome,
+        "outcome": "interrupted" if made.outcome == "running" and not active else made.outcome,
         "message": _message(made),
         "generator": {"uri": generator.uri, "version": generator.version, "digest": generator.digest},
         "stages": stages,
