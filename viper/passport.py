@@ -16,9 +16,10 @@ from dataclasses import asdict, dataclass
 class Passport:
     """Everything that decides a sample.
 
-    `inputs`: sha256 of further texts it was made from (the caption that an operation starts from). `prompts`: template digests by template name. `models`: digests of the checkpoints by role (generator, critic).
-    `engines`: engine ids by interface. `seeds`: seeds by step; a batch shares its seed, so `part` and `position`
-    (place of the sample in the part) belong to what decides it.
+    `inputs`: sha256 of further texts it was made from (the caption that an operation starts from). `prompts`: template
+    digests by template name. `models`: digests of the checkpoints by role (generator, critic). `engines`: engine ids by
+    interface. `seeds`: seeds by step; a batch shares its seed, so `part` and `position` (place of the sample in the
+    part) belong to what decides it.
     """
 
     task: str
