@@ -163,10 +163,10 @@ def _other(fact: Fact, slot: str, rng: random.Random) -> str:
     return rng.choice([value for value in fact.domain(slot) if value != fact.slots[slot]])
 
 
-def replaced(fact: Fact, rng: random.Random, slot: str | None = None) -> Fact:
-    """The fact with one value (of `slot`, or any) replaced by another; always possible in the world."""
+def replaced(fact: Fact, rng: random.Random) -> Fact:
+    """The fact with one value replaced by another; always possible in the world."""
     while True:
-        chosen = slot or rng.choice(SLOTS[fact.kind])
+        chosen = rng.choice(SLOTS[fact.kind])
         changed = Fact(fact.kind, {**fact.slots, chosen: _other(fact, chosen, rng)}, fact.attribute)
         if _possible(changed):
             return changed
