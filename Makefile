@@ -20,7 +20,7 @@ help: ## list the targets
 $(STAMP): requirements.lock pyproject.toml
 	@command -v uv >/dev/null || $(MAKE) --no-print-directory .uv/bin/uv
 	[ -x $(BIN)/python ] || $(UV) venv --quiet --python '>=3.11,<3.13' $(VENV)
-	$(UV) pip sync --quiet --python $(BIN)/python requirements.lock
+	$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 

@@ -33,15 +33,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     draw.add_argument("--seed", type=int, default=0, metavar="N", help="first scene (default %(default)s)")
     draw.add_argument("--caption", metavar="TEXT", help="draw this caption, as the reconstructor does")
     for name, steps, text in (
-        ("train-starter", None, "train the starter model that a first iteration begins from"),
+        ("train-starter", None, "train the starter model that a first iteration begins from (about 35 minutes)"),
         ("train-similarity", 2500, "train the sentence similarity of the reward (about three minutes)"),
         ("train-clip", 600, "train the CLIP model of the edit filter (about three minutes)"),
     ):
         train = actions.add_parser(name, help=text)
         train.add_argument("--out", type=Path, required=True, metavar="DIRECTORY", help="model directory to write")
         train.add_argument("--seed", type=int, default=0, metavar="N", help="seed of weights and data (default 0)")
-        shown = "the shipped model's" if steps is None else steps
-        train.add_argument("--steps", type=int, default=steps, metavar="N", help=f"optimiser steps (default {shown})")
+        if steps is not None:
+            train.add_argument(
+                "--steps", type=int, default=steps, metavar="N", help="optimiser steps (default %(default)s)"
+            )
         train.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default %(default)s)")
     parser.set_defaults(run=run)
 
@@ -55,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         "train-clip": _train_clip,
     }
     if args.action != "draw":
-        if args.threads < 1 or (args.steps is not None and args.steps < 1):
+        if args.threads < 1 or getattr(args, "steps", 1) < 1:
             raise InputError("--steps and --threads must be at least 1")
         import torch
 
@@ -91,18 +93,9 @@ def _draw(args: argparse.Namespace) -> None:
 
 
 def _train_starter(args: argparse.Namespace) -> None:
-    from dataclasses import replace
+    from viper.smallworld.starter import main
 
-    from viper.smallworld.starter import StarterPlan, train_starter
-
-    plan = replace(StarterPlan(), seed=args.seed)
-    plan = plan if args.steps is None else replace(plan, steps=args.steps)
-
-    def progress(step: int, seconds: float, loss: float) -> None:
-        left = seconds / step * (plan.steps - step)
-        print(f"step {step}/{plan.steps}  loss {loss:.3f}  {seconds:.0f} s, {left:.0f} s left", flush=True)
-
-    train_starter(args.out, plan, progress)
+    main(["--out", str(args.out), "--seed", str(args.seed), "--threads", str(args.threads)])
     print(f"starter model written to {args.out}")
 
 
