@@ -170,3 +170,11 @@ def test_every_field_is_documented(kind: str) -> None:
 
     assert undocumented(KINDS[kind]) == []
     assert len(set(field_paths(KINDS[kind]))) > 50
+
+
+def test_a_partial_block_keeps_the_greedy_default() -> None:
+    recipe = {"captions": {"critique": {"maxTokens": 9}}, "validation": {"judge": {"sampling": {"maxTokens": 9}}}}
+    iteration = parse_resource(edited(lambda d: d["spec"].update(recipe=recipe)))
+    assert isinstance(iteration, ViperIteration)
+    assert iteration.spec.recipe.captions.critique.temperature == 0.0
+    assert iteration.spec.recipe.validation.judge.sampling.temperature == 0.0

@@ -34,7 +34,10 @@ class SamplingSettings(SpecModel):
     )
 
 
-GREEDY = SamplingSettings(temperature=0.0)
+class GreedySettings(SamplingSettings):
+    """Sampling that is greedy unless a temperature is given."""
+
+    temperature: float = setting(0.0, source=OURS, ge=0, le=2, description="Softmax temperature; 0 is greedy.")
 
 
 class TrainingSettings(SpecModel):
@@ -84,7 +87,7 @@ class CaptionRecipe(SpecModel):
 
     samples: int = setting(7000, unit="samples", source=PAPER, ge=1, description="Quota of accepted samples.")
     captioning: SamplingSettings = setting(SamplingSettings, source=OURS, description="Sampling of captions C_g.")
-    critique: SamplingSettings = setting(lambda: GREEDY, source=OURS, description="Sampling of critiques R.")
+    critique: GreedySettings = setting(GreedySettings, source=OURS, description="Sampling of critiques R.")
     reconstruction_size: int = setting(
         1024, unit="px", source=OURS, ge=32, le=4096, description="Longer side of the reconstructed image."
     )
@@ -152,7 +155,7 @@ class ClipFilter(SpecModel):
 class JudgeSettings(SpecModel):
     """The second filter on edits: a VLM judges original, edited image and instruction."""
 
-    sampling: SamplingSettings = setting(lambda: GREEDY, source=OURS, description="Sampling of verdicts.")
+    sampling: GreedySettings = setting(GreedySettings, source=OURS, description="Sampling of verdicts.")
     votes: int = setting(
         1, source=OURS, ge=1, le=15, description="Verdicts per edit; a majority accepts (odd numbers)."
     )
