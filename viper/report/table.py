@@ -120,7 +120,8 @@ def _accuracy(i: IterationReport) -> list[str]:
         n = next((str(s.n) for s in scores if s is not None), words.DASH)
         rows.append([domain, n, *(words.interval(s) for s in scores)])
     lines = _columns(rows, left={0})
-    pairs = [p for p in (f"{i.final}-{THETA0}", f"{i.final}-{BASE}", f"{THETA1}-{THETA0}") if p in i.comparisons][:2]
+    wanted = dict.fromkeys((f"{i.final}-{THETA0}", f"{i.final}-{BASE}", f"{THETA1}-{THETA0}"))
+    pairs = [p for p in wanted if p in i.comparisons][:2]
     if pairs:
         rows = [["paired difference", *(x for p in pairs for x in (_pair(p), "p", ""))]]
         for domain in i.domains:
