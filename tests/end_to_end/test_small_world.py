@@ -78,8 +78,9 @@ def test_an_iteration_whose_stages_are_killed_ends_as_an_undisturbed_one(tmp_pat
         stage = stages()[number % len(stages())]
         world.fault(open_store(path / "store"), stage, "killed", chance.randint(1, 4), after=chance.random() < 0.5)
     run(file, path)
-    assert not world.pending_faults(open_store(path / "store"))
-    # A process that ends before its time is up is not killed; most are.
+    # How often progress is written depends on the clock, so a kill can fall on the last operation of a stage and spare
+    # it the kills behind; and a process that ends before its time is up is not killed. Most are.
+    assert len(world.pending_faults(open_store(path / "store"))) <= KILLS // 4
     kills = len(list((path / "logs" / "it").glob("*.log"))) - len(stages())
     assert kills >= KILLS // 2
     assert result(path) == result(undisturbed)
