@@ -6,21 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from viper.evaluation.stage import BASE, THETA0, THETA1
 from viper.evaluation.statistics import OVERALL
 from viper.report import words
-from viper.report.collect import (
-    BASE,
-    HELD_OUT_REWARD,
-    RECALL,
-    REWARD,
-    SYMBOLS,
-    TASKS,
-    THETA0,
-    THETA1,
-    TRAININGS,
-    IterationReport,
-    LoopReport,
-)
+from viper.report.collect import HELD_OUT_REWARD, RECALL, REWARD, SYMBOLS, TASKS, TRAININGS, IterationReport, LoopReport
 from viper.report.svg import Axes, Mark, Series, line_chart
 from viper.spec.recipe import CATEGORIES
 from viper.spec.stages import SYNTHESIZE_OPERATIONS, VALIDATE_OPERATIONS

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from pydantic import TypeAdapter, ValidationError
 
 from viper.errors import NotFoundError, StageError
+from viper.evaluation.stage import BASE, NAMES, THETA0, THETA1, THETA2
 from viper.evaluation.statistics import OVERALL, Comparison, Score
 from viper.observe import StoreObserver
 from viper.plan import Plan, StageStatus, State, plan
+from viper.spec import stages
 from viper.spec.stages import (
     EVALUATE,
     INGEST,
@@ -30,7 +32,7 @@ from viper.spec.stages import (
 from viper.stage import FrozenIteration, Manifest, ProgressRecord, load_manifest
 from viper.store import ObjectStore
 
-BASE, THETA0, COLD_START, THETA1, THETA2 = "base", "theta0", "coldStart", "theta1", "theta2"
+COLD_START = NAMES[stages.COLD_START]
 MODELS = (BASE, THETA0, COLD_START, THETA1, THETA2)
 #: How checkpoints are written for people.
 SYMBOLS = {BASE: "starter", THETA0: "θ0", COLD_START: "cold start", THETA1: "θ1", THETA2: "θ2"}

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from viper.errors import StoreError
+from viper.evaluation.stage import THETA0
 from viper.evaluation.statistics import OVERALL
 from viper.report import charts, words
-from viper.report.collect import REWARD, TASKS, THETA0, IterationReport, LoopReport, collect
+from viper.report.collect import REWARD, TASKS, IterationReport, LoopReport, collect
 from viper.report.gallery import ITERATIONS, samples
 from viper.report.outputs import outputs
 from viper.report.settings import settings

@@ -5,17 +5,15 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
+from viper.evaluation.stage import BASE, THETA0, THETA1
 from viper.evaluation.statistics import OVERALL
 from viper.report import words
 from viper.report.collect import (
-    BASE,
     HELD_OUT_REWARD,
     MODELS,
     RECALL,
     REWARD,
     SYMBOLS,
-    THETA0,
-    THETA1,
     IterationReport,
     LoopReport,
     Training,

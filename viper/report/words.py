@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from viper.evaluation.stage import BASE, THETA0
 from viper.evaluation.statistics import OVERALL, Comparison, Score
-from viper.report.collect import BASE, SYMBOLS, THETA0, IterationReport, LoopReport
+from viper.report.collect import SYMBOLS, IterationReport, LoopReport
 from viper.training.sentences import normalise
 
 DASH = "–"
