@@ -1,0 +1,1 @@
+"""The controller: carries out the plans of `viper.plan` as Kubernetes Jobs."""

@@ -1,0 +1,1 @@
+"""`kubectl viper`: what people do with iterations on a cluster."""
