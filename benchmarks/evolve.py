@@ -16,7 +16,7 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import numpy as np
 import yaml
 
 from viper.evaluation.statistics import OVERALL, Comparison, Score, Verdicts, comparisons, scores
+from viper.ingest.sources import SceneSource
 from viper.spec import ViperLoop, parse_resource
 from viper.spec.stages import EVALUATE
 from viper.stage import FrozenIteration, StageContext, load_manifest
@@ -54,7 +55,7 @@ def resource(template: Path, seed: int) -> dict[str, Any]:
     data["metadata"]["name"] = f"{data['metadata']['name']}-s{seed}"
     spec = data["spec"]["template"]
     spec.setdefault("recipe", {})["seed"] = 1000 * seed
-    spec["images"]["uri"] = spec["images"]["uri"].replace("seed=1", f"seed={seed}")
+    spec["images"]["uri"] = replace(SceneSource.parse(spec["images"]["uri"]), seed=seed).uri
     return data
 
 

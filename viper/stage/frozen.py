@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-
+from viper.digests import digest_of
 from viper.spec.base import SpecModel, setting
 from viper.spec.iteration import ViperIteration
 
@@ -54,4 +52,4 @@ class FrozenIteration(SpecModel):
         """sha256 over what decides the data: spec, models, versions; not where runs are tracked."""
         dump = self.dump()
         dump.pop("tracking")
-        return hashlib.sha256(json.dumps(dump, sort_keys=True).encode()).hexdigest()
+        return digest_of(dump)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 from pydantic import ValidationError
 
+from viper.digests import digest_of
 from viper.errors import NotFoundError, StageError
 from viper.spec.base import SpecModel, setting
 from viper.store import ObjectStore
@@ -51,7 +50,7 @@ class Manifest(SpecModel):
         dump.pop("seconds")
         for part in dump["parts"]:
             part.pop("seconds")
-        return hashlib.sha256(json.dumps(dump, sort_keys=True).encode()).hexdigest()
+        return digest_of(dump)
 
     @classmethod
     def of_parts(

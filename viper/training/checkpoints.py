@@ -23,11 +23,6 @@ from typing import Any, TextIO
 from viper.errors import StageError, StoreError
 
 
-def digest_of(value: Any) -> str:
-    """sha256 of a JSON value in canonical form, hexadecimal."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-
 def weights_digest(model_dir: Path) -> str:
     """sha256 over names and bytes of a directory's safetensors, hexadecimal."""
     digest = hashlib.sha256()

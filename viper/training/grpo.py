@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
+from viper.digests import digest_of
 from viper.engines.base import RlSample, SimilarityModel
 from viper.errors import InputError, StageError
-from viper.training.checkpoints import Checkpoints, Log, digest_of, publish, weights_digest, write_json, writing
+from viper.training.checkpoints import Checkpoints, Log, publish, weights_digest, write_json, writing
 from viper.training.interrupt import StopRequest, stop_requests
 from viper.training.reward import RewardParameters, score_batch
 from viper.training.rollouts import Rollout, chunk_of, chunk_rows, rollout_metrics, rollout_rows

@@ -17,9 +17,10 @@ from typing import Any
 
 from PIL.Image import Image
 
+from viper.digests import digest_of
 from viper.engines.base import RlSample
 from viper.errors import InputError, StageError
-from viper.training.checkpoints import Checkpoints, Log, digest_of, publish, weights_digest, write_json, writing
+from viper.training.checkpoints import Checkpoints, Log, publish, weights_digest, write_json, writing
 from viper.training.interrupt import StopRequest, stop_requests
 from viper.training.settings import SftResult, SftSettings, StepMetrics, data_order
 
