@@ -6,14 +6,22 @@ import argparse
 import json
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, get_origin
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
-_LIMITS = (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤"), ("min_length", "length ≥"), ("pattern", "pattern"))
+_LIMITS = (
+    ("gt", ">"),
+    ("ge", "≥"),
+    ("lt", "<"),
+    ("le", "≤"),
+    ("min_length", "length ≥"),
+    ("max_length", "length ≤"),
+    ("pattern", "pattern"),
+)
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -25,7 +33,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog="example: viper explain spec.recipe.captions.training",
     )
     parser.add_argument("field", nargs="?", default="", metavar="FIELD", help="field path, e.g. spec.recipe.reward.tau")
-    parser.add_argument("--kind", choices=["ViperIteration", "ViperLoop"], default="ViperIteration", help="resource")
+    kinds = ["ViperIteration", "ViperLoop", "ViperProfile"]
+    parser.add_argument("--kind", choices=kinds, default=kinds[0], help="resource")
     parser.add_argument("--markdown", action="store_true", help="print the whole reference (docs/reference.md)")
 
 
@@ -81,9 +90,13 @@ def documented(model: type[BaseModel], prefix: str = "") -> Iterator[Entry]:
             source=str(extra.get("source", "")),
         )
         inner = submodel(field.annotation)
-        if inner is not None:
-            key = ".<stage>" if str(field.annotation).startswith("dict[") else ""
-            yield from documented(inner, f"{path}{key}.")
+        if inner is None:
+            continue
+        if get_origin(field.annotation) is dict:
+            for entry in documented(inner, f"{path}.<stage>."):
+                yield replace(entry, default="that of `defaults`")
+        else:
+            yield from documented(inner, f"{path}{'[]' if get_origin(field.annotation) is list else ''}.")
 
 
 def _type(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
@@ -151,13 +164,17 @@ def reference() -> str:
         "",
         "## ViperIteration",
         "",
-        *_table(list(documented(KINDS["ViperIteration"]))),
+        *_table([e for e in documented(KINDS["ViperIteration"]) if "<stage>" not in e.path]),
         "",
         "## ViperLoop",
         "",
         "`spec.template` has the fields of `spec` above.",
         "",
         *_table([e for e in documented(LoopSpec, "spec.") if not e.path.startswith("spec.template.")]),
+        "",
+        "## ViperProfile",
+        "",
+        "`spec` has the fields of `spec.profile` above.",
     ]
     return "\n".join(lines) + "\n"
 

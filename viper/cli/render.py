@@ -28,9 +28,9 @@ def run(args: argparse.Namespace) -> int:
     """Prints YAML documents."""
     import yaml
 
-    from viper.spec import load_resource
+    from viper.spec import load_runnable
 
-    resource = load_resource(args.file)
+    resource = load_runnable(args.file)
     directory = (args.dir or Path("runs") / resource.metadata.name).absolute()
     store = args.store or (directory / "store").as_uri()
     for iteration in iterations(resource):

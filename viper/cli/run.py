@@ -36,9 +36,9 @@ def run(args: argparse.Namespace) -> int:
     """Runs it and prints the summary."""
     from viper.cli.console import Console
     from viper.local import LocalRun, RunDirectory, Stopped
-    from viper.spec import load_resource
+    from viper.spec import load_runnable
 
-    resource = load_resource(args.file)
+    resource = load_runnable(args.file)
     directory = RunDirectory(args.dir or Path("runs") / resource.metadata.name)
     with directory.lock():
         record = directory.open(resource, args.store, args.tracking_uri)

@@ -1,7 +1,8 @@
-"""The specification: pydantic models of `ViperIteration`, `ViperLoop`, recipe and profile (`viper.dev/v1alpha1`)."""
+"""The specification: pydantic models of the three resources, of recipe and profile (`viper.dev/v1alpha1`)."""
 
 from viper.spec.iteration import (
     API_VERSION,
+    Budget,
     Engines,
     Evaluation,
     Gate,
@@ -13,8 +14,9 @@ from viper.spec.iteration import (
     Promotion,
     ViperIteration,
     ViperLoop,
+    ViperProfile,
 )
-from viper.spec.load import load_resource, parse_resource
+from viper.spec.load import Resource, load_resource, load_runnable, parse_resource, parse_stored
 from viper.spec.profile import Profile, StageResources
 from viper.spec.recipe import (
     CaptionRecipe,
@@ -33,6 +35,7 @@ from viper.spec.recipe import (
 
 __all__ = [
     "API_VERSION",
+    "Budget",
     "CaptionRecipe",
     "CategoryBalance",
     "ClipFilter",
@@ -51,6 +54,7 @@ __all__ = [
     "Profile",
     "Promotion",
     "Recipe",
+    "Resource",
     "RewardSettings",
     "SamplingSettings",
     "StageResources",
@@ -58,6 +62,9 @@ __all__ = [
     "ValidationSettings",
     "ViperIteration",
     "ViperLoop",
+    "ViperProfile",
     "load_resource",
+    "load_runnable",
     "parse_resource",
+    "parse_stored",
 ]

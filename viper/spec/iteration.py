@@ -1,19 +1,22 @@
-"""`ViperIteration` (one turn) and `ViperLoop` (several), as users write them."""
+"""`ViperIteration` (one turn), `ViperLoop` (several) and `ViperProfile` (where they run), as users write them."""
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from viper.spec.base import SpecModel, setting
-from viper.spec.profile import Profile
+from viper.spec.pods import OBJECT_NAME
+from viper.spec.profile import CLUSTER, Profile
 from viper.spec.recipe import OURS, Recipe
-from viper.spec.stages import STAGES
+from viper.spec.stages import FREEZE, SPLITTABLE, STAGES
 
 API_VERSION = "viper.dev/v1alpha1"
 #: RFC 1123 label, short enough for a suffix in child names.
 NAME = r"^[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?$"
+#: Longest name.
+NAME_LENGTH = 50
 
 
 class Metadata(SpecModel):
@@ -122,15 +125,47 @@ class IterationSpec(SpecModel):
     engines: Engines = setting(description="Engines.")
     recipe: Recipe = setting(Recipe, description="What is learnt, and how.")
     profile: Profile = setting(Profile, description="Where it runs.")
+    profile_ref: str | None = setting(
+        None,
+        source=CLUSTER,
+        pattern=OBJECT_NAME,
+        max_length=253,
+        description="Name of a ViperProfile in the namespace, instead of `profile`; read when the iteration starts.",
+    )
     evaluation: Evaluation = setting(Evaluation, description="Held-out questions.")
     promotion: Promotion = setting(Promotion, description="What happens to θ2.")
     suspend: bool = setting(False, description="Stop running stages and keep their work.")
 
     @model_validator(mode="after")
-    def _known_stages(self) -> Self:
-        if unknown := sorted(set(self.profile.stages) - set(STAGES)):
-            raise ValueError(f"profile.stages names unknown stages {unknown}; the stages are {list(STAGES)}")
+    def _one_profile(self) -> Self:
+        if self.profile_ref is not None and "profile" in self.model_fields_set:
+            raise ValueError("set either profile or profileRef, not both; remove one of them")
+        _check_stages(self.profile, "profile")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_unread_profile(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """With `profileRef` there is no profile of its own to write out."""
+        written: dict[str, Any] = handler(self)
+        if self.profile_ref is not None:
+            written.pop("profile", None)
+        return written
+
+    def with_profile(self, profile: Profile) -> IterationSpec:
+        """The same with `profileRef` resolved."""
+        return self.model_copy(update={"profile": profile, "profile_ref": None})
+
+
+def _check_stages(profile: Profile, path: str) -> None:
+    """Raises `ValueError` for stages that do not exist, or that cannot be split."""
+    if unknown := sorted(set(profile.stages) - {FREEZE, *STAGES}):
+        raise ValueError(f"{path}.stages names unknown stages {unknown}; the stages are {[FREEZE, *STAGES]}")
+    able = ", ".join(SPLITTABLE)
+    if profile.defaults.shards > 1:
+        raise ValueError(f"{path}.defaults.shards must be 1: set shards in {path}.stages, for any of {able}")
+    for name, resources in profile.stages.items():
+        if resources.shards > 1 and name not in SPLITTABLE:
+            raise ValueError(f"{path}.stages.{name}.shards must be 1: only {able} can be split")
 
 
 class ViperIteration(SpecModel):
@@ -142,6 +177,18 @@ class ViperIteration(SpecModel):
     spec: IterationSpec = setting(description="Desired state.")
 
 
+class Budget(SpecModel):
+    """What a loop may use."""
+
+    gpu_hours: float | None = setting(
+        None,
+        unit="GPU-hours",
+        source=CLUSTER,
+        gt=0,
+        description="No further iteration starts once the loop's Jobs have used as much; null: no limit.",
+    )
+
+
 class LoopSpec(SpecModel):
     """A template and how often it is run; the next iteration starts when one is promoted."""
 
@@ -149,6 +196,8 @@ class LoopSpec(SpecModel):
     rotate_images: bool = setting(
         True, description="Iteration i skips (i-1)·limit further images, so that each sees fresh ones."
     )
+    budget: Budget = setting(Budget, description="When to stop for what it costs.")
+    suspend: bool = setting(False, description="Suspend the current iteration and start no further one.")
     template: IterationSpec = setting(description="Spec of every iteration.")
 
 
@@ -159,6 +208,16 @@ class ViperLoop(SpecModel):
     kind: Literal["ViperLoop"] = setting(description="Kind.")
     metadata: Metadata = setting(description="Metadata.")
     spec: LoopSpec = setting(description="Desired state.")
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Self:
+        longest = f"{self.metadata.name}-{self.spec.iterations}"
+        if len(longest) > NAME_LENGTH:
+            raise ValueError(
+                f"metadata.name is too long: its last iteration would be called {longest}, and a name has at most "
+                f"{NAME_LENGTH} characters; shorten it by {len(longest) - NAME_LENGTH}"
+            )
+        return self
 
     def iteration(self, number: int) -> ViperIteration:
         """The `number`-th iteration (from 1), named `<loop>-<number>`; with its own recipe seed."""
@@ -176,5 +235,21 @@ class ViperLoop(SpecModel):
                     "labels": {**self.metadata.labels, "viper.dev/loop": self.metadata.name},
                 }
             ),
-            spec=template.model_copy(update={"images": images, "recipe": recipe}),
+            spec=template.model_copy(
+                update={"images": images, "recipe": recipe, "suspend": template.suspend or self.spec.suspend}
+            ),
         )
+
+
+class ViperProfile(SpecModel):
+    """`kind: ViperProfile`: infrastructure that several iterations share, by `profileRef`."""
+
+    api_version: Literal["viper.dev/v1alpha1"] = setting(description="API version.")
+    kind: Literal["ViperProfile"] = setting(description="Kind.")
+    metadata: Metadata = setting(description="Metadata.")
+    spec: Profile = setting(description="The profile.")
+
+    @model_validator(mode="after")
+    def _known_stages(self) -> Self:
+        _check_stages(self.spec, "spec")
+        return self

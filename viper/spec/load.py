@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,15 +12,39 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from viper.errors import SpecError
-from viper.spec.iteration import API_VERSION, ViperIteration, ViperLoop
+from viper.spec.iteration import API_VERSION, Metadata, ViperIteration, ViperLoop, ViperProfile
 
-KINDS: dict[str, type[ViperIteration] | type[ViperLoop]] = {
+Resource = ViperIteration | ViperLoop | ViperProfile
+
+KINDS: dict[str, type[ViperIteration] | type[ViperLoop] | type[ViperProfile]] = {
     "ViperIteration": ViperIteration,
     "ViperLoop": ViperLoop,
+    "ViperProfile": ViperProfile,
 }
 
 
-def load_resource(path: Path) -> ViperIteration | ViperLoop:
+def load_runnable(path: Path) -> ViperIteration | ViperLoop:
+    """Reads a resource that runs without a cluster; raises `SpecError`."""
+    resource = load_resource(path)
+    if isinstance(resource, ViperProfile):
+        raise SpecError(
+            "a ViperProfile says where iterations run, it is nothing to run itself",
+            where=str(path),
+            fix="give the file of a ViperIteration or ViperLoop",
+        )
+    loop = isinstance(resource, ViperLoop)
+    spec = resource.spec.template if isinstance(resource, ViperLoop) else resource.spec
+    if spec.profile_ref is not None:
+        field = "spec.template.profile" if loop else "spec.profile"
+        raise SpecError(
+            f"{field}Ref names the ViperProfile {spec.profile_ref!r} in a cluster, which is not read here",
+            where=str(path),
+            fix=f"write the profile into {field}, or run it in the cluster with `kubectl apply -f {path}`",
+        )
+    return resource
+
+
+def load_resource(path: Path) -> Resource:
     """Reads one resource from a YAML or JSON file; raises `SpecError`."""
     try:
         data = yaml.safe_load(path.read_text("utf-8"))
@@ -33,7 +57,18 @@ def load_resource(path: Path) -> ViperIteration | ViperLoop:
     return parse_resource(data, where=str(path))
 
 
-def parse_resource(data: Any, *, where: str = "") -> ViperIteration | ViperLoop:
+def parse_stored(data: Mapping[str, Any]) -> Resource:
+    """Validates a resource as an API server returns it: status and the server's own metadata are left aside.
+
+    Raises `SpecError`.
+    """
+    metadata = data.get("metadata") or {}
+    own = {name: metadata[name] for name in Metadata.model_fields if metadata.get(name) is not None}
+    bare = {"apiVersion": data.get("apiVersion"), "kind": data.get("kind"), "metadata": own, "spec": data.get("spec")}
+    return parse_resource(bare, where=f"{data.get('kind')} {own.get('namespace', '')}/{own.get('name', '')}")
+
+
+def parse_resource(data: Any, *, where: str = "") -> Resource:
     """Validates a decoded document; raises `SpecError` listing every problem with its field path."""
     if not isinstance(data, dict):
         raise SpecError("expected one resource (a mapping with apiVersion, kind, metadata, spec)", where=where)

@@ -34,6 +34,12 @@ STAGES = (
     PROMOTE,
 )
 
+#: Stages whose parts are shared by several shards; every other one is done by a single process.
+SPLITTABLE = (SYNTHESIZE_CAPTIONS, SYNTHESIZE_OPERATIONS, VALIDATE_OPERATIONS)
+
+#: On a cluster, the Job that writes `iteration.json` before the first stage.
+FREEZE = "freeze"
+
 #: `StageNode.model` for the iteration's generator θ0.
 THETA0 = "generator"
 

@@ -1,0 +1,163 @@
+"""The parts of a pod that a profile may set, under the names and with the meaning that Kubernetes gives them (core/v1).
+
+The local runner reads none of them. Free-form parts (affinity terms, label selectors, `podTemplate`) are checked by the
+API server when the Job is made.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, StringConstraints, WithJsonSchema, model_validator
+
+from viper.spec.base import SpecModel, setting
+
+#: A Kubernetes quantity without a sign: `2`, `500m`, `64Gi`, `1.5`, `1e3`.
+QUANTITY = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?$"
+#: Names of most objects (RFC 1123 subdomain).
+OBJECT_NAME = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
+#: Names of labels and extended resources: an optional DNS prefix and a name.
+QUALIFIED_NAME = r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+#: Variables that the operator sets itself; credentials are never written into a profile.
+RESERVED_ENV = ("AWS_", "VIPER_", "HOME", "HF_HUB_OFFLINE")
+
+_SCALES = {
+    "": Decimal(1),
+    **{s: Decimal(1000) ** i for i, s in enumerate(("n", "u", "m"), start=-3)},
+    **{s: Decimal(1000) ** i for i, s in enumerate(("k", "M", "G", "T", "P", "E"), start=1)},
+    **{s: Decimal(1024) ** i for i, s in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), start=1)},
+}
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, float):
+        raise ValueError(f"write a quantity with a fraction in quotes, as '{value}', or in thousandths, as '500m'")
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+#: A quantity: a whole number or a string such as `500m` or `64Gi`.
+Quantity = Annotated[
+    str,
+    StringConstraints(pattern=QUANTITY, max_length=32),
+    BeforeValidator(_text),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer"}, {"type": "string"}], "pattern": QUANTITY, "x-kubernetes-int-or-string": True}
+    ),
+]
+
+
+def amount(quantity: str) -> Decimal:
+    """The number that a valid quantity stands for, in its base unit (cores, bytes, devices)."""
+    if found := re.fullmatch(r"([0-9.]+)(Ki|Mi|Gi|Ti|Pi|Ei|[numkMGTPE]?)", quantity):
+        return Decimal(found[1].rstrip(".")) * _SCALES[found[2]]
+    return Decimal(quantity)
+
+
+class ResourceRequirements(SpecModel):
+    """Requests and limits of the container, by resource name."""
+
+    requests: dict[str, Quantity] = setting(
+        dict, max_length=16, description="Reserved on a node: cpu (cores), memory and ephemeral-storage (bytes), …"
+    )
+    limits: dict[str, Quantity] = setting(
+        dict, max_length=16, description="Upper bounds; beyond the memory limit the pod is killed."
+    )
+
+    @model_validator(mode="after")
+    def _requests_fit(self) -> Self:
+        for name, wanted in self.requests.items():
+            if name in self.limits and amount(wanted) > amount(self.limits[name]):
+                raise ValueError(
+                    f"requests.{name} ({wanted}) is more than limits.{name} ({self.limits[name]}); "
+                    "lower the request or raise the limit"
+                )
+        return self
+
+
+class Toleration(SpecModel):
+    """A taint that the pods tolerate."""
+
+    key: str | None = setting(None, max_length=316, description="Taint key; null: every taint (operator Exists).")
+    operator: Literal["Exists", "Equal"] = setting("Equal", description="Whether `value` is compared.")
+    value: str | None = setting(None, max_length=63, description="Taint value, with operator Equal.")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = setting(
+        None, description="Taint effect; null: every effect."
+    )
+    toleration_seconds: int | None = setting(
+        None, unit="s", description="How long a NoExecute taint is tolerated; null: for ever."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.operator == "Exists" and self.value:
+            raise ValueError("operator Exists takes no value; remove value, or use operator Equal")
+        if not self.key and self.operator != "Exists":
+            raise ValueError("without a key the operator must be Exists; set key, or operator: Exists")
+        if self.toleration_seconds is not None and self.effect != "NoExecute":
+            raise ValueError("tolerationSeconds only applies to effect NoExecute; set effect: NoExecute, or remove it")
+        return self
+
+
+class Affinity(SpecModel):
+    """Scheduling affinity, free-form as in core/v1 `Affinity`."""
+
+    node_affinity: dict[str, Any] | None = setting(None, description="core/v1 NodeAffinity.")
+    pod_affinity: dict[str, Any] | None = setting(None, description="core/v1 PodAffinity.")
+    pod_anti_affinity: dict[str, Any] | None = setting(None, description="core/v1 PodAntiAffinity.")
+
+
+class TopologySpreadConstraint(SpecModel):
+    """How the pods of a stage are spread over zones, racks or hosts."""
+
+    max_skew: int = setting(1, unit="pods", ge=1, description="Largest difference between two domains.")
+    topology_key: str = setting(
+        pattern=QUALIFIED_NAME, max_length=316, description="Node label whose values are the domains."
+    )
+    when_unsatisfiable: Literal["DoNotSchedule", "ScheduleAnyway"] = setting(
+        "DoNotSchedule", description="Whether pods wait when the constraint cannot be met."
+    )
+    label_selector: dict[str, Any] | None = setting(
+        None, description="meta/v1 LabelSelector of the pods that count; null: those of the stage."
+    )
+
+
+class EnvVar(SpecModel):
+    """An environment variable with a plain value. Secrets belong into the operator's credentials secret."""
+
+    name: str = setting(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128, description="Name of the variable.")
+    value: str = setting("", max_length=4096, description="Its value.")
+
+    @model_validator(mode="after")
+    def _free(self) -> Self:
+        if any(self.name == n or (n.endswith("_") and self.name.startswith(n)) for n in RESERVED_ENV):
+            raise ValueError(
+                f"{self.name} is set by the operator (as are AWS_*, VIPER_*, HOME, HF_HUB_OFFLINE); remove it: "
+                "credentials come from the operator's secret"
+            )
+        return self
+
+
+class LocalObjectReference(SpecModel):
+    """An object of the same namespace."""
+
+    name: str = setting(pattern=OBJECT_NAME, max_length=253, description="Its name.")
+
+
+class ModelCache(SpecModel):
+    """A volume with model weights that is mounted into every pod."""
+
+    claim_name: str = setting(pattern=OBJECT_NAME, max_length=253, description="Existing PersistentVolumeClaim.")
+    mount_path: str = setting("/models", pattern=r"^/[^:]+$", max_length=512, description="Where it is mounted.")
+    read_only: bool = setting(True, description="Mounted read-only.")
+
+
+class PodTemplate(SpecModel):
+    """A partial core/v1 `PodTemplateSpec`, merged over the generated one last.
+
+    Maps are merged; containers, volumes, env and mounts are merged by name (the stage's container is `stage`); other
+    lists are replaced."""
+
+    metadata: dict[str, Any] | None = setting(None, description="Labels and annotations of the pods.")
+    spec: dict[str, Any] | None = setting(None, description="core/v1 PodSpec, as far as it is to be changed.")

@@ -1,0 +1,119 @@
+"""The status of the resources on a cluster: what the operator writes and everybody else reads.
+
+Readers ignore fields they do not know, so that an older reader understands a newer operator.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+from viper.spec.base import setting
+
+
+def _seconds(time: datetime) -> datetime:
+    return time.astimezone(UTC).replace(microsecond=0)
+
+
+#: A point in time in UTC, whole seconds (the Kubernetes API convention).
+Time = Annotated[AwareDatetime, AfterValidator(_seconds)]
+
+Outcome = Literal["Pending", "Running", "Suspended", "Promoted", "Registered", "Held", "Failed"]
+State = Literal["Waiting", "Pending", "Running", "Retrying", "Suspended", "Succeeded", "Held", "Failed"]
+
+
+class StatusModel(BaseModel):
+    """Base of the status models: camelCase outside, frozen, unknown fields ignored."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        frozen=True,
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        allow_inf_nan=False,
+    )
+
+    def dump(self) -> dict[str, Any]:
+        """Plain JSON types with camelCase keys; what is not known is left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class StatusCondition(StatusModel):
+    """meta/v1 Condition."""
+
+    type: str = setting(description="What is observed.")
+    status: Literal["True", "False", "Unknown"] = setting(description="Whether it is so.")
+    reason: str = setting(description="Why, in one word.")
+    message: str = setting("", description="Why, for a person.")
+    last_transition_time: Time = setting(description="When `status` last changed.")
+    observed_generation: int | None = setting(None, description="metadata.generation that it was observed for.")
+
+
+class GeneratorStatus(StatusModel):
+    """θ0 as it was resolved."""
+
+    model: str | None = setting(None, description="Registered model; absent when outside the registry.")
+    version: int | None = setting(None, description="Registry version; absent when outside the registry.")
+    uri: str = setting(description="Where its files are.")
+    digest: str = setting(description="Digest over its files.")
+
+
+class ItemsStatus(StatusModel):
+    """Progress within a stage, over all shards."""
+
+    done: int = setting(unit="items", description="Items done.")
+    total: int = setting(unit="items", description="Items in all.")
+    rate: float = setting(0.0, unit="items/s", description="Items per second, lately.")
+    eta_seconds: float | None = setting(None, unit="s", description="Estimated time left.")
+
+
+class StageStatus(StatusModel):
+    """One stage; the first is `freeze`, which resolves the iteration."""
+
+    name: str = setting(description="Name of the stage.")
+    state: State = setting(description="Where it stands.")
+    reason: str = setting("", description="Why, in one word.")
+    message: str = setting("", description="Why, for a person.")
+    job: str | None = setting(None, description="Name of its Job.")
+    items: ItemsStatus | None = setting(None, description="Progress, while it runs.")
+    gpu_seconds: float = setting(0.0, unit="GPU·s", description="Time of its pods times their GPUs.")
+    seconds: float | None = setting(None, unit="s", description="Time spent in the stage, by its manifest.")
+    headline: str | None = setting(None, description="What it made, in a few words.")
+    started_at: Time | None = setting(None, description="When its Job started.")
+    finished_at: Time | None = setting(None, description="When it was complete or had failed.")
+
+
+class IterationStatus(StatusModel):
+    """`status` of a ViperIteration."""
+
+    observed_generation: int | None = setting(None, description="metadata.generation that this status describes.")
+    conditions: list[StatusCondition] = setting(
+        list, description="Succeeded (the summary) first, then Held, Suspended, GeneratorCurrent."
+    )
+    outcome: Outcome | None = setting(None, description="Where the iteration as a whole stands.")
+    stage: str | None = setting(None, description="The stage it is at.")
+    progress: str | None = setting(None, description="How far that is, in a few words.")
+    generator: GeneratorStatus | None = setting(None, description="θ0 as it was resolved.")
+    version: int | None = setting(None, description="Registry version that it made.")
+    score: str | None = setting(None, description="Held-out accuracy of that version, and its gain over θ0.")
+    stages: list[StageStatus] = setting(list, description="Every stage, in order.")
+    gpu_seconds: float = setting(0.0, unit="GPU·s", description="Sum over all stages.")
+    retries: int = setting(0, description="How often a person had it tried again (annotation viper.dev/retry).")
+    run: str | None = setting(None, description="MLflow run of the iteration.")
+    store: str | None = setting(None, description="URI of its folder in the object store.")
+
+
+class LoopStatus(StatusModel):
+    """`status` of a ViperLoop."""
+
+    observed_generation: int | None = setting(None, description="metadata.generation that this status describes.")
+    conditions: list[StatusCondition] = setting(list, description="Succeeded (the summary) first.")
+    iteration: int | None = setting(None, description="Number of the current or last iteration, from 1.")
+    of: int | None = setting(None, description="Number of iterations wanted.")
+    current: str | None = setting(None, description="Name of the current or last iteration.")
+    version: int | None = setting(None, description="Registry version promoted last.")
+    gpu_seconds: float = setting(0.0, unit="GPU·s", description="Sum over all iterations.")
