@@ -52,15 +52,20 @@ def main(
 ) -> int:
     """Runs a stage; returns the exit status: 0, or the `exit_code` of the `ViperError`, or 1."""
     arguments = _parser().parse_args(argv)
+    return exit_status(lambda: _run(arguments, program, record), arguments.termination_log)
+
+
+def exit_status(work: Callable[[], None], termination_log: Path | None) -> int:
+    """Does the work; its error goes to stderr and, as JSON with reason and message, into the termination log."""
     try:
-        _run(arguments, program, record)
+        work()
     except ViperError as error:
         print(f"error: {error}", file=sys.stderr)
-        _leave_message(arguments.termination_log, type(error).__name__, str(error))
+        _leave_message(termination_log, type(error).__name__, str(error))
         return error.exit_code
     except Exception as error:
         traceback.print_exc()
-        _leave_message(arguments.termination_log, type(error).__name__, f"{type(error).__name__}: {error}")
+        _leave_message(termination_log, type(error).__name__, f"{type(error).__name__}: {error}")
         return 1
     return 0
 

@@ -1,0 +1,94 @@
+"""`viper-freeze --store URI --tracking URI`: resolves the iteration in the environment and writes its iteration.json.
+
+It comes before the first stage where nothing that starts the stages has MLflow. Doing it again changes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from viper.errors import SpecError
+from viper.freeze import Frozen, freeze
+from viper.registry import Registry
+from viper.spec import ViperIteration, parse_stored
+from viper.stage.frozen import ResolvedModel
+from viper.store import child_uri, open_store
+from viper_jobs.main import exit_status
+
+#: The whole ViperIteration as JSON, its profile written out.
+VARIABLE = "VIPER_ITERATION"
+
+
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    environment: Mapping[str, str] = os.environ,
+    registry: Callable[[str], Registry] = Registry,
+) -> int:
+    """Freezes the iteration; returns the exit status: 0, or the `exit_code` of the `ViperError`, or 1."""
+    parser = argparse.ArgumentParser(
+        prog="viper-freeze", description=f"Resolves the ViperIteration in {VARIABLE} and writes its iteration.json."
+    )
+    parser.add_argument("--store", required=True, metavar="URI", help="the store of all iterations")
+    parser.add_argument("--tracking", required=True, metavar="URI", help="MLflow's tracking URI")
+    parser.add_argument("--termination-log", type=Path, metavar="FILE", help="receives the last error as JSON")
+    arguments = parser.parse_args(argv)
+
+    def work() -> None:
+        iteration = _iteration(environment)
+        store = open_store(arguments.store)
+        found = freeze(iteration, store, registry(arguments.tracking))
+        print(_described(found, child_uri(store.uri, found.iteration.prefix)))
+
+    return exit_status(work, arguments.termination_log)
+
+
+def _iteration(environment: Mapping[str, str]) -> ViperIteration:
+    """The iteration with its profile; raises `SpecError`."""
+    try:
+        data = json.loads(environment[VARIABLE])
+    except KeyError:
+        raise SpecError("is not set", where=VARIABLE, fix="set it to the JSON of a ViperIteration") from None
+    except json.JSONDecodeError as e:
+        raise SpecError(f"is not valid JSON: {e}", where=VARIABLE) from None
+    if not isinstance(data, dict) or data.get("kind") != "ViperIteration":
+        raise SpecError("is not a ViperIteration", where=VARIABLE)
+    iteration = parse_stored(data)
+    assert isinstance(iteration, ViperIteration)  # noqa: S101 (its kind was read above)
+    if iteration.spec.profile_ref is not None:
+        raise SpecError(
+            f"spec.profileRef still names the profile {iteration.spec.profile_ref!r}",
+            where=VARIABLE,
+            fix="write the profile itself into spec.profile",
+        )
+    return iteration
+
+
+def _described(found: Frozen, uri: str) -> str:
+    frozen = found.iteration
+    roles = {role: getattr(frozen, role) for role in ("generator", "base", "critic", "judge")}
+    alias = frozen.iteration.spec.promotion.alias
+    compared = "no version" if frozen.alias_version is None else f"version {frozen.alias_version}"
+    lines = [
+        f"{frozen.name} {'was frozen before' if found.resumed else 'is frozen'}: {uri}/iteration.json",
+        *(f"  {role:<10} {_model(model)}" for role, model in roles.items()),
+        f"  {'alias':<10} {alias} is {compared}",
+        f"  {'run':<10} {frozen.tracking.parent_run} in {frozen.tracking.uri}",
+    ]
+    if found.changed:
+        lines.append(f"  libraries that changed since: {', '.join(found.changed)}")
+    return "\n".join(lines)
+
+
+def _model(model: ResolvedModel) -> str:
+    name = "" if model.version is None else f"{model.model} version {model.version}, "
+    return f"{name}{model.uri} ({model.digest})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

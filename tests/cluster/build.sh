@@ -1,0 +1,125 @@
+#!/usr/bin/env bash
+# Build Kubernetes and the tools around it from Go modules into a cache outside the tree; print the folder of the binaries.
+#
+#   tests/cluster/build.sh               # everything
+#   tests/cluster/build.sh api chart     # only these groups or binaries
+#   tests/cluster/build.sh --folder      # print the folder, build nothing
+#
+# Groups: api (a control plane without a node, fake nodes), chart (helm and its checks), node (what a real node needs besides).
+# The cache is ${VIPER_CACHE:-$HOME/.cache/viper}/kubernetes-<hash of the versions below>. Binaries that are there are
+# left alone; each appears by rename, so a half-built one is never seen; two builds at once take turns.
+# Modules are checked against the public checksum database by Go itself; with fixed versions the build list is fixed too.
+set -euo pipefail
+
+VERSIONS="
+kubernetes v1.36.3
+etcd v3.6.16
+kwok v0.8.0
+helm v3.22.0
+kubeconform v0.8.0
+helm-unittest v1.1.2
+containerd v2.2.9
+runc v1.3.6
+cni v1.9.1
+coredns v1.14.7
+"
+API="etcd kube-apiserver kube-controller-manager kubectl kwok kube-scheduler"
+CHART="helm kubeconform helm-unittest"
+NODE="kubelet kube-proxy containerd containerd-shim-runc-v2 ctr runc bridge host-local loopback portmap coredns"
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cache=${VIPER_CACHE:-$HOME/.cache/viper}
+home=$cache/kubernetes-$(sha256sum <<<"$VERSIONS" | cut -c1-12)
+bin=$home/bin
+
+say() { echo "$*" >&2; }
+version() { awk -v name="$1" '$1 == name {print $2}' <<<"$VERSIONS"; }
+
+module() { # module BINARY: prints "<name of its version> <module or package>"
+  case $1 in
+    kube* ) echo "kubernetes k8s.io/kubernetes/cmd/$1" ;;
+    etcd) echo "etcd go.etcd.io/etcd/server/v3" ;;
+    kwok) echo "kwok sigs.k8s.io/kwok/cmd/kwok" ;;
+    helm) echo "helm helm.sh/helm/v3/cmd/helm" ;;
+    kubeconform) echo "kubeconform github.com/yannh/kubeconform/cmd/kubeconform" ;;
+    helm-unittest) echo "helm-unittest github.com/helm-unittest/helm-unittest/cmd/helm-unittest" ;;
+    containerd | containerd-shim-runc-v2 | ctr) echo "containerd github.com/containerd/containerd/v2/cmd/$1" ;;
+    runc) echo "runc github.com/opencontainers/runc" ;;
+    bridge) echo "cni github.com/containernetworking/plugins/plugins/main/bridge" ;;
+    loopback) echo "cni github.com/containernetworking/plugins/plugins/main/loopback" ;;
+    host-local) echo "cni github.com/containernetworking/plugins/plugins/ipam/host-local" ;;
+    portmap) echo "cni github.com/containernetworking/plugins/plugins/meta/portmap" ;;
+    coredns) echo "coredns github.com/coredns/coredns" ;;
+    *) return 1 ;;
+  esac
+}
+
+prepare_kubernetes() { # a module that requires k8s.io/kubernetes; its staging modules are required at v0.0.0 there
+  local version=$1 mod name edits=()
+  mod=$("$go" mod download -json "k8s.io/kubernetes@$version" | sed -n 's/^\t"GoMod": "\(.*\)",\?$/\1/p')
+  while read -r name; do edits+=(-replace "$name=$name@v0${version#v1}"); done < \
+    <(awk '$1 ~ /^k8s\.io\// && $2 == "v0.0.0" {print $1}' "$mod" | sort -u)
+  "$go" mod edit "${edits[@]}" -require "k8s.io/kubernetes@$version"
+}
+
+build() { # build BINARY
+  local binary=$1 name package version work tags="" cgo=0 flags="-s -w" v=k8s.io/component-base/version started=$SECONDS
+  read -r name package < <(module "$binary")
+  version=$(version "$name")
+  work=$home/modules/$name
+  mkdir -p "$work" "$bin"
+  ( # one build per module at a time
+    if command -v flock >/dev/null; then
+      exec 9>"$work.lock"
+      flock 9
+    fi
+    [ ! -x "$bin/$binary" ] || exit 0 # another build finished while this one waited
+    say "building $binary $version"
+    cd "$work"
+    if [ ! -f ready ]; then
+      rm -f go.mod go.sum
+      "$go" mod init "viper.test/$name" 2>/dev/null
+      if [ "$name" = kubernetes ]; then prepare_kubernetes "$version"; else "$go" get -tool "$package@$version" 2>/dev/null; fi
+      touch ready
+    fi
+    case $binary in
+      kube*) flags="$flags -X $v.gitVersion=$version -X $v.gitMajor=1 -X $v.gitMinor=$(cut -d. -f2 <<<"$version")" ;;
+      runc) cgo=1 tags=seccomp flags="$flags -X main.version=${version#v}" ;;
+      containerd | ctr) flags="$flags -X github.com/containerd/containerd/v2/version.Version=$version" ;;
+      helm) flags="$flags -X helm.sh/helm/v3/internal/version.version=$version" ;;
+      kubeconform) flags="$flags -X main.version=$version" ;;
+    esac
+    CGO_ENABLED=$cgo "$go" build -mod=mod -trimpath -tags "$tags" -ldflags "$flags" -o "$bin/.$binary.$$" "$package" \
+      2> >(grep -v '^go: downloading' >&2)
+    mv -f "$bin/.$binary.$$" "$bin/$binary"
+    say "  $binary took $((SECONDS - started)) s"
+  )
+}
+
+wanted=()
+for word in "${@:-all}"; do
+  case $word in
+    --folder) echo "$bin"; exit 0 ;;
+    all) wanted+=($API $CHART $NODE) ;;
+    api) wanted+=($API) ;;
+    chart) wanted+=($CHART) ;;
+    node) wanted+=($NODE) ;;
+    *) module "$word" >/dev/null || { say "error: $word is no binary or group; see the head of $0"; exit 2; }; wanted+=("$word") ;;
+  esac
+done
+missing=()
+for binary in "${wanted[@]}"; do [ -x "$bin/$binary" ] || missing+=("$binary"); done
+if [ ${#missing[@]} -gt 0 ]; then
+  case " ${missing[*]} " in
+    *" runc "*)
+      { command -v gcc && pkg-config --exists libseccomp; } >/dev/null 2>&1 || {
+        say "error: runc needs a C compiler, pkg-config and the headers of libseccomp"
+        say "  Debian, Ubuntu: apt-get install gcc pkg-config libseccomp-dev"
+        exit 1
+      } ;;
+  esac
+  go=$("$here/../servers/find_go.sh")
+  export GOTOOLCHAIN=local GOFLAGS="${GOFLAGS:-} -modcacherw"
+  for binary in "${missing[@]}"; do build "$binary"; done
+fi
+echo "$bin"
