@@ -14,7 +14,7 @@ import yaml
 
 from fakes import world
 from fakes.local import run_here
-from viper.cli import COMMANDS, main
+from viper.cli import VIPER, main
 from viper.cli.explain import reference
 from viper.local import LocalRun, RunDirectory, Stopped
 from viper.spec import ViperIteration, parse_resource
@@ -37,7 +37,7 @@ def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
         "print([m for m in sys.argv[1:] if m in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code, *HEAVY], capture_output=True, text=True, check=True)
-    assert all(f"\n    {name}" in done.stdout for name in COMMANDS)
+    assert all(f"\n    {name}" in done.stdout for name in VIPER.commands)
     assert done.stderr.strip() == "[]"
 
 

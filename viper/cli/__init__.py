@@ -6,28 +6,15 @@ import argparse
 import importlib
 import signal
 import sys
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from viper import __version__
 from viper.errors import ViperError
 
-#: Command: its module in this package, and what it does.
-COMMANDS = {
-    "run": ("run", "run an iteration or a loop on this machine"),
-    "status": ("status", "what is done, what runs, how long it will take"),
-    "report": ("report", "write the report page of a run"),
-    "render": ("render", "show the fully resolved iterations and what would be run"),
-    "explain": ("explain", "describe the fields of a resource"),
-    "promote": ("promote", "move the registry alias to a version"),
-    "rollback": ("promote", "move the registry alias back to an earlier version"),
-    "reward": ("reward", "explain the reward of an output"),
-    "smallworld": ("smallworld", "the CPU-sized world: its scenes, its questions, its starter model"),
-}
-
 
 class Command(Protocol):
-    """A module of this package."""
+    """A module with a command."""
 
     def add_parser(self, subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         """Adds the parser of its command, with `run` as its default for `run`."""
@@ -38,23 +25,50 @@ class Command(Protocol):
         ...
 
 
+class Program(NamedTuple):
+    """A program with commands. `commands`: command → its module and what it does."""
+
+    name: str
+    description: str
+    commands: Mapping[str, tuple[str, str]]
+
+
+VIPER = Program(
+    "viper",
+    "Vision-language models that raise their own perception (ViPER).",
+    {
+        "run": ("viper.cli.run", "run an iteration or a loop on this machine"),
+        "status": ("viper.cli.status", "what is done, what runs, how long it will take"),
+        "report": ("viper.cli.report", "write the report page of a run"),
+        "render": ("viper.cli.render", "show the fully resolved iterations and what would be run"),
+        "explain": ("viper.cli.explain", "describe the fields of a resource"),
+        "promote": ("viper.cli.promote", "move the registry alias to a version"),
+        "rollback": ("viper.cli.promote", "move the registry alias back to an earlier version"),
+        "reward": ("viper.cli.reward", "explain the reward of an output"),
+        "smallworld": ("viper.cli.smallworld", "the CPU-sized world: its scenes, its questions, its starter model"),
+    },
+)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The `viper` command; returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        prog="viper", description="Vision-language models that raise their own perception (ViPER)."
-    )
-    parser.add_argument("--version", action="version", version=f"viper {__version__}")
+    return dispatch(VIPER, sys.argv[1:] if argv is None else argv)
+
+
+def dispatch(program: Program, argv: Sequence[str]) -> int:
+    """Runs the command that `argv` names; returns the exit status, errors printed."""
+    parser = argparse.ArgumentParser(prog=program.name, description=program.description)
+    parser.add_argument("--version", action="version", version=f"{program.name} {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    wanted = next((a for a in arguments if not a.startswith("-")), None)
+    wanted = next((a for a in argv if not a.startswith("-")), "")
     command: Command | None = None
-    for name, (module, text) in COMMANDS.items():
+    for name, (module, text) in program.commands.items():
         if name == wanted:
-            command = importlib.import_module(f"viper.cli.{module}")
+            command = importlib.import_module(module)
             command.add_parser(subparsers)
-        elif wanted not in COMMANDS or COMMANDS[wanted][0] != module:
+        elif wanted not in program.commands or program.commands[wanted][0] != module:
             subparsers.add_parser(name, help=text, add_help=False)
-    args = parser.parse_args(arguments)
+    args = parser.parse_args(argv)
     if command is None:  # parse_args has refused every other name
         raise AssertionError(args.command)
     try:

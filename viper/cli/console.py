@@ -9,7 +9,7 @@ from typing import TextIO
 
 from viper.plan import Plan, StageStatus, State
 from viper.stage.frozen import FrozenIteration
-from viper.stage.progress import ProgressRecord
+from viper.stage.progress import ProgressRecord, duration
 
 #: Seconds between two looks at a running stage.
 ON_TERMINAL, ELSEWHERE = 0.5, 30.0
@@ -70,7 +70,7 @@ class Console:
         elif status.state is State.SUCCEEDED:
             headline = status.done.headline if status.done else ""
             if key in self._since:
-                took = f"done in {_seconds(self._clock() - self._since.pop(key))}"
+                took = f"done in {duration(self._clock() - self._since.pop(key), 1)}"
             else:
                 took = "was done before"
             self._print(f"{what} {took}" + (f": {headline}" if headline else ""))
@@ -82,10 +82,3 @@ class Console:
         clear = "\r\x1b[K" if self._live else ""
         self._out.write(f"{clear}[{elapsed // 60:3d}:{elapsed % 60:02d}] {text}\n")
         self._out.flush()
-
-
-def _seconds(seconds: float) -> str:
-    s = round(seconds)
-    if s < 60:
-        return f"{seconds:.1f} s"
-    return f"{s // 60} min {s % 60:02d} s" if s < 3600 else f"{s // 3600} h {s % 3600 // 60:02d} min"

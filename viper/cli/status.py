@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from viper.cli.tree import Node, stage_line, telling, tree
+
 if TYPE_CHECKING:
     from viper.local import RunDirectory, RunRecord
     from viper.plan import Plan, StageStatus
     from viper.spec import ViperIteration
     from viper.stage import ProgressRecord
     from viper.store import ObjectStore
-
-_MARKS = {"Succeeded": "✔", "Running": "▶", "Failed": "✘", "Held": "■", "Retrying": "↻", "Suspended": "‖"}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print(f"{directory.path}" + ("" if directory.busy() else "  (nothing runs here now)"))
     for state in states:
-        for line in tree(state):
+        for line in lines(state):
             print(line)
     return 0
 
@@ -118,23 +118,22 @@ def _stage(status: StageStatus, progress: ProgressRecord | None, *, active: bool
     return entry
 
 
-def tree(state: dict[str, Any]) -> Iterator[str]:
+def lines(state: dict[str, Any]) -> Iterator[str]:
     """An iteration and its stages, one line each."""
     generator = state["generator"]
     origin = ""
     if generator is not None:
-        origin = f"  θ0: {'version ' + str(generator['version']) if generator['version'] else generator['uri']}"
-    yield f"{state['name']}  {state['outcome']}{origin}" + (f"  {state['message']}" if state["message"] else "")
-    for i, stage in enumerate(state["stages"]):
-        branch = "└─" if i == len(state["stages"]) - 1 else "├─"
-        mark = _MARKS.get(stage["state"], " ")
-        if "made" in stage:
-            text = f"{stage['seconds']:7.1f} s  {stage['made']}"
-        elif "progress" in stage:
-            text = stage["progress"]["line"]
-        else:
-            text = stage["message"] if stage["state"] in ("Failed", "Held", "Retrying") else ""
-        yield f"{branch} {mark} {stage['name']:22} {stage['state']:11} {text}".rstrip()
+        origin = f"θ0: {'version ' + str(generator['version']) if generator['version'] else generator['uri']}"
+    title = "  ".join(x for x in (state["name"], state["outcome"], origin, state["message"]) if x)
+    yield from tree(Node(title, tuple(Node(_line(stage)) for stage in state["stages"])))
+
+
+def _line(stage: dict[str, Any]) -> str:
+    if "made" in stage:
+        return stage_line(stage["name"], stage["state"], stage["made"], stage["seconds"])
+    if "progress" in stage:
+        return stage_line(stage["name"], stage["state"], stage["progress"]["line"])
+    return stage_line(stage["name"], stage["state"], telling(stage["state"], stage["message"]))
 
 
 def _latest() -> Path:

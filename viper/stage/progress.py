@@ -24,15 +24,16 @@ class ProgressRecord(SpecModel):
     def line(self) -> str:
         """One line for a terminal."""
         share = f"{self.done}/{self.total}" if self.total else str(self.done)
-        eta = "" if self.eta_seconds is None else f", {_duration(self.eta_seconds)} left"
+        eta = "" if self.eta_seconds is None else f", {duration(self.eta_seconds)} left"
         detail = "".join(f", {k} {v:.3g}" for k, v in self.detail.items())
         return f"{self.phase + ' ' if self.phase else ''}{share} ({self.rate:.3g}/s{eta}){detail}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float, decimals: int = 0) -> str:
+    """`41 s`, `12 min 03 s`, `5 h 20 min`; `decimals` only below a minute."""
     s = round(seconds)
     if s < 60:
-        return f"{s} s"
+        return f"{seconds:.{decimals}f} s"
     return f"{s // 60} min {s % 60:02d} s" if s < 3600 else f"{s // 3600} h {s % 3600 // 60:02d} min"
 
 
