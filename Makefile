@@ -8,7 +8,7 @@ UV = $(shell command -v uv || echo $(CURDIR)/.uv/bin/uv)
 
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo evolve test check format lock benchmarks clean
+.PHONY: help install demo evolve crds test check format lock benchmarks clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ demo: $(STAMP) ## three iterations of the small world, start to promoted, withou
 
 evolve: $(STAMP) ## the proof: three seeds of three iterations; resumable
 	$(BIN)/python benchmarks/evolve.py --dir runs/evolve
+
+crds: $(STAMP) ## generate the CustomResourceDefinitions of the chart from the models
+	$(BIN)/python -m viper_operator.crd charts/viper/templates/crds
 
 check: $(STAMP) ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

@@ -17,6 +17,8 @@ API_VERSION = "viper.dev/v1alpha1"
 NAME = r"^[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?$"
 #: Longest name.
 NAME_LENGTH = 50
+#: Longest URI, and longest name in a registry or of an engine.
+URI_LENGTH, WORD_LENGTH = 1024, 250
 
 
 class Metadata(SpecModel):
@@ -31,11 +33,21 @@ class Metadata(SpecModel):
 class GeneratorRef(SpecModel):
     """Which model is θ0: an alias or a version of `spec.model` in the registry, or a URI outside it."""
 
-    alias: str | None = setting(None, description="Registry alias, resolved once when the iteration starts.")
+    alias: str | None = setting(
+        None,
+        min_length=1,
+        max_length=WORD_LENGTH,
+        description="Registry alias, resolved once when the iteration starts.",
+    )
     version: int | None = setting(None, ge=1, description="Registry version.")
-    uri: str | None = setting(None, description="Model directory: file://, s3:// or smallworld:starter.")
+    uri: str | None = setting(
+        None, min_length=1, max_length=URI_LENGTH, description="Model directory: file://, s3:// or smallworld:starter."
+    )
     initial_uri: str | None = setting(
-        None, description="Registered as the first version when the alias does not exist yet."
+        None,
+        min_length=1,
+        max_length=URI_LENGTH,
+        description="Registered as the first version when the alias does not exist yet.",
     )
 
     @model_validator(mode="after")
@@ -50,7 +62,11 @@ class GeneratorRef(SpecModel):
 class Images(SpecModel):
     """The image pool. Order is by name; a folder is listed once, when the iteration first reads it."""
 
-    uri: str = setting(description="Folder of images (file://, s3://) or smallworld:scenes?count=N&seed=S.")
+    uri: str = setting(
+        min_length=1,
+        max_length=URI_LENGTH,
+        description="Folder of images (file://, s3://) or smallworld:scenes?count=N&seed=S.",
+    )
     limit: int | None = setting(None, unit="images", ge=1, description="Use at most this many.")
     offset: int = setting(0, unit="images", ge=0, description="Skip this many first.")
     min_side: int = setting(32, unit="px", source=OURS, ge=8, description="Smaller images are rejected.")
@@ -70,22 +86,37 @@ class Images(SpecModel):
         description="Images with more pixels are rejected before they are decoded (decompression bombs).",
     )
 
+    @model_validator(mode="after")
+    def _sides(self) -> Self:
+        if self.min_side > self.max_side:
+            raise ValueError(
+                f"minSide ({self.min_side}) is more than maxSide ({self.max_side}); lower one or raise the other"
+            )
+        return self
+
+
+_ENGINE: dict[str, Any] = {"min_length": 1, "max_length": WORD_LENGTH}
+
 
 class Engines(SpecModel):
     """Engine names (`viper.engines.factory`), one per interface."""
 
-    vlm: str = setting("transformers", description="VisionLanguageModel for captions, critiques, proposals, judging.")
-    reconstructor: str = setting(description="Reconstructor (the paper: Qwen-Image).")
-    editor: str = setting(description="Editor (the paper: OmniGen2).")
-    similarity: str = setting(description="SimilarityModel of the reward (the paper: BGE-M3).")
-    image_similarity: str = setting(description="ImageSimilarityModel of the CLIP filter.")
-    trainer: str = setting("trl", description="Trainer (the paper: verl).")
+    vlm: str = setting(
+        "transformers", **_ENGINE, description="VisionLanguageModel for captions, critiques, proposals, judging."
+    )
+    reconstructor: str = setting(**_ENGINE, description="Reconstructor (the paper: Qwen-Image).")
+    editor: str = setting(**_ENGINE, description="Editor (the paper: OmniGen2).")
+    similarity: str = setting(**_ENGINE, description="SimilarityModel of the reward (the paper: BGE-M3).")
+    image_similarity: str = setting(**_ENGINE, description="ImageSimilarityModel of the CLIP filter.")
+    trainer: str = setting("trl", **_ENGINE, description="Trainer (the paper: verl).")
 
 
 class Evaluation(SpecModel):
     """Held-out questions, the same for every checkpoint of the iteration."""
 
-    questions: str = setting("", description="Question set: smallworld:questions or a JSONL file; empty: none.")
+    questions: str = setting(
+        "", max_length=URI_LENGTH, description="Question set: smallworld:questions or a JSONL file; empty: none."
+    )
     limit: int | None = setting(None, unit="questions", ge=1, description="Use at most this many of them.")
     max_tokens: int = setting(4096, unit="tokens", ge=1, description="Longest answer, the same for all checkpoints.")
     batch: int = setting(256, unit="questions", ge=1, description="Questions per generation batch.")
@@ -112,14 +143,18 @@ class Promotion(SpecModel):
         description="Automatic: registered, and the alias moves unless the gate holds it. Manual: registered, a person "
         "moves the alias. Never: registered without ever moving the alias.",
     )
-    alias: str = setting("generator", description="Alias that is moved.", pattern=r"^[A-Za-z][\w-]*$")
+    alias: str = setting(
+        "generator", description="Alias that is moved.", pattern=r"^[A-Za-z][\w-]*$", max_length=WORD_LENGTH
+    )
     gate: Gate = setting(Gate, description="When promotion is held back.")
 
 
 class IterationSpec(SpecModel):
     """One turn of self-evolution."""
 
-    model: str = setting(description="Registered model name in MLflow.", min_length=1, pattern=r"^[^/:]+$")
+    model: str = setting(
+        description="Registered model name in MLflow.", min_length=1, max_length=WORD_LENGTH, pattern=r"^[^/:]+$"
+    )
     generator: GeneratorRef = setting(lambda: GeneratorRef(alias="generator"), description="θ0.")
     images: Images = setting(description="Image pool.")
     engines: Engines = setting(description="Engines.")

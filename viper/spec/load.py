@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -21,6 +22,15 @@ KINDS: dict[str, type[ViperIteration] | type[ViperLoop] | type[ViperProfile]] = 
     "ViperLoop": ViperLoop,
     "ViperProfile": ViperProfile,
 }
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads `1e-4` as a number, as YAML 1.2 and kubectl do."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"), list("-+.0123456789")
+)
 
 
 def load_runnable(path: Path) -> ViperIteration | ViperLoop:
@@ -47,7 +57,7 @@ def load_runnable(path: Path) -> ViperIteration | ViperLoop:
 def load_resource(path: Path) -> Resource:
     """Reads one resource from a YAML or JSON file; raises `SpecError`."""
     try:
-        data = yaml.safe_load(path.read_text("utf-8"))
+        data = yaml.load(path.read_text("utf-8"), _Loader)  # noqa: S506 (a SafeLoader)
     except FileNotFoundError:
         raise SpecError("there is no such file", where=str(path)) from None
     except (OSError, UnicodeDecodeError) as e:
@@ -84,7 +94,8 @@ def parse_resource(data: Any, *, where: str = "") -> Resource:
         raise SpecError(f"apiVersion is {data.get('apiVersion')!r}", where=where, fix=f"use {API_VERSION!r}")
     model = KINDS[kind]
     try:
-        return model.model_validate(data, by_alias=True, by_name=False)
+        # Strict, as an API server: "3" is no number. YAML's own types are what was meant.
+        return model.model_validate(data, strict=True, by_alias=True, by_name=False)
     except ValidationError as e:
         problems = [_describe(model, error) for error in e.errors()]
         text = "\n".join(f"  {p}" for p in problems)

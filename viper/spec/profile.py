@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import StringConstraints, ValidationError, ValidationInfo, field_validator, model_validator
 
 from viper.spec.base import SpecModel, setting
 from viper.spec.pods import (
@@ -86,7 +86,7 @@ class StageResources(SpecModel):
     env: list[EnvVar] = setting(
         list, source=CLUSTER, max_length=64, description="Environment variables with plain values, unique by name."
     )
-    node_selector: dict[str, str] = setting(
+    node_selector: dict[str, Annotated[str, StringConstraints(max_length=63)]] = setting(
         dict, source=CLUSTER, max_length=16, description="Labels a node must have to run the pods."
     )
     tolerations: list[Toleration] = setting(

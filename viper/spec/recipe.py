@@ -107,6 +107,7 @@ class CategoryBalance(SpecModel):
     targets: dict[str, float] = setting(
         lambda: dict.fromkeys(CATEGORIES, 0.25),
         source=OURS,
+        max_length=len(CATEGORIES),
         description="Share of each category; must sum to 1.",
     )
 
@@ -150,6 +151,12 @@ class ClipFilter(SpecModel):
         le=1,
         description="Edits more similar than this changed nothing visible; 1 disables.",
     )
+
+    @model_validator(mode="after")
+    def _something_passes(self) -> Self:
+        if self.min_score > self.max_score:
+            raise ValueError("minScore is more than maxScore, so that nothing would pass; lower one or raise the other")
+        return self
 
 
 class JudgeSettings(SpecModel):
@@ -207,7 +214,9 @@ class ColdStart(SpecModel):
     """Supervised fine-tuning on supplied samples before reinforcement learning (an ablation of the paper)."""
 
     samples_uri: str = setting(
-        description="JSONL of rows {prompt, images, response}; image paths relative to the file."
+        min_length=1,
+        max_length=1024,
+        description="JSONL of rows {prompt, images, response}; image paths relative to the file.",
     )
     epochs: float = setting(1.0, source=OURS, gt=0, le=100, description="Passes over the samples.")
     learning_rate: float = setting(1e-5, source=OURS, gt=0, le=1, description="AdamW learning rate.")
@@ -217,14 +226,20 @@ class ColdStart(SpecModel):
 class ModelRoles(SpecModel):
     """Who is critic and who is judge: `generator` (θ0), `base` (first version of its lineage, frozen) or a URI."""
 
-    critic: str = setting("generator", source=PAPER, description="Writes the critiques R.")
-    judge: str = setting("base", source=OURS, description="Judges edits; frozen unless asked otherwise.")
+    critic: str = setting(
+        "generator", source=PAPER, min_length=1, max_length=1024, description="Writes the critiques R."
+    )
+    judge: str = setting(
+        "base", source=OURS, min_length=1, max_length=1024, description="Judges edits; frozen unless asked otherwise."
+    )
 
 
 class Recipe(SpecModel):
     """Everything that decides what is learnt: sizes, prompts, thresholds, reward, optimiser numbers."""
 
-    prompts: str = setting("viper", source=OURS, description="Prompt set (folder of `viper/prompts`).")
+    prompts: str = setting(
+        "viper", source=OURS, min_length=1, max_length=64, description="Prompt set (folder of `viper/prompts`)."
+    )
     seed: int = setting(0, source=OURS, ge=0, description="Root of every seed in the iteration.")
     stages: Literal["both", "captions", "operations", "mixed"] = setting(
         "both",

@@ -1,0 +1,317 @@
+"""What a schema cannot say of the resources: CEL rules, printer columns, names.
+
+Every rule mirrors a validator of the pydantic model it is listed under, in the same words as far as CEL can say them
+(tests/operator/test_invalid_manifests.py holds the two against each other), or protects what an iteration was started
+with. CEL treats a null in a nullable field as an absent one, so that `has` is enough.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from viper.spec.iteration import (
+    NAME,
+    NAME_LENGTH,
+    GeneratorRef,
+    Images,
+    IterationSpec,
+    LoopSpec,
+    ViperIteration,
+    ViperLoop,
+    ViperProfile,
+)
+from viper.spec.pods import RESERVED_ENV, EnvVar, ResourceRequirements, Toleration
+from viper.spec.profile import Profile, StageResources
+from viper.spec.recipe import CATEGORIES, CategoryBalance, ClipFilter, JudgeSettings, TrainingSettings
+from viper.spec.stages import FREEZE, SPLITTABLE, STAGES
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A CEL rule. `message` is CEL too when `expression` is true: it may then name values."""
+
+    rule: str
+    message: str
+    expression: bool = False
+    field: str = ""
+
+    def dump(self) -> dict[str, Any]:
+        """An item of `x-kubernetes-validations`."""
+        said = {"messageExpression" if self.expression else "message": self.message}
+        # `message` is what remains when the expression fails.
+        path = {"fieldPath": f".{self.field}"} if self.field else {}
+        return {"rule": self.rule, **said, **path}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A printer column. `wide`: shown with `-o wide` only."""
+
+    name: str
+    path: str
+    type: str = "string"
+    description: str = ""
+    wide: bool = False
+
+    def dump(self) -> dict[str, Any]:
+        """An item of `additionalPrinterColumns`."""
+        made: dict[str, Any] = {"name": self.name, "type": self.type, "jsonPath": self.path}
+        if self.description:
+            made["description"] = self.description
+        return {**made, "priority": 1} if self.wide else made
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return "[" + ", ".join(f"'{n}'" for n in names) + "]"
+
+
+def _unique(field: str, key: str = "name") -> Rule:
+    twice = f"self.{field}.filter(a, self.{field}.filter(b, b.{key} == a.{key}).size() > 1)"
+    return Rule(
+        f"!has(self.{field}) || self.{field}.all(a, self.{field}.exists_one(b, b.{key} == a.{key}))",
+        f"'{field} names ' + {twice}[0].{key} + ' twice; keep one of them'",
+        expression=True,
+        field=field,
+    )
+
+
+_KNOWN = (FREEZE, *STAGES)
+_ABLE = ", ".join(SPLITTABLE)
+_RESERVED = " || ".join(
+    f"self.name.startsWith('{n}')" if n.endswith("_") else f"self.name == '{n}'" for n in RESERVED_ENV
+)
+
+#: The value that counts for stage k of a profile: its own, or that of `defaults`.
+_OWN_GPUS = "(has(self.stages[k].gpus) ? self.stages[k].gpus : self.defaults.gpus)"
+_OWN_NAME = "(has(self.stages[k].gpuResourceName) ? self.stages[k].gpuResourceName : self.defaults.gpuResourceName)"
+
+
+def _names_gpus(resources: str, name: str) -> str:
+    return f"({name} in {resources}.limits || {name} in {resources}.requests)"
+
+
+_TWICE = (
+    f"self.stages.exists(k, {_OWN_GPUS} > 0 && (has(self.stages[k].resources) ? "
+    f"{_names_gpus('self.stages[k].resources', _OWN_NAME)} : {_names_gpus('self.defaults.resources', _OWN_NAME)}))"
+)
+
+RULES: dict[type, tuple[Rule, ...]] = {
+    GeneratorRef: (
+        Rule(
+            "[has(self.alias), has(self.version), has(self.uri)].exists_one(set, set)",
+            "set exactly one of alias, version, uri",
+        ),
+        Rule("!has(self.initialUri) || has(self.alias)", "initialUri only makes sense with alias", field="initialUri"),
+    ),
+    Images: (
+        Rule(
+            "self.minSide <= self.maxSide",
+            "'minSide (' + string(self.minSide) + ') is more than maxSide (' + string(self.maxSide) + "
+            "'); lower one or raise the other'",
+            expression=True,
+            field="minSide",
+        ),
+    ),
+    TrainingSettings: (
+        Rule(
+            "self.batchPrompts % self.miniBatchPrompts == 0",
+            "'batchPrompts (' + string(self.batchPrompts) + ') must be a multiple of miniBatchPrompts (' + "
+            "string(self.miniBatchPrompts) + ')'",
+            expression=True,
+            field="batchPrompts",
+        ),
+    ),
+    CategoryBalance: (
+        Rule(
+            f"self.targets.all(k, k in {_listed(CATEGORIES)})",
+            f"unknown categories; the four are {', '.join(CATEGORIES)}",
+            field="targets",
+        ),
+        Rule(
+            "self.targets.all(k, self.targets[k] >= 0.0) && "
+            "self.targets.map(k, self.targets[k]).sum() > 0.999999 && "
+            "self.targets.map(k, self.targets[k]).sum() < 1.000001",
+            "shares must be ≥ 0 and sum to 1",
+            field="targets",
+        ),
+    ),
+    ClipFilter: (
+        Rule(
+            "self.minScore <= self.maxScore",
+            "minScore is more than maxScore, so that nothing would pass; lower one or raise the other",
+            field="minScore",
+        ),
+    ),
+    JudgeSettings: (Rule("self.votes % 2 == 1", "votes must be odd, so that a majority exists", field="votes"),),
+    ResourceRequirements: (
+        Rule(
+            "self.requests.all(k, !(k in self.limits) || "
+            "quantity(string(self.requests[k])).compareTo(quantity(string(self.limits[k]))) <= 0)",
+            "a request is more than the limit of the same resource; lower the request or raise the limit",
+            field="requests",
+        ),
+    ),
+    Toleration: (
+        Rule(
+            "self.operator != 'Exists' || !has(self.value) || self.value == ''",
+            "operator Exists takes no value; remove value, or use operator Equal",
+            field="value",
+        ),
+        Rule(
+            "(has(self.key) && self.key != '') || self.operator == 'Exists'",
+            "without a key the operator must be Exists; set key, or operator: Exists",
+            field="operator",
+        ),
+        Rule(
+            "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+            "tolerationSeconds only applies to effect NoExecute; set effect: NoExecute, or remove it",
+            field="tolerationSeconds",
+        ),
+    ),
+    EnvVar: (
+        Rule(
+            f"!({_RESERVED})",
+            "self.name + ' is set by the operator (as are AWS_*, VIPER_*, HOME, HF_HUB_OFFLINE); remove it: "
+            "credentials come from the operator\\'s secret'",
+            expression=True,
+            field="name",
+        ),
+    ),
+    StageResources: (_unique("env"), _unique("imagePullSecrets")),
+    Profile: (
+        Rule(
+            f"self.stages.all(k, k in {_listed(_KNOWN)})",
+            f"'names unknown stages ' + self.stages.map(k, k).filter(k, !(k in {_listed(_KNOWN)})).join(', ') + "
+            f"'; the stages are {', '.join(_KNOWN)}'",
+            expression=True,
+            field="stages",
+        ),
+        Rule(
+            "self.defaults.shards == 1",
+            f"defaults.shards must be 1: set shards in stages, for any of {_ABLE}",
+            field="defaults",
+        ),
+        Rule(
+            f"self.stages.all(k, !has(self.stages[k].shards) || self.stages[k].shards == 1 || "
+            f"k in {_listed(SPLITTABLE)})",
+            f"shards must be 1: only {_ABLE} can be split",
+            field="stages",
+        ),
+        Rule(
+            f"self.defaults.gpus == 0 || !{_names_gpus('self.defaults.resources', 'self.defaults.gpuResourceName')}",
+            "'gpus sets ' + self.defaults.gpuResourceName + ', which resources names too; remove one of the two'",
+            expression=True,
+            field="defaults",
+        ),
+        Rule(
+            f"!{_TWICE}",
+            "a stage has, together with defaults, GPUs by gpus and by resources too; remove one of the two",
+            field="stages",
+        ),
+    ),
+    IterationSpec: (
+        Rule(
+            "!(has(self.profile) && has(self.profileRef))",
+            "set either profile or profileRef, not both; remove one of them",
+            field="profileRef",
+        ),
+    ),
+}
+
+#: An iteration may be corrected until the operator has taken it up, and after it failed before anything was frozen.
+_OPEN = (
+    "!has(oldSelf.status) || !has(oldSelf.status.outcome) || oldSelf.status.outcome == 'Pending' || "
+    "(oldSelf.status.outcome == 'Failed' && !has(oldSelf.status.generator))"
+)
+
+
+def _frozen(model: type[IterationSpec | LoopSpec], editable: set[str], noun: str, unless: str) -> tuple[Rule, ...]:
+    rules = []
+    for name, field in model.model_fields.items():
+        alias = field.alias or name
+        if name in editable:
+            continue
+        new, old = f"self.spec.{alias}", f"oldSelf.spec.{alias}"
+        same = f"{new} == {old}"
+        if not field.is_required():
+            same = f"has({new}) == has({old}) && (!has({new}) || {same})"
+        message = (
+            f"spec.{alias} cannot be changed once the {noun} has started; restore it, or create another {noun} "
+            "under a new name"
+        )
+        rules.append(Rule(f"{unless} || ({same})", message))
+    return tuple(rules)
+
+
+_NAME_RULE = Rule(
+    f"self.metadata.name.matches('{NAME}')",
+    f"metadata.name must be at most {NAME_LENGTH} lower-case letters, digits and '-', and begin and end with a letter "
+    "or digit",
+)
+
+#: Rules at the root of a resource, where the old object, its status and `metadata.name` are in reach.
+ROOT_RULES: dict[type, tuple[Rule, ...]] = {
+    ViperIteration: (_NAME_RULE, *_frozen(IterationSpec, {"suspend"}, "iteration", _OPEN)),
+    ViperLoop: (
+        _NAME_RULE,
+        Rule(
+            f"(self.metadata.name + '-' + string(self.spec.iterations)).size() <= {NAME_LENGTH}",
+            "'metadata.name is too long: its last iteration would be called ' + self.metadata.name + '-' + "
+            f"string(self.spec.iterations) + ', and a name has at most {NAME_LENGTH} characters; shorten it'",
+            expression=True,
+        ),
+        *_frozen(
+            LoopSpec,
+            {"iterations", "budget", "suspend"},
+            "loop",
+            "!has(oldSelf.status) || !has(oldSelf.status.current)",
+        ),
+    ),
+    ViperProfile: (),
+}
+
+_AGE = Column("Age", ".metadata.creationTimestamp", "date")
+_SUCCEEDED = '.status.conditions[?(@.type=="Succeeded")]'
+
+COLUMNS: dict[type, tuple[Column, ...]] = {
+    ViperIteration: (
+        Column("Stage", ".status.stage", description="The stage it is at."),
+        Column("Progress", ".status.progress", description="How far that is."),
+        Column("Generator", ".status.generator.version", "integer", "Registry version of θ0."),
+        Column("Version", ".status.version", "integer", "Registry version that it made."),
+        Column("Score", ".status.score", description="Held-out accuracy, and the gain over θ0."),
+        Column("Succeeded", f"{_SUCCEEDED}.status", description="The summary condition."),
+        _AGE,
+        Column("Model", ".spec.model", description="Registered model.", wide=True),
+        Column("Outcome", ".status.outcome", description="Where it stands as a whole.", wide=True),
+        Column("GPU-seconds", ".status.gpuSeconds", "number", "GPU time of all its Jobs.", wide=True),
+        Column("Reason", f"{_SUCCEEDED}.reason", description="Why.", wide=True),
+        Column("Message", f"{_SUCCEEDED}.message", description="Why, for a person.", wide=True),
+    ),
+    ViperLoop: (
+        Column("Iteration", ".status.iteration", "integer", "Number of the current or last iteration."),
+        Column("Of", ".spec.iterations", "integer", "Number of iterations wanted."),
+        Column("Current", ".status.current", description="Its ViperIteration."),
+        Column("Version", ".status.version", "integer", "Registry version promoted last."),
+        Column("Succeeded", f"{_SUCCEEDED}.status", description="The summary condition."),
+        _AGE,
+        Column("Model", ".spec.template.model", description="Registered model.", wide=True),
+        Column("GPU-seconds", ".status.gpuSeconds", "number", "GPU time of all its Jobs.", wide=True),
+        Column("Reason", f"{_SUCCEEDED}.reason", description="Why.", wide=True),
+        Column("Message", f"{_SUCCEEDED}.message", description="Why, for a person.", wide=True),
+    ),
+    ViperProfile: (
+        Column("Device", ".spec.device", description="torch device."),
+        Column("GPUs", ".spec.defaults.gpus", "integer", "GPUs of every pod, unless its stage says otherwise."),
+        Column("Queue", ".spec.queueName", description="Kueue LocalQueue."),
+        _AGE,
+    ),
+}
+
+#: Plural and short names by kind.
+NAMES: dict[type, tuple[str, tuple[str, ...]]] = {
+    ViperIteration: ("viperiterations", ("vi", "viter")),
+    ViperLoop: ("viperloops", ("vl", "vloop")),
+    ViperProfile: ("viperprofiles", ("vp", "vprofile")),
+}
