@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from unseen_wordings import NEW_FORMS, NEW_WORDS
+from unseen_wordings import FREE_FORMS, NEW_FORMS, NEW_WORDS
 
 from viper.engines.base import SimilarityModel
 from viper.errors import InputError
@@ -60,8 +60,17 @@ def test_sentence_forms_that_training_never_saw_are_told_apart_as_well(model: Sm
     from viper.smallworld.similarity_training import discrimination
 
     shares = discrimination(model, NEW_FORMS, count=1000, seed=78)
-    assert shares["paraphrase"] >= 0.85
+    assert shares["paraphrase"] >= 0.97
     assert shares["counterfactual"] <= 0.02
+
+
+def test_free_sentences_are_missed_sometimes_but_rarely_taken_for_another_fact(model: SmallWorldSimilarity) -> None:
+    """A floor against regressions, set after measuring 0.85 and 0.012."""
+    from viper.smallworld.similarity_training import discrimination
+
+    shares = discrimination(model, FREE_FORMS, count=1000, seed=80)
+    assert shares["paraphrase"] >= 0.8
+    assert shares["counterfactual"] <= 0.03
 
 
 def test_words_that_training_never_saw_never_make_a_wrong_fact_right(model: SmallWorldSimilarity) -> None:

@@ -46,6 +46,52 @@ NEW_FORMS = replace(
 )
 """Known words in sentence forms of their own."""
 
+FREE_FORMS = replace(
+    TRAINING,
+    openings=(),
+    templates={
+        "thing": ["Look, a {thing} sits {at}.", "The item {at} happens to be a {thing}.", "{at} we have a {thing}."],
+        "missing": [
+            "There ought to be a {thing} {at}, but it is missing.",
+            "You forgot the {thing} {at}.",
+            "The {thing} that is {at} is not mentioned.",
+        ],
+        "nothing": ["There are no objects {at}.", "{at} you find an empty cell.", "The {cell} cell holds nothing."],
+        "attribute": [
+            "The {attribute} of what is {at} is {value}.",
+            "For the object {at} the {attribute} is {value}.",
+            "The object that is {at} is {value}.",
+        ],
+        "background": [
+            "All of the background is {pattern} {ground}.",
+            "Its background is {ground}, {pattern}.",
+            "The objects stand on a {pattern} {ground} background.",
+        ],
+        "remove": [
+            "The {thing} should be removed {at}.",
+            "Someone took the {thing} {at} away.",
+            "Let the {thing} {at} be removed.",
+        ],
+        "add": ["Someone put a {thing} {at}.", "There is a new {thing} {at}.", "Let a {thing} be added {at}."],
+        "move": [
+            "Someone moved the {thing} from {cell} to {target}.",
+            "Let the {thing} go from {cell} to {target}.",
+            "The {thing} that was {at} is moved to {target}.",
+        ],
+        "change": [
+            "Someone changed the {attribute} of the object {at} from {value} to {new}.",
+            "Let the {attribute} {at} go from {value} to {new}.",
+            "The object {at} was {value}, make it {new}.",
+        ],
+        "repaint": [
+            "Someone changed the background from {pattern} {ground} to {new_pattern} {new_ground}.",
+            "Let the background go from {pattern} {ground} to {new_pattern} {new_ground}.",
+            "The background was {pattern} {ground} and is now {new_pattern} {new_ground}.",
+        ],
+    },
+)
+"""Freer sentences, written when the weights were there already; some are near another fact ("there is a new …")."""
+
 NEW_WORDS = replace(
     NEW_FORMS,
     synonyms={

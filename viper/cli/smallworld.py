@@ -33,8 +33,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     draw.add_argument("--seed", type=int, default=0, metavar="N", help="first scene (default %(default)s)")
     draw.add_argument("--caption", metavar="TEXT", help="draw this caption, as the reconstructor does")
     for name, steps, text in (
-        ("train-starter", None, "train the starter model that a first iteration begins from (about 35 minutes)"),
-        ("train-similarity", 2500, "train the sentence similarity of the reward (about three minutes)"),
+        ("train-starter", None, "train the starter model that a first iteration begins from (about 25 minutes)"),
+        ("train-similarity", 6000, "train the sentence similarity of the reward (about five minutes)"),
         ("train-clip", 600, "train the CLIP model of the edit filter (about three minutes)"),
     ):
         train = actions.add_parser(name, help=text)

@@ -35,7 +35,7 @@ _UNKNOWN_SHARE: Final = 0.04
 
 
 def train_similarity(
-    out: Path, seed: int = 0, steps: int = 2500, *, log: Callable[[str], None] | None = None
+    out: Path, seed: int = 0, steps: int = 6000, *, log: Callable[[str], None] | None = None
 ) -> dict[str, float]:
     """Trains an encoder and writes `config.json`, `tokenizer.json` and `model.safetensors` to `out`.
 

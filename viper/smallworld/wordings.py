@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Container, Sequence
 from functools import reduce
-from itertools import product
+from itertools import permutations, product
 from typing import Final
 
 from viper.smallworld.paraphrase import Phrasing
@@ -56,6 +56,10 @@ _AUXILIARY: Final = ("was", "has been")
 _BACKGROUND: Final = ("background", "background", "backdrop")
 _BE: Final = ("is", "is", "should be", "is actually", "must be")
 _TEXT: Final = ("caption", "description", "text")
+_REMOVE: Final = ("remove", "delete", "erase", "eliminate", "take away", "get rid of", "wipe out")
+_ADD: Final = ("add", "insert", "put", "place", "draw", "include")
+_MOVE: Final = ("move", "shift", "drag", "transfer", "bring")
+_CHANGE: Final = ("change", "alter", "switch", "modify", "turn")
 
 
 def _frames(*frames: str, **words: Sequence[str]) -> list[str]:
@@ -66,6 +70,11 @@ def _frames(*frames: str, **words: Sequence[str]) -> list[str]:
         for names in [[name for name in words if f"<{name}>" in frame]]
         for chosen in product(*(words[name] for name in names))
     ]
+
+
+def _orders(*chunks: str, **words: Sequence[str]) -> list[str]:
+    """A frame for every order of the chunks: what a sentence says does not depend on which part comes first."""
+    return _frames(*(" ".join(order) + "." for order in permutations(chunks)), **words)
 
 
 TRAINING: Final = Phrasing(
@@ -84,7 +93,8 @@ TRAINING: Final = Phrasing(
             One=("You", "One"),
             image=("picture", "image"),
             shows=("shows", "has", "contains"),
-        ),
+        )
+        + _orders("<is>", "a {thing}", "{at}", **{"is": ("is", "there is")}),
         "missing": _frames(
             "{at} a {thing} is <missing>.",
             "A {thing} is <missing> {at}.",
@@ -99,7 +109,8 @@ TRAINING: Final = Phrasing(
             missing=("missing", "missing", "absent", "lacking"),
             omits=("omits", "lacks", "leaves out", "does not mention", "overlooks"),
             text=_TEXT,
-        ),
+        )
+        + _orders("<missing>", "a {thing}", "{at}", missing=("is missing", "is absent", "was left out")),
         "nothing": _frames(
             "{at} is nothing.",
             "There is nothing {at}.",
@@ -115,7 +126,9 @@ TRAINING: Final = Phrasing(
             noun=_NOUN,
             cell=("cell", "place", "spot"),
             empty=("empty", "free", "vacant"),
-        ),
+        )
+        + _orders("nothing", "is", "{at}")
+        + _orders("it is empty", "{at}"),
         "attribute": _frames(
             "{at} the {attribute} <be> {value}.",
             "The {attribute} {at} <be> {value}.",
@@ -127,7 +140,9 @@ TRAINING: Final = Phrasing(
             "{at} the {attribute} is {value}, not something else.",
             be=_BE,
             noun=_NOUN,
-        ),
+        )
+        + _orders("the {attribute}", "{at}", "is {value}")
+        + _orders("the <noun> is {value}", "{at}", noun=_NOUN),
         "background": _frames(
             "The <background> <be> {pattern} {ground}.",
             "The <background> is {ground} and {pattern}.",
@@ -139,7 +154,9 @@ TRAINING: Final = Phrasing(
             "The color of the {pattern} <background> is {ground}.",
             be=_BE,
             background=_BACKGROUND,
-        ),
+        )
+        + _orders("the background", "is", "{pattern}", "{ground}")
+        + _orders("a {pattern} {ground} background", "is there"),
         "remove": _frames(
             "<Remove> the {thing} {at}.",
             "<Remove> the {thing} {at}.",
@@ -153,7 +170,8 @@ TRAINING: Final = Phrasing(
             Remove=("Remove", "Delete", "Erase", "Eliminate", "Take away", "Get rid of", "Wipe out"),
             removed=("removed", "deleted", "erased", "taken away"),
             was=_AUXILIARY,
-        ),
+        )
+        + _orders("<remove>", "the {thing}", "{at}", remove=_REMOVE),
         "add": _frames(
             "<Add> a {thing} {at}.",
             "<Add> a {thing} {at}.",
@@ -165,7 +183,8 @@ TRAINING: Final = Phrasing(
             Add=("Add", "Insert", "Put", "Place", "Draw", "Include"),
             added=("added", "inserted", "placed", "drawn"),
             was=_AUXILIARY,
-        ),
+        )
+        + _orders("<add>", "a {thing}", "{at}", add=_ADD),
         "move": _frames(
             "<Move> the {thing} {at} to {target}.",
             "<Move> the {thing} {at} to the {target}.",
@@ -180,7 +199,8 @@ TRAINING: Final = Phrasing(
             Move=("Move", "Shift", "Drag", "Transfer", "Bring"),
             moved=("moved", "shifted", "transferred", "brought"),
             was=_AUXILIARY,
-        ),
+        )
+        + _orders("<move>", "the {thing}", "from {cell}", "to {target}", move=_MOVE),
         "change": _frames(
             "<Change> the {attribute} of the <noun> {at} from {value} to {new}.",
             "<Change> the {attribute} {at} from {value} to {new}.",
@@ -199,7 +219,9 @@ TRAINING: Final = Phrasing(
             changed=("changed", "altered", "switched", "turned"),
             was=_AUXILIARY,
             noun=_NOUN,
-        ),
+        )
+        + _orders("<change> the {attribute}", "{at}", "from {value}", "to {new}", change=_CHANGE)
+        + _orders("<change> the <noun>", "{at}", "from {value}", "to {new}", change=_CHANGE, noun=_NOUN),
         "repaint": _frames(
             "<Change> the <background> from {pattern} {ground} to {new_pattern} {new_ground}.",
             "<Change> the {pattern} {ground} <background> <to> {new_pattern} {new_ground}.",
@@ -213,6 +235,9 @@ TRAINING: Final = Phrasing(
             to=("to", "into"),
             was=_AUXILIARY,
             background=_BACKGROUND,
+        )
+        + _orders(
+            "<change> the background", "from {pattern} {ground}", "to {new_pattern} {new_ground}", change=_CHANGE
         ),
     },
     things=[
@@ -293,7 +318,8 @@ def unrelated(rng: random.Random) -> str:
 
 
 def disturbed(text: str, rng: random.Random, known: Container[str]) -> str:
-    """The same statement with one or two of its small words left out, replaced or joined by a word not in `known`.
+    """The same statement with one or two of its small words left out, replaced or joined by a word not in `known`,
+    and sometimes with such words before it.
 
     It teaches that words which say nothing about the picture change nothing.
     """
@@ -304,7 +330,8 @@ def disturbed(text: str, rng: random.Random, known: Container[str]) -> str:
         if stranger in known:
             continue
         said[place : place + 1] = rng.choice(([], [stranger], [stranger, said[place]]))
-    return " ".join(said)
+    opening = [word for word in (_stranger(rng) for _ in range(rng.choice((0, 0, 1, 2)))) if word not in known]
+    return " ".join([*opening, *said])
 
 
 def _stranger(rng: random.Random) -> str:
