@@ -1,6 +1,7 @@
 """`helm test`: ask each part of the release for what the operator and the stages need of it.
 
-Environment: VIPER_STORE, VIPER_TRACKING, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, VIPER_METRICS (the operator's metrics).
+Environment: VIPER_STORE, VIPER_TRACKING, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, VIPER_METRICS (URL of the
+operator's metrics).
 """
 
 import json

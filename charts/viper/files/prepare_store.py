@@ -1,8 +1,8 @@
 """Make the store ready: bucket and user of the bundled MinIO, then one write, read and delete with the stages' own
 credentials. Run by the chart after install and upgrade, with the operator's image; running it again changes nothing.
 
-Environment: VIPER_STORE, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY; MINIO_ROOT_USER and MINIO_ROOT_PASSWORD for the bundled
-MinIO only; VIPER_PATIENCE, in seconds, while the server is still starting (default 240).
+Environment: VIPER_STORE, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY; MINIO_ROOT_USER and MINIO_ROOT_PASSWORD only
+for the bundled MinIO; VIPER_PATIENCE, in seconds, while the server is still starting (default 240).
 """
 
 import os
