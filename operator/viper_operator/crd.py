@@ -167,7 +167,9 @@ def _leave_unset(stage: Schema) -> None:
 def _default(field: FieldInfo) -> Any:
     value = field.get_default(call_default_factory=True, validated_data={})
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        # The server holds a default against the rules before it fills in the defaults below it.
+        short = type(value) not in RULES
+        return value.model_dump(mode="json", by_alias=True, exclude_defaults=short, exclude_none=True)
     return value
 
 
@@ -202,7 +204,8 @@ def template(definition: Schema) -> str:
     """A definition as Helm template: YAML whose braces Helm leaves alone."""
     text = yaml.safe_dump(definition, sort_keys=False, allow_unicode=True, width=120)
     text = text.replace("{{", '{{ "{{" }}')
-    return f"# Generated from viper/spec by `make crds`; do not edit.\n{text}"
+    head = "# Generated from viper/spec by `make crds`; do not edit.\n{{- if .Values.crds.install }}\n"
+    return f"{head}{text}{{{{- end }}}}\n"
 
 
 def write(directory: Path) -> None:

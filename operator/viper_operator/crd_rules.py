@@ -66,13 +66,26 @@ def _listed(names: tuple[str, ...]) -> str:
     return "[" + ", ".join(f"'{n}'" for n in names) + "]"
 
 
-def _unique(field: str, key: str = "name") -> Rule:
-    twice = f"self.{field}.filter(a, self.{field}.filter(b, b.{key} == a.{key}).size() > 1)"
+def _unique(field: str, noun: str) -> Rule:
     return Rule(
-        f"!has(self.{field}) || self.{field}.all(a, self.{field}.exists_one(b, b.{key} == a.{key}))",
-        f"'{field} names ' + {twice}[0].{key} + ' twice; keep one of them'",
-        expression=True,
+        f"!has(self.{field}) || self.{field}.all(a, self.{field}.exists_one(b, b.name == a.name))",
+        f"{field} names {noun} twice; keep one of them",
         field=field,
+    )
+
+
+def _fits(resource: str) -> Rule:
+    """Request against limit, each a whole number or a string: the API server bounds what strings may cost."""
+
+    def quantity(at: str) -> str:
+        value = f"self.{at}['{resource}']"
+        return f"(type({value}) == int ? quantity('0').add(int({value})) : quantity({value}))"
+
+    return Rule(
+        f"!('{resource}' in self.requests && '{resource}' in self.limits) || "
+        f"{quantity('requests')}.compareTo({quantity('limits')}) <= 0",
+        f"requests.{resource} is more than limits.{resource}; lower the request or raise the limit",
+        field="requests",
     )
 
 
@@ -107,8 +120,8 @@ RULES: dict[type, tuple[Rule, ...]] = {
     Images: (
         Rule(
             "self.minSide <= self.maxSide",
-            "'minSide (' + string(self.minSide) + ') is more than maxSide (' + string(self.maxSide) + "
-            "'); lower one or raise the other'",
+            "'minSide (%d) is more than maxSide (%d); lower one or raise the other'"
+            ".format([self.minSide, self.maxSide])",
             expression=True,
             field="minSide",
         ),
@@ -116,8 +129,8 @@ RULES: dict[type, tuple[Rule, ...]] = {
     TrainingSettings: (
         Rule(
             "self.batchPrompts % self.miniBatchPrompts == 0",
-            "'batchPrompts (' + string(self.batchPrompts) + ') must be a multiple of miniBatchPrompts (' + "
-            "string(self.miniBatchPrompts) + ')'",
+            "'batchPrompts (%d) must be a multiple of miniBatchPrompts (%d)'"
+            ".format([self.batchPrompts, self.miniBatchPrompts])",
             expression=True,
             field="batchPrompts",
         ),
@@ -144,14 +157,7 @@ RULES: dict[type, tuple[Rule, ...]] = {
         ),
     ),
     JudgeSettings: (Rule("self.votes % 2 == 1", "votes must be odd, so that a majority exists", field="votes"),),
-    ResourceRequirements: (
-        Rule(
-            "self.requests.all(k, !(k in self.limits) || "
-            "quantity(string(self.requests[k])).compareTo(quantity(string(self.limits[k]))) <= 0)",
-            "a request is more than the limit of the same resource; lower the request or raise the limit",
-            field="requests",
-        ),
-    ),
+    ResourceRequirements: tuple(_fits(r) for r in ("cpu", "memory", "ephemeral-storage")),
     Toleration: (
         Rule(
             "self.operator != 'Exists' || !has(self.value) || self.value == ''",
@@ -178,13 +184,11 @@ RULES: dict[type, tuple[Rule, ...]] = {
             field="name",
         ),
     ),
-    StageResources: (_unique("env"), _unique("imagePullSecrets")),
+    StageResources: (_unique("env", "a variable"), _unique("imagePullSecrets", "a secret")),
     Profile: (
         Rule(
             f"self.stages.all(k, k in {_listed(_KNOWN)})",
-            f"'names unknown stages ' + self.stages.map(k, k).filter(k, !(k in {_listed(_KNOWN)})).join(', ') + "
-            f"'; the stages are {', '.join(_KNOWN)}'",
-            expression=True,
+            f"stages names unknown stages; the stages are {', '.join(_KNOWN)}",
             field="stages",
         ),
         Rule(
@@ -256,10 +260,10 @@ ROOT_RULES: dict[type, tuple[Rule, ...]] = {
     ViperLoop: (
         _NAME_RULE,
         Rule(
-            f"(self.metadata.name + '-' + string(self.spec.iterations)).size() <= {NAME_LENGTH}",
-            "'metadata.name is too long: its last iteration would be called ' + self.metadata.name + '-' + "
-            f"string(self.spec.iterations) + ', and a name has at most {NAME_LENGTH} characters; shorten it'",
-            expression=True,
+            f"self.metadata.name.size() + (self.spec.iterations < 10 ? 2 : self.spec.iterations < 100 ? 3 : "
+            f"self.spec.iterations < 1000 ? 4 : 5) <= {NAME_LENGTH}",
+            "metadata.name is too long: its last iteration, called by this name, '-' and its number, has at most "
+            f"{NAME_LENGTH} characters; shorten it",
         ),
         *_frozen(
             LoopSpec,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, Self
 
-from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from viper.spec.base import SpecModel, setting
 from viper.spec.pods import OBJECT_NAME
@@ -28,6 +29,17 @@ class Metadata(SpecModel):
     namespace: str | None = setting(None, description="Kubernetes namespace; the local runner ignores it.")
     labels: dict[str, str] = setting(dict, description="Labels.")
     annotations: dict[str, str] = setting(dict, description="Annotations.")
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _readable(cls, name: Any) -> Any:
+        """Says in words what the pattern says to machines."""
+        if isinstance(name, str) and not re.fullmatch(NAME, name):
+            raise ValueError(
+                f"must be at most {NAME_LENGTH} lower-case letters, digits and '-', and begin and end with a letter "
+                "or digit"
+            )
+        return name
 
 
 class GeneratorRef(SpecModel):

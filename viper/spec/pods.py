@@ -133,7 +133,7 @@ class EnvVar(SpecModel):
     def _free(self) -> Self:
         if any(self.name == n or (n.endswith("_") and self.name.startswith(n)) for n in RESERVED_ENV):
             raise ValueError(
-                f"{self.name} is set by the operator (as are AWS_*, VIPER_*, HOME, HF_HUB_OFFLINE); remove it: "
+                f"name {self.name} is set by the operator (as are AWS_*, VIPER_*, HOME, HF_HUB_OFFLINE); remove it: "
                 "credentials come from the operator's secret"
             )
         return self

@@ -153,7 +153,7 @@ class Profile(SpecModel):
     defaults: StageResources = setting(StageResources, description="Resources of every stage.")
     stages: dict[str, StageResources] = setting(
         dict,
-        max_length=16,
+        max_length=12,
         description="Resources by stage name, over `defaults`: a field that is set here replaces that of `defaults` as "
         "a whole, every other is taken from there.",
     )

@@ -114,9 +114,9 @@ class CategoryBalance(SpecModel):
     @model_validator(mode="after")
     def _valid_targets(self) -> Self:
         if unknown := sorted(set(self.targets) - set(CATEGORIES)):
-            raise ValueError(f"unknown categories {unknown}; the four are {list(CATEGORIES)}")
+            raise ValueError(f"targets names unknown categories {unknown}; the four are {list(CATEGORIES)}")
         if any(v < 0 for v in self.targets.values()) or abs(sum(self.targets.values()) - 1) > 1e-6:
-            raise ValueError("shares must be ≥ 0 and sum to 1")
+            raise ValueError("targets: shares must be ≥ 0 and sum to 1")
         return self
 
 
