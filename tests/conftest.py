@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from servers.kube import KubeApi
 from servers.running import CREDENTIALS, MinioServer, MlflowServer
 from viper.store import DirectoryStore, ObjectStore, open_store
 
@@ -32,6 +33,13 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowSe
         yield server
     finally:
         server.kill()
+
+
+@pytest.fixture(scope="session")
+def kube_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubeApi]:
+    """A running Kubernetes control plane without a node; use it in tests marked `kube`, each in a namespace of its own."""
+    with KubeApi(tmp_path_factory.mktemp("kube"), audit=True) as api:
+        yield api
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ class Server:
     def __init__(
         self, command: list[str], environment: dict[str, str], health: str, log: Path, patience_s: int
     ) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._command = [part.replace("{port}", str(self.port)) for part in command]
         self._environment = {**os.environ, **environment}
@@ -119,7 +119,7 @@ class MlflowServer(Server):
         )
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
