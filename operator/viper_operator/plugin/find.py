@@ -1,0 +1,59 @@
+"""From a name to its object: `NAME`, `iteration/NAME` or `loop/NAME`."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from viper_operator.plugin.api import ITERATIONS, LOOPS, Cluster, Object, Resource
+from viper_operator.plugin.errors import ClusterError, MissingObjectError
+
+#: What may stand before the slash.
+PREFIXES = {
+    **dict.fromkeys(("iteration", "iterations", "viperiteration", "viperiterations", "vi", "viter"), ITERATIONS),
+    **dict.fromkeys(("loop", "loops", "viperloop", "viperloops", "vl", "vloop"), LOOPS),
+}
+
+
+def split(name: str) -> tuple[tuple[Resource, ...], str]:
+    """The kinds that a name may be of, and the name without its prefix; raises `ClusterError`."""
+    kind, slash, rest = name.rpartition("/")
+    if not slash:
+        return (ITERATIONS, LOOPS), name
+    short = kind.lower().removesuffix(".viper.dev")
+    if short not in PREFIXES or not rest:
+        raise ClusterError(f"{name!r} names nothing", where="NAME", fix="write NAME, iteration/NAME or loop/NAME")
+    return (PREFIXES[short],), rest
+
+
+def find(cluster: Cluster, name: str) -> tuple[Resource, Object]:
+    """The one iteration or loop of this name; raises `MissingObjectError`, `ClusterError` when there are both."""
+    kinds, bare = split(name)
+    found = []
+    for kind in kinds:
+        with suppress(MissingObjectError):
+            found.append((kind, cluster.get(kind, bare)))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ClusterError(
+            "there is an iteration and a loop of this name", where=bare, fix=f"write iteration/{bare} or loop/{bare}"
+        )
+    wanted = kinds[0].kind if len(kinds) == 1 else "iteration or loop"
+    raise MissingObjectError(
+        f"there is no {wanted} {bare}",
+        where=f"namespace {cluster.namespace}",
+        fix="`kubectl viper status` lists all; -n chooses the namespace",
+    )
+
+
+def iteration(cluster: Cluster, name: str) -> Object:
+    """An iteration; the current one when `name` is a loop's. Raises `MissingObjectError`, `ClusterError`."""
+    resource, body = find(cluster, name)
+    if resource is ITERATIONS:
+        return body
+    current = body.get("status", {}).get("current")
+    if not current:
+        raise ClusterError(
+            "the loop has no iteration yet", where=f"loop/{body['metadata']['name']}", fix="`kubectl viper status`"
+        )
+    return cluster.get(ITERATIONS, current)

@@ -1,0 +1,29 @@
+"""Options that the commands share; named as kubectl's."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+
+def connection(parser: argparse.ArgumentParser) -> None:
+    """Which cluster and namespace (`viper_operator.plugin.api.connect`)."""
+    group = parser.add_argument_group("cluster")
+    group.add_argument("-n", "--namespace", metavar="NAMESPACE", help="namespace (default: that of the context)")
+    group.add_argument("--context", metavar="NAME", help="context of the kubeconfig (default: the current one)")
+    group.add_argument("--kubeconfig", metavar="FILE", help="kubeconfig (default: $KUBECONFIG, ~/.kube/config)")
+
+
+def output(parser: argparse.ArgumentParser, *formats: str) -> None:
+    """`-o`."""
+    parser.add_argument("-o", "--output", choices=formats, default="", metavar="FORMAT", help=" | ".join(formats))
+
+
+def written(data: Any, form: str) -> str:
+    """Data as `json` or `yaml`, with a line end."""
+    if form == "json":
+        return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    import yaml
+
+    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120))

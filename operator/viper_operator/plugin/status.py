@@ -1,0 +1,149 @@
+"""`kubectl viper status [NAME]`: loops, iterations, stages, and what keeps their pods from working."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import TextIO
+
+from viper.cli.tree import Node, tree
+from viper_operator.names import ITERATION, LOOP
+from viper_operator.plugin.api import EVENTS, ITERATIONS, LOOPS, PODS, Cluster, Object, connect
+from viper_operator.plugin.errors import ForbiddenError
+from viper_operator.plugin.find import find
+from viper_operator.plugin.options import connection, output, written
+from viper_operator.plugin.problems import problems
+from viper_operator.plugin.view import (
+    Iteration,
+    Loop,
+    iteration_data,
+    iteration_node,
+    loop_data,
+    loop_node,
+    ordered,
+    table,
+)
+
+#: Seconds between two pictures of `--watch`, however much happens.
+PAUSE = 0.5
+#: Seconds after which it looks again, for the times and for what changes without the iterations.
+LOOK_AGAIN = 10
+#: States of a stage whose Job should have pods.
+WORKING = ("Pending", "Running", "Retrying")
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds `status`."""
+    parser = subparsers.add_parser(
+        "status",
+        help="loops, iterations and stages: what is done, what runs, what is wrong",
+        description="With NAME: its stages with state, time, GPU time, progress, rate and time left, and what keeps "
+        "their pods from working. Without: a table of everything in the namespace.",
+        epilog="marks: ✔ done, ▶ running, ↻ tried again, ‖ suspended, ■ held for a person, ✘ failed, ! trouble",
+    )
+    parser.add_argument("name", nargs="?", default="", metavar="NAME", help="NAME, iteration/NAME or loop/NAME")
+    parser.add_argument("-w", "--watch", action="store_true", help="again on every change, until nothing more happens")
+    parser.add_argument("-A", "--all-namespaces", action="store_true", help="the table over all namespaces")
+    output(parser, "json", "yaml", "wide")
+    connection(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints it once, or on every change."""
+    cluster = connect(args)
+    if not args.watch:
+        print(picture(cluster, args)[0], end="")
+        return 0
+    return watch(lambda: picture(cluster, args), lambda version: changes(cluster, args, version), sys.stdout)
+
+
+def picture(cluster: Cluster, args: argparse.Namespace) -> tuple[str, bool, str]:
+    """What to print, whether nothing more will happen, and the version of the list to watch from."""
+    now = datetime.now(UTC)
+    if not args.name:
+        return overview(cluster, args, now)
+    version = cluster.collection(ITERATIONS, fields="metadata.name=-")["metadata"]["resourceVersion"]
+    resource, body = find(cluster, args.name)
+    if resource is LOOPS:
+        members = cluster.items(ITERATIONS, labels=f"{LOOP}={body['metadata']['name']}")
+        loop = Loop(body, tuple(ordered(with_problems(cluster, m) for m in members)))
+        text = _shown(args, loop_data(loop), loop_node(loop, now, wide=args.output == "wide"))
+        return text, loop.finished, version
+    iteration = with_problems(cluster, body)
+    return _shown(args, iteration_data(iteration), iteration_node(iteration, now)), iteration.finished, version
+
+
+def overview(cluster: Cluster, args: argparse.Namespace, now: datetime) -> tuple[str, bool, str]:
+    """The table of a namespace or of all."""
+    everywhere = args.all_namespaces
+    found = cluster.collection(ITERATIONS, everywhere=everywhere)
+    iterations = [Iteration(body) for body in found["items"]]
+    loops, members = [], set()
+    for body in cluster.collection(LOOPS, everywhere=everywhere)["items"]:
+        meta = body["metadata"]
+        mine = [
+            i for i in iterations if i.loop == meta["name"] and i.body["metadata"]["namespace"] == meta["namespace"]
+        ]
+        loops.append(Loop(body, tuple(ordered(mine))))
+        members |= {id(i) for i in mine}
+    single = [i for i in iterations if id(i) not in members]
+    done = all(x.finished for x in loops) and all(x.finished for x in single)
+    version = found["metadata"]["resourceVersion"]
+    if args.output in ("json", "yaml"):
+        data = {"items": [*map(loop_data, loops), *map(iteration_data, single)]}
+        return written(data, args.output), done, version
+    if not loops and not single:
+        place = "this cluster" if everywhere else f"namespace {cluster.namespace}"
+        text = f"there is no iteration and no loop in {place}; `kubectl apply -f` one (docs/quickstart.md)\n"
+        return text, False, version
+    return "\n".join(table(loops, single, now, namespaces=everywhere)) + "\n", done, version
+
+
+def with_problems(cluster: Cluster, body: Object) -> Iteration:
+    """The iteration with what is wrong with its pods, as far as the person may see them."""
+    iteration = Iteration(body)
+    if iteration.finished:
+        return iteration
+    working = {
+        s.job: s.name for s in iteration.status.stages if s.job and s.state in ("Pending", "Running", "Retrying")
+    }
+    try:
+        pods = cluster.items(PODS, labels=f"{ITERATION}={iteration.name}")
+        events = cluster.items(EVENTS, fields="type=Warning") if working else []
+    except ForbiddenError as error:
+        return Iteration(body, {"": [f"troubles of pods are not shown: {error.what}"]})
+    return Iteration(body, problems(pods, events, working))
+
+
+def changes(cluster: Cluster, args: argparse.Namespace, version: str) -> Iterator[object]:
+    """Something for every change of the iterations (and so of whatever is shown)."""
+    yield from cluster.watch(ITERATIONS, version, seconds=LOOK_AGAIN)
+
+
+def watch(
+    look: Callable[[], tuple[str, bool, str]],
+    happen: Callable[[str], Iterator[object]],
+    out: TextIO,
+    pause: Callable[[float], None] = time.sleep,
+) -> int:
+    """Prints a picture on every change: on a terminal over the last one, elsewhere below, and only if it differs."""
+    before = ""
+    while True:
+        text, finished, version = look()
+        if text != before:
+            out.write(f"\x1b[H\x1b[J{text}" if out.isatty() else ("\n" if before else "") + text)
+            out.flush()
+            before = text
+        if finished:
+            return 0
+        next(happen(version), None)
+        pause(PAUSE)
+
+
+def _shown(args: argparse.Namespace, data: Object, node: Node) -> str:
+    if args.output in ("json", "yaml"):
+        return written(data, args.output)
+    return "\n".join(tree(node)) + "\n"
