@@ -17,8 +17,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from viper.spec import API_VERSION, IterationSpec, Profile, ViperIteration, ViperLoop, ViperProfile
+from viper.spec.forms import WORDS
+from viper.spec.profile import CLUSTER
 from viper.spec.status import IterationStatus, LoopStatus
-from viper_operator.crd_rules import COLUMNS, NAMES, ROOT_RULES, RULES
+from viper_operator.crd_rules import COLUMNS, NAMES, ROOT_RULES, RULES, Rule
 
 GROUP, VERSION = API_VERSION.split("/")
 
@@ -148,6 +150,8 @@ def _convert(schema: Schema, shared: Schema, models: dict[str, type[BaseModel]])
     for exclusive, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
         if exclusive in schema:  # a flag in OpenAPI 3.0, a number in JSON Schema 2020-12
             made |= {bound: schema[exclusive], exclusive: True}
+    if words := WORDS.get(made.get("pattern", "")):
+        made["x-kubernetes-validations"] = [Rule(f"self.matches(r'{made.pop('pattern')}')", f"must be {words}").dump()]
     if "items" in schema:
         made["items"] = _convert(schema["items"], shared, models)
     values = schema.get("additionalProperties")
@@ -175,7 +179,9 @@ def _default(field: FieldInfo) -> Any:
 
 def _description(field: FieldInfo) -> str:
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    facts = [f"{label}: {extra[k]}." for k, label in (("unit", "Unit"), ("source", "Source")) if k in extra]
+    facts = [f"Unit: {extra['unit']}."] if "unit" in extra else []
+    if source := extra.get("source"):
+        facts.append("Cluster only." if source == CLUSTER else f"Source: {source}.")
     return " ".join([field.description or "", *facts])
 
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from viper.spec.forms import NAME, NAME_LENGTH, WORDS
 from viper.spec.iteration import (
-    NAME,
-    NAME_LENGTH,
     GeneratorRef,
     Images,
     IterationSpec,
@@ -248,11 +247,7 @@ def _frozen(model: type[IterationSpec | LoopSpec], editable: set[str], noun: str
     return tuple(rules)
 
 
-_NAME_RULE = Rule(
-    f"self.metadata.name.matches('{NAME}')",
-    f"metadata.name must be at most {NAME_LENGTH} lower-case letters, digits and '-', and begin and end with a letter "
-    "or digit",
-)
+_NAME_RULE = Rule(f"self.metadata.name.matches('{NAME}')", f"metadata.name must be {WORDS[NAME]}")
 
 #: Rules at the root of a resource, where the old object, its status and `metadata.name` are in reach.
 ROOT_RULES: dict[type, tuple[Rule, ...]] = {

@@ -68,6 +68,12 @@ def _training(name: str, field: str, value: Any, *says: str) -> Case:
     return Case(name, {path: value}, path.replace(" ", "."), says)
 
 
+def _quantity(name: str, field: str, value: str) -> Case:
+    path = f"spec profile defaults {field}"
+    says = "[KMGTPE]i", "such as 500m, 1.5 or 64Gi"
+    return Case(name, {path: value}, path.replace(" ", "."), (), server=says[:1], here=says[1:])
+
+
 def _resources(name: str, field: str, value: Any, *says: str, at: str = "") -> Case:
     return Case(name, {f"spec profile defaults {field}": value}, f"spec.profile.defaults.{at or field}", says)
 
@@ -88,7 +94,7 @@ GENERAL = [
     Case("a name of 51 letters", {"metadata name": "a" * 51}, "metadata.name", ("at most 50 lower-case letters",)),
     Case("no model", {"spec model": GONE}, "spec.model", ("equired",)),
     Case("an empty model", {"spec model": ""}, "spec.model", ("at least 1",)),
-    Case("a model with a slash", {"spec model": "a/b"}, "spec.model", ("match",)),
+    Case("a model with a slash", {"spec model": "a/b"}, "spec.model", ("a name without '/'",)),
     Case("a model that is a number", {"spec model": 7}, "spec.model", ("string",)),
     Case("a misspelt field", {"spec modle": "m"}, "spec.modle", ("unknown field",)),
     Case("snake case", {"spec recipe cold_start": None}, "spec.recipe.cold_start", ("unknown field",)),
@@ -216,7 +222,9 @@ PROMOTION = [
         "spec.promotion.policy",
         ("Automatic", "Manual", "Never"),
     ),
-    Case("an alias with a space", {"spec promotion alias": "a b"}, "spec.promotion.alias", ("match",)),
+    Case(
+        "an alias with a space", {"spec promotion alias": "a b"}, "spec.promotion.alias", ("beginning with a letter",)
+    ),
     Case(
         "a significance of one half",
         {"spec promotion gate significance": 0.5},
@@ -226,14 +234,14 @@ PROMOTION = [
 ]
 
 PROFILE = [
-    Case("an unknown device", {"spec profile device": "gpu"}, "spec.profile.device", ("match", "cpu|cuda")),
+    Case("an unknown device", {"spec profile device": "gpu"}, "spec.profile.device", ("cpu, cuda or cuda:",)),
     Case(
         "a profile and a reference",
         {"spec profile": {"device": "cpu"}, "spec profileRef": "a100"},
         "spec.profileRef",
         ("either profile or profileRef", "remove one"),
     ),
-    Case("a reference that is no name", {"spec profileRef": "A 100"}, "spec.profileRef", ("match",)),
+    Case("a reference that is no name", {"spec profileRef": "A 100"}, "spec.profileRef", ("lower-case letters",)),
     Case(
         "an unknown stage",
         {"spec profile stages": {"train": {}}},
@@ -273,12 +281,10 @@ PROFILE = [
         "spec.profile.defaults",
         ("gpus sets nvidia.com/gpu", "remove one of the two"),
     ),
-    _resources("an image with a space", "image", "a b", "match"),
+    _resources("an image with a space", "image", "a b", "without spaces"),
     _resources("an unknown pull policy", "imagePullPolicy", "Sometimes", "Always", "IfNotPresent"),
-    _resources(
-        "a memory of letters", "resources", {"limits": {"memory": "lots"}}, "match", at="resources.limits.memory"
-    ),
-    _resources("a negative request", "resources", {"requests": {"cpu": "-1"}}, "match", at="resources.requests.cpu"),
+    _quantity("a memory of letters", "resources limits memory", "lots"),
+    _quantity("a negative request", "resources requests cpu", "-1"),
     _resources(
         "a request above its limit",
         "resources",
@@ -286,7 +292,7 @@ PROFILE = [
         "lower the request",
         at="resources.requests",
     ),
-    _resources("a shared memory of letters", "shmSize", "big", "match"),
+    _quantity("a shared memory of letters", "shmSize", "big"),
     _resources(
         "a secret in the environment", "env", [{"name": "A", "valueFrom": {}}], "unknown field", at="env[0].valueFrom"
     ),
@@ -299,7 +305,7 @@ PROFILE = [
         at="env[0].name",
     ),
     _resources("a variable twice", "env", [{"name": "A"}, {"name": "A"}], "env names", "twice; keep one", at="env"),
-    _resources("a variable that is no name", "env", [{"name": "1A"}], "match", at="env[0].name"),
+    _resources("a variable that is no name", "env", [{"name": "1A"}], "not beginning with a digit", at="env[0].name"),
     Case(
         "a pull secret as a string",
         {"spec profile defaults imagePullSecrets": ["s"]},
@@ -346,7 +352,7 @@ PROFILE = [
         "a cache at a relative path",
         "modelCache",
         {"claimName": "c", "mountPath": "m"},
-        "match",
+        "an absolute path",
         at="modelCache.mountPath",
     ),
     _resources(
@@ -408,7 +414,13 @@ OTHER_KINDS = [
         kind="ViperProfile",
     ),
     Case("a profile of words", {"spec defaults gpus": "all"}, "spec.defaults.gpus", ("integer",), kind="ViperProfile"),
-    Case("a queue that is no name", {"spec queueName": "Team A"}, "spec.queueName", ("match",), kind="ViperProfile"),
+    Case(
+        "a queue that is no name",
+        {"spec queueName": "Team A"},
+        "spec.queueName",
+        ("lower-case letters",),
+        kind="ViperProfile",
+    ),
     Case("a recipe in a profile", {"spec recipe": {}}, "spec.recipe", ("unknown field",), kind="ViperProfile"),
 ]
 

@@ -126,12 +126,14 @@ def _default(field: FieldInfo) -> str:
 
 
 def _limits(field: FieldInfo) -> str:
+    from viper.spec.forms import WORDS
+
     found = []
     for item in field.metadata:
         for name, sign in _LIMITS:
             value = getattr(item, name, None)
             if value is not None:
-                found.append(f"{sign} {value}")
+                found.append(WORDS.get(value, f"{sign} {value}"))
     return ", ".join(found)
 
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal, Self
 
-from pydantic import SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from viper.spec.base import SpecModel, setting
-from viper.spec.pods import OBJECT_NAME
+from viper.spec.forms import ALIAS, MODEL, NAME, NAME_LENGTH, OBJECT_NAME
 from viper.spec.profile import CLUSTER, Profile
 from viper.spec.recipe import OURS, Recipe
 from viper.spec.stages import FREEZE, SPLITTABLE, STAGES
 
 API_VERSION = "viper.dev/v1alpha1"
-#: RFC 1123 label, short enough for a suffix in child names.
-NAME = r"^[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?$"
-#: Longest name.
-NAME_LENGTH = 50
 #: Longest URI, and longest name in a registry or of an engine.
 URI_LENGTH, WORD_LENGTH = 1024, 250
 
@@ -29,17 +24,6 @@ class Metadata(SpecModel):
     namespace: str | None = setting(None, description="Kubernetes namespace; the local runner ignores it.")
     labels: dict[str, str] = setting(dict, description="Labels.")
     annotations: dict[str, str] = setting(dict, description="Annotations.")
-
-    @field_validator("name", mode="before")
-    @classmethod
-    def _readable(cls, name: Any) -> Any:
-        """Says in words what the pattern says to machines."""
-        if isinstance(name, str) and not re.fullmatch(NAME, name):
-            raise ValueError(
-                f"must be at most {NAME_LENGTH} lower-case letters, digits and '-', and begin and end with a letter "
-                "or digit"
-            )
-        return name
 
 
 class GeneratorRef(SpecModel):
@@ -155,9 +139,7 @@ class Promotion(SpecModel):
         description="Automatic: registered, and the alias moves unless the gate holds it. Manual: registered, a person "
         "moves the alias. Never: registered without ever moving the alias.",
     )
-    alias: str = setting(
-        "generator", description="Alias that is moved.", pattern=r"^[A-Za-z][\w-]*$", max_length=WORD_LENGTH
-    )
+    alias: str = setting("generator", description="Alias that is moved.", pattern=ALIAS, max_length=WORD_LENGTH)
     gate: Gate = setting(Gate, description="When promotion is held back.")
 
 
@@ -165,7 +147,7 @@ class IterationSpec(SpecModel):
     """One turn of self-evolution."""
 
     model: str = setting(
-        description="Registered model name in MLflow.", min_length=1, max_length=WORD_LENGTH, pattern=r"^[^/:]+$"
+        description="Registered model name in MLflow.", min_length=1, max_length=WORD_LENGTH, pattern=MODEL
     )
     generator: GeneratorRef = setting(lambda: GeneratorRef(alias="generator"), description="θ0.")
     images: Images = setting(description="Image pool.")

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from viper.errors import SpecError
+from viper.spec.forms import WORDS
 from viper.spec.iteration import API_VERSION, Metadata, ViperIteration, ViperLoop, ViperProfile
 
 Resource = ViperIteration | ViperLoop | ViperProfile
@@ -112,6 +113,8 @@ def _describe(model: type[BaseModel], error: ErrorDetails) -> str:
         return f"{path}: required field is missing"
     got = error.get("input")
     shown = "" if isinstance(got, (dict, list)) else f" (got {got!r})"
+    if words := WORDS.get(error.get("ctx", {}).get("pattern", "")):
+        return f"{path}: must be {words}{shown}"
     return f"{path}: {error['msg'].removeprefix('Value error, ')}{shown}"
 
 

@@ -13,13 +13,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, StringConstraints, WithJsonSchema, model_validator
 
 from viper.spec.base import SpecModel, setting
+from viper.spec.forms import ABSOLUTE_PATH, OBJECT_NAME, QUALIFIED_NAME, QUANTITY, VARIABLE
 
-#: A Kubernetes quantity without a sign: `2`, `500m`, `64Gi`, `1.5`, `1e3`.
-QUANTITY = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?$"
-#: Names of most objects (RFC 1123 subdomain).
-OBJECT_NAME = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
-#: Names of labels and extended resources: an optional DNS prefix and a name.
-QUALIFIED_NAME = r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
 #: Variables that the operator sets itself; credentials are never written into a profile.
 RESERVED_ENV = ("AWS_", "VIPER_", "HOME", "HF_HUB_OFFLINE")
 
@@ -126,7 +121,7 @@ class TopologySpreadConstraint(SpecModel):
 class EnvVar(SpecModel):
     """An environment variable with a plain value. Secrets belong into the operator's credentials secret."""
 
-    name: str = setting(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128, description="Name of the variable.")
+    name: str = setting(pattern=VARIABLE, max_length=128, description="Name of the variable.")
     value: str = setting("", max_length=4096, description="Its value.")
 
     @model_validator(mode="after")
@@ -149,7 +144,7 @@ class ModelCache(SpecModel):
     """A volume with model weights that is mounted into every pod."""
 
     claim_name: str = setting(pattern=OBJECT_NAME, max_length=253, description="Existing PersistentVolumeClaim.")
-    mount_path: str = setting("/models", pattern=r"^/[^:]+$", max_length=512, description="Where it is mounted.")
+    mount_path: str = setting("/models", pattern=ABSOLUTE_PATH, max_length=512, description="Where it is mounted.")
     read_only: bool = setting(True, description="Mounted read-only.")
 
 

@@ -7,9 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import StringConstraints, ValidationError, ValidationInfo, field_validator, model_validator
 
 from viper.spec.base import SpecModel, setting
+from viper.spec.forms import DEVICE, IMAGE, OBJECT_NAME, QUALIFIED_NAME
 from viper.spec.pods import (
-    OBJECT_NAME,
-    QUALIFIED_NAME,
     Affinity,
     EnvVar,
     LocalObjectReference,
@@ -53,7 +52,7 @@ class StageResources(SpecModel):
         source=CLUSTER,
         min_length=1,
         max_length=512,
-        pattern=r"^[^\s]+$",
+        pattern=IMAGE,
         description="Container image with the stage programs; null: the one the operator was installed with.",
     )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = setting(
@@ -139,7 +138,7 @@ class StageResources(SpecModel):
 class Profile(SpecModel):
     """Infrastructure of an iteration, frozen when it starts."""
 
-    device: str = setting("cpu", description="torch device of the engines.", pattern=r"^(cpu|cuda)(:\d+)?$")
+    device: str = setting("cpu", description="torch device of the engines.", pattern=DEVICE)
     queue_name: str | None = setting(
         None,
         source=CLUSTER,
