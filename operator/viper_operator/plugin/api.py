@@ -47,6 +47,8 @@ PODS = Resource("", "v1", "pods", "Pod")
 EVENTS = Resource("", "v1", "events", "Event")
 JOBS = Resource("batch", "v1", "jobs", "Job")
 DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
+REVIEWS = Resource("authentication.k8s.io", "v1", "selfsubjectreviews", "SelfSubjectReview")
+_REVIEW = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
 
 
 class Cluster:
@@ -136,6 +138,13 @@ class Cluster:
         """The API server's version."""
         request = Request("get", "", "version", "version", "", self.namespace)
         return str(json.loads(self._send(request, "/version").read())["gitVersion"])
+
+    def user(self) -> str:
+        """Whom the API server takes the person for; empty when it does not say."""
+        try:
+            return str(self._json("create", REVIEWS, body=_REVIEW, everywhere=True)["status"]["userInfo"]["username"])
+        except (ClusterError, KeyError):
+            return ""
 
     # ---- transport ---------------------------------------------------------------------------------------------------
 

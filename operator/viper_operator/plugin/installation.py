@@ -1,4 +1,4 @@
-"""How the operator of a namespace is installed, read from its Deployment: what it tells its pods, the plugin tells its own."""
+"""How the operator of a namespace is installed: what it tells its pods, the plugin tells its own."""
 
 from __future__ import annotations
 

@@ -1,0 +1,181 @@
+"""The Job that moves an alias: built, started once, waited for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from viper_operator.job_specs import CONTAINER, SCRATCH, TERMINATION_LOG, USER
+from viper_operator.names import COMPONENT, MANAGED_BY, MANAGER, MODEL, NAME
+from viper_operator.plugin.api import FIELD_MANAGER, JOBS, PODS, Cluster, Object
+from viper_operator.plugin.errors import ClusterError, ConflictError, ForbiddenError
+from viper_operator.plugin.installation import Installation
+from viper_operator.plugin.problems import problem, termination
+
+#: Seconds that a finished Job and its log stay.
+TTL = 3600
+#: Seconds between two looks while nothing happens.
+LOOK_AGAIN = 10
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Where an alias shall go. `version` None: back to what the present one was made from."""
+
+    command: str
+    model: str
+    alias: str
+    version: int | None
+
+
+def registry_job(name: str, wish: Wish, operator: Installation, *, by: str, reason: str, request: str) -> Object:
+    """The Job. Pure. `request`: identifies the wish, so that a pod that is replaced moves nothing twice."""
+    settings = operator.settings
+    arguments = [wish.command, "--tracking", settings.tracking, "--model", wish.model, "--alias", wish.alias]
+    if wish.version is not None:
+        arguments += ["--version", str(wish.version)]
+    arguments += ["--by", by, "--request", request, "--termination-log", TERMINATION_LOG]
+    if reason:
+        arguments += ["--reason", reason]
+    container: Object = {
+        "name": CONTAINER,
+        "image": settings.image,
+        "imagePullPolicy": operator.pull_policy,
+        "command": ["viper-registry"],
+        "args": [a.replace("$(", "$$(") for a in arguments],
+        "env": [{"name": "HOME", "value": SCRATCH}],
+        "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
+        "volumeMounts": [{"name": "tmp", "mountPath": SCRATCH}],
+        "terminationMessagePath": TERMINATION_LOG,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+    if settings.credentials_secret:
+        container["envFrom"] = [{"secretRef": {"name": settings.credentials_secret}}]
+    pod: Object = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": [{"name": "tmp", "emptyDir": {}}],
+        **operator.placement,
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": name,
+            "namespace": settings.namespace,
+            # No stage of an iteration: the operator does not look at it.
+            "labels": {NAME: "viper", COMPONENT: "registry", MANAGED_BY: FIELD_MANAGER},
+            "annotations": {MODEL: wish.model, "viper.dev/requested-by": by},
+        },
+        "spec": {
+            # The program itself waits for MLflow; beyond that the person decides whether to try again.
+            "backoffLimit": 0,
+            "podFailurePolicy": {
+                "rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
+            },
+            "activeDeadlineSeconds": 600,
+            "ttlSecondsAfterFinished": TTL,
+            "template": {
+                # As a stage's pod: the network policies let those, and nothing else, reach MLflow.
+                "metadata": {"labels": {NAME: "viper", COMPONENT: "stage", MANAGED_BY: MANAGER}},
+                "spec": pod,
+            },
+        },
+    }
+
+
+def start(cluster: Cluster, body: Object) -> Object:
+    """Creates the Job; joins one of the same name that still runs, replaces one that has ended."""
+    name = body["metadata"]["name"]
+    for _ in range(3):
+        try:
+            return cluster.create(JOBS, body)
+        except ConflictError:
+            there = cluster.get(JOBS, name)
+            if ended(there) is None:
+                return there
+            cluster.delete(JOBS, name, uid=there["metadata"]["uid"])
+    raise ConflictError("others keep making the same Job", where=f"jobs/{name}", fix="try again")
+
+
+def ended(job: Object) -> str | None:
+    """`Complete` or `Failed`; None while it runs."""
+    conditions = job.get("status", {}).get("conditions", ())
+    return next((c["type"] for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"), None)
+
+
+def wait(
+    cluster: Cluster,
+    job: Object,
+    seconds: int,
+    tell: Callable[[str], object],
+    clock: Callable[[], float] = time.monotonic,
+) -> str:
+    """Waits for a Job and returns what its program printed; `tell` gets what keeps its pod from starting.
+
+    Raises `ClusterError` with the program's own words when it failed, or when the time is over.
+    """
+    name, until, told = job["metadata"]["name"], clock() + seconds, ""
+    labels = f"batch.kubernetes.io/job-name={name}"
+    while True:
+        end = ended(job)
+        pods = sorted(cluster.items(PODS, labels=labels), key=lambda p: str(p["metadata"]["creationTimestamp"]))
+        if end == "Complete":
+            return _output(cluster, pods, name)
+        if end == "Failed":
+            raise _failure(cluster, pods, name)
+        trouble = next((t for p in pods if (t := problem(p))), "")
+        if trouble and trouble != told:
+            tell(f"waiting for job/{name}: {trouble}")
+            told = trouble
+        if clock() >= until:
+            raise ClusterError(
+                f"not done after {seconds} s" + (f": {trouble}" if trouble else ""),
+                where=f"job/{name} in namespace {cluster.namespace}",
+                fix="it goes on; the same command again waits for it (--timeout), "
+                f"`kubectl delete job {name} -n {cluster.namespace}` withdraws it",
+            )
+        version = job["metadata"]["resourceVersion"]
+        next(cluster.watch(JOBS, version, fields=f"metadata.name={name}", seconds=LOOK_AGAIN), None)
+        job = cluster.get(JOBS, name)
+
+
+def _output(cluster: Cluster, pods: list[Object], name: str) -> str:
+    succeeded = [p for p in pods if p["status"].get("phase") == "Succeeded"]
+    if not succeeded:
+        return f"job/{name} is done; its pod is gone"
+    try:
+        lines = list(cluster.log(succeeded[-1]["metadata"]["name"], container=CONTAINER))
+    except ForbiddenError as error:
+        return f"job/{name} is done; its output is not shown: {error.what}"
+    return "\n".join(line for line in lines if line)
+
+
+def _failure(cluster: Cluster, pods: list[Object], name: str) -> ClusterError:
+    for pod in reversed(pods):
+        for container in pod.get("status", {}).get("containerStatuses", ()):
+            end = container.get("state", {}).get("terminated", {})
+            if end.get("exitCode"):
+                reason, message = termination(end)
+                what, _, fix = (message or reason).partition("\n  → ")
+                return ClusterError(what, where=f"job/{name}", fix=fix)
+    return ClusterError(
+        "failed without a word of its pod",
+        where=f"job/{name}",
+        fix=f"`kubectl describe job {name} -n {cluster.namespace}`",
+    )

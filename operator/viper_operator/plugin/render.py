@@ -1,0 +1,168 @@
+"""`kubectl viper render FILE`: a dry run, the exact Jobs that the operator would create."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from viper.cli.render import iterations
+from viper.errors import SpecError
+from viper.spec import Profile, Resource, ViperIteration, ViperLoop, ViperProfile, parse_resource, parse_stored
+from viper.spec.stages import FREEZE, THETA0, stage_graph
+from viper_operator.job_specs import JobRequest, stage_job
+from viper_operator.plugin.options import connection, written
+from viper_operator.settings import Settings
+
+#: What the chart installs by default in release `viper`, namespace `viper`.
+NAMESPACE, STORE, TRACKING, SECRET = (
+    "viper",
+    "s3://viper?endpoint=http://viper-minio:9000",
+    "http://viper-mlflow:5000",
+    "viper-store",
+)
+IMAGE = "viper.local/cpu"
+#: The API server gives every iteration one.
+UID = "00000000-0000-0000-0000-000000000000"
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds `render`."""
+    parser = subparsers.add_parser(
+        "render",
+        help="show the Jobs that the operator would create",
+        description="Validates the resources in FILE and prints, as YAML, every Job that the operator would create for "
+        "them, in order. The operator's settings are those of the chart's defaults, or of the cluster with --live; "
+        "nothing is created.",
+        epilog="a spec.profileRef is looked for in FILE, then in --profile, then in the cluster",
+    )
+    parser.add_argument("file", metavar="FILE", help="YAML or JSON, also of several resources; - for standard input")
+    parser.add_argument(
+        "--profile", action="append", default=[], metavar="FILE", help="file with ViperProfiles; repeatable"
+    )
+    parser.add_argument("--live", action="store_true", help="with the settings of the operator in the namespace")
+    parser.add_argument(
+        "--stage", action="append", default=[], metavar="STAGE", help="only the Job of this stage; repeatable"
+    )
+    parser.add_argument(
+        "--iteration", type=int, metavar="N", help="of a loop, only this one, from 1 (default: the first)"
+    )
+    connection(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints YAML documents."""
+    documents = load(args.file)
+    profiles = {p.metadata.name: p.spec for f in args.profile for p in load(f) if isinstance(p, ViperProfile)}
+    profiles |= {p.metadata.name: p.spec for p in documents if isinstance(p, ViperProfile)}
+    settings = _live(args) if args.live else assumed(args.namespace)
+    found = False
+    for resource in documents:
+        for one in _wanted(resource, args.iteration):
+            found = True
+            resolved = _resolved(one, profiles, args)
+            for text in rendered(resolved, settings, args.stage):
+                print(text, end="")
+    if not found:
+        raise SpecError("holds no ViperIteration and no ViperLoop", where=args.file, fix="render the file that has one")
+    return 0
+
+
+def assumed(namespace: str | None) -> Settings:
+    """The chart's defaults."""
+    from viper import __version__
+
+    image = f"{IMAGE}:{__version__}"
+    return Settings(namespace or NAMESPACE, STORE, TRACKING, image, credentials_secret=SECRET)
+
+
+def load(file: str) -> list[Resource]:
+    """The resources of a file with one or more YAML documents; raises `SpecError`."""
+    import yaml
+
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text("utf-8")
+        documents = [d for d in yaml.safe_load_all(text) if d is not None]
+    except FileNotFoundError:
+        raise SpecError("there is no such file", where=file) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"cannot be read: {error}", where=file) from None
+    except yaml.YAMLError as error:
+        raise SpecError(f"is not valid YAML: {error}", where=file) from None
+    several = len(documents) > 1
+    return [parse_resource(d, where=f"{file} document {i}" if several else file) for i, d in enumerate(documents, 1)]
+
+
+def rendered(one: ViperIteration, settings: Settings, only: list[str] | None = None) -> Iterator[str]:
+    """The Jobs of an iteration as YAML documents, each with what it waits for as a comment. Raises `SpecError`."""
+    nodes = {n.name: n for n in stage_graph(one.spec.recipe)}
+    if unknown := sorted(set(only or ()) - {FREEZE, *nodes}):
+        raise SpecError(
+            f"{one.metadata.name} has no stage {', '.join(unknown)}",
+            where="--stage",
+            fix=f"its stages: {', '.join(nodes)}",
+        )
+    for name in (FREEZE, *nodes):
+        if only and name not in only:
+            continue
+        job = stage_job(JobRequest(one, UID, name), settings)
+        # The API server decides it; the operator fills it in.
+        del job["metadata"]["ownerReferences"][0]["uid"]
+        if name == FREEZE:
+            note = "at once"
+        else:
+            node = nodes[name]
+            policy = {None: "no policy", THETA0: "policy: θ0"}.get(node.model, f"policy: from {node.model}")
+            note = f"after {', '.join(node.needs or (FREEZE,))}; {policy}"
+        yield f"---\n# {one.metadata.name} {name}: {note}\n{written(job, 'yaml')}"
+
+
+def _wanted(resource: Resource, number: int | None) -> Iterator[ViperIteration]:
+    if isinstance(resource, ViperProfile):
+        return
+    if isinstance(resource, ViperLoop):
+        wanted = number or 1
+        if not 1 <= wanted <= resource.spec.iterations:
+            raise SpecError(
+                f"{resource.metadata.name} has {resource.spec.iterations} iterations",
+                where="--iteration",
+                fix="name one of them",
+            )
+        yield resource.iteration(wanted)
+    else:
+        yield from iterations(resource)
+
+
+def _resolved(one: ViperIteration, profiles: Mapping[str, Profile], args: argparse.Namespace) -> ViperIteration:
+    """With its profile inline."""
+    name = one.spec.profile_ref
+    if name is None:
+        return one
+    profile = profiles[name] if name in profiles else _from_cluster(name, args)
+    return one.model_copy(update={"spec": one.spec.with_profile(profile)})
+
+
+def _from_cluster(name: str, args: argparse.Namespace) -> Profile:
+    from viper_operator.plugin.api import PROFILES, connect
+    from viper_operator.plugin.errors import ClusterError
+
+    try:
+        body: dict[str, Any] = connect(args).get(PROFILES, name)
+    except ClusterError as error:
+        raise SpecError(
+            f"the profile {name} is neither in the given files nor in the cluster ({error.what})",
+            where="spec.profileRef",
+            fix="add --profile FILE, or choose the namespace with -n",
+        ) from None
+    profile = parse_stored(body)
+    assert isinstance(profile, ViperProfile)  # noqa: S101 (the API server keeps no other kind there)
+    return profile.spec
+
+
+def _live(args: argparse.Namespace) -> Settings:
+    from viper_operator.plugin.api import connect
+    from viper_operator.plugin.installation import find_installation
+
+    return find_installation(connect(args)).settings
