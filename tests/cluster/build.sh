@@ -37,11 +37,11 @@ version() { awk -v name="$1" '$1 == name {print $2}' <<<"$VERSIONS"; }
 
 module() { # module BINARY: prints "<name of its version> <module or package>"
   case $1 in
+    kubeconform) echo "kubeconform github.com/yannh/kubeconform/cmd/kubeconform" ;;
     kube* ) echo "kubernetes k8s.io/kubernetes/cmd/$1" ;;
     etcd) echo "etcd go.etcd.io/etcd/server/v3" ;;
     kwok) echo "kwok sigs.k8s.io/kwok/cmd/kwok" ;;
     helm) echo "helm helm.sh/helm/v3/cmd/helm" ;;
-    kubeconform) echo "kubeconform github.com/yannh/kubeconform/cmd/kubeconform" ;;
     helm-unittest) echo "helm-unittest github.com/helm-unittest/helm-unittest/cmd/helm-unittest" ;;
     containerd | containerd-shim-runc-v2 | ctr) echo "containerd github.com/containerd/containerd/v2/cmd/$1" ;;
     runc) echo "runc github.com/opencontainers/runc" ;;
@@ -85,11 +85,11 @@ build() { # build BINARY
       touch ready
     fi
     case $binary in
+      kubeconform) flags="$flags -X main.version=$version" ;;
       kube*) flags="$flags -X $v.gitVersion=$version -X $v.gitMajor=1 -X $v.gitMinor=$(cut -d. -f2 <<<"$version")" ;;
       runc) cgo=1 tags=seccomp flags="$flags -X main.version=${version#v}" ;;
       containerd | ctr) flags="$flags -X github.com/containerd/containerd/v2/version.Version=$version" ;;
       helm) flags="$flags -X helm.sh/helm/v3/internal/version.version=$version" ;;
-      kubeconform) flags="$flags -X main.version=$version" ;;
     esac
     if [ "$binary" = pause ]; then
       gcc -Os -Wall -static -DVERSION="$version" -o "$bin/.$binary.$$" "$("$go" list -mod=mod -m -f '{{.Dir}}' k8s.io/kubernetes)/$package"
