@@ -49,6 +49,7 @@ CONTROLLERS = (
     "endpointslice-controller",
     "clusterrole-aggregation-controller",
     "resourcequota-controller",
+    "persistentvolumeclaim-protection-controller",
 )
 
 
