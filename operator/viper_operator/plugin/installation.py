@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from viper.store import open_store
 from viper_operator.names import COMPONENT, NAME
 from viper_operator.plugin.api import DEPLOYMENTS, Cluster, Object
 from viper_operator.plugin.errors import ClusterError
@@ -48,7 +49,8 @@ def installation(deployment: Object) -> Installation:
         if "VIPER_STORE" in env:
             settings = Settings(
                 namespace=meta["namespace"],
-                store=env["VIPER_STORE"],
+                # As the operator spells it.
+                store=open_store(env["VIPER_STORE"]).uri,
                 tracking=env.get("VIPER_TRACKING", ""),
                 image=env.get("VIPER_STAGE_IMAGE", ""),
                 credentials_secret=env.get("VIPER_CREDENTIALS_SECRET", ""),

@@ -16,7 +16,7 @@ Object = dict[str, Any]
 
 #: Outcomes after which nothing happens without a person.
 FINISHED = ("Promoted", "Registered", "Held", "Failed")
-HEADER = ("NAME", "STATE", "STAGE", "PROGRESS", "GENERATOR", "VERSION", "SCORE", "GPU-H", "AGE")
+HEADER = ("NAME", "STATE", "PROGRESS", "GENERATOR", "VERSION", "SCORE", "GPU-H", "AGE")
 
 
 @dataclass(frozen=True)
@@ -200,9 +200,9 @@ def table(loops: Iterable[Loop], single: Iterable[Iteration], now: datetime, *, 
     rows: list[tuple[str, ...]] = [("NAMESPACE", *HEADER)]
     for loop in sorted(loops, key=lambda x: (_namespace(x.body), x.name)):
         status = loop.status
-        stage = f"iteration {status.iteration} of {status.of}" if status.iteration and status.of else ""
+        progress = f"iteration {status.iteration} of {status.of}" if status.iteration and status.of else ""
         version = "" if status.version is None else str(status.version)
-        cells = (loop.name, loop.state, stage, "", "", version, "", _hours(status.gpu_seconds), age(loop.body, now))
+        cells = (loop.name, loop.state, progress, "", version, "", _hours(status.gpu_seconds), age(loop.body, now))
         rows.append((_namespace(loop.body), *cells))
         for i, iteration in enumerate(loop.iterations):
             branch = "└─ " if i == len(loop.iterations) - 1 else "├─ "
@@ -222,7 +222,6 @@ def _row(iteration: Iteration, now: datetime, branch: str = "") -> tuple[str, ..
         _namespace(iteration.body),
         branch + iteration.name,
         iteration.state,
-        status.stage or "",
         status.progress or "",
         generator,
         "" if status.version is None else str(status.version),
