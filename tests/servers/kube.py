@@ -148,6 +148,8 @@ class KubeApi:
                 "service-account-signing-key-file": f"{folder}/accounts.key",
                 "service-cluster-ip-range": "10.0.0.0/24",
                 "allow-privileged": "true",
+                # Nothing here would take the taint of a new node away again.
+                "disable-admission-plugins": "TaintNodesByCondition",
                 "profiling": "false",
                 **audit,
                 **self._flags,
