@@ -112,5 +112,6 @@ def test_where_there_is_no_log_it_says_why(state: str, previous: bool, expected:
 
 def test_times_of_logs_compare_whatever_zeros_they_leave_out() -> None:
     stamps = ["2026-11-20T10:00:00Z", "2026-11-20T10:00:00.09Z", "2026-11-20T10:00:00.1Z", "2026-11-20T10:00:01Z"]
-    assert sorted(stamps[::-1], key=moment) == stamps
+    mixed = [stamps[i] for i in (2, 0, 3, 1)]
+    assert sorted(mixed, key=moment) == stamps
     assert moment("2026-11-20T10:00:00.1Z") == moment("2026-11-20T10:00:00.100000000Z")
