@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from viper.spec import API_VERSION, IterationSpec, Profile, ViperIteration, ViperLoop, ViperProfile
 from viper.spec.forms import WORDS
 from viper.spec.profile import CLUSTER
-from viper.spec.status import IterationStatus, LoopStatus
+from viper.spec.status import IterationStatus, LoopStatus, StatusModel
 from viper_operator.crd_rules import COLUMNS, NAMES, ROOT_RULES, RULES, Rule
 
 GROUP, VERSION = API_VERSION.split("/")
@@ -124,6 +124,8 @@ def structural(model: type[BaseModel]) -> Schema:
         node = _convert(full["properties"][alias], full.get("$defs", {}), models)
         if (model, name) == (Profile, "stages"):
             _leave_unset(node["additionalProperties"])
+        if issubclass(model, StatusModel) and name == "conditions":  # as every API of Kubernetes has them
+            node |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
         node["description"] = _description(field)
         if field.is_required():
             required.append(alias)
@@ -145,7 +147,11 @@ def _convert(schema: Schema, shared: Schema, models: dict[str, type[BaseModel]])
         return {k: schema[k] for k in ("anyOf", "pattern", "x-kubernetes-int-or-string")}
     if "anyOf" in schema:
         (chosen,) = (s for s in schema["anyOf"] if s.get("type") != "null")
-        return {**_convert(chosen, shared, models), "nullable": True}
+        made = {**_convert(chosen, shared, models), "nullable": True}
+        if values := made.pop("enum", None):  # `nullable` does not get a null past `enum`
+            names = ", ".join(values)
+            made["x-kubernetes-validations"] = [Rule(f"self in {values}", f"must be one of {names}").dump()]
+        return made
     made = {k: schema[k] for k in _COPIED if k in schema}
     for exclusive, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
         if exclusive in schema:  # a flag in OpenAPI 3.0, a number in JSON Schema 2020-12

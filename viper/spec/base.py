@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 
@@ -21,9 +22,28 @@ class SpecModel(BaseModel):
         allow_inf_nan=False,
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, data: Any) -> Any:
+        """A null where none can be stands for a field that is not set, as in Kubernetes and as YAML reads `recipe:`."""
+        if not isinstance(data, dict) or all(v is not None for v in data.values()):
+            return data
+        plain = {n for name, f in cls.model_fields.items() if not _nullable(f.annotation) for n in (name, f.alias)}
+        return {k: v for k, v in data.items() if v is not None or k not in plain}
+
     def dump(self) -> dict[str, Any]:
         """The model as plain JSON types with camelCase keys, every default written out."""
         return self.model_dump(mode="json", by_alias=True)
+
+
+def _nullable(annotation: Any) -> bool:
+    return annotation in (Any, None, type(None)) or any(_nullable(a) for a in _alternatives(annotation))
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    if get_origin(annotation) in (Union, UnionType):
+        return get_args(annotation)
+    return get_args(annotation)[:1] if get_origin(annotation) is Annotated else ()
 
 
 def setting(default: Any = ..., *, unit: str = "", source: str = "", **limits: Any) -> Any:
