@@ -47,9 +47,15 @@ class Frozen:
 def freeze(iteration: ViperIteration, store: ObjectStore, registry: Registry) -> Frozen:
     """Opens the iteration in the store, or resolves and writes it.
 
-    Raises `SpecError` when an iteration of this name with another spec is there, `InputError` when a model cannot be
-    used, `RegistryError`, `StoreError`.
+    Raises `SpecError` when an iteration of this name with another spec is there or its
+    profile is a reference, `InputError` when a model cannot be used, `RegistryError`, `StoreError`.
     """
+    if iteration.spec.profile_ref is not None:
+        raise SpecError(
+            f"profileRef {iteration.spec.profile_ref!r} is not resolved",
+            where="spec.profileRef",
+            fix="set spec.profile",
+        )
     wanted = _comparable(iteration)
     there = load_frozen(store, wanted.metadata.name)
     if there is None:

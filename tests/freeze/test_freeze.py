@@ -83,6 +83,16 @@ def test_another_spec_under_the_same_name_is_refused_with_the_fields_that_differ
     assert "choose another metadata.name or --dir" in error.value.fix
 
 
+def test_a_profile_that_is_only_a_reference_is_refused(
+    store: DirectoryStore, registry: MemoryRegistry, folder: Path
+) -> None:
+    one = initial(folder)
+    one = one.model_copy(update={"spec": one.spec.model_copy(update={"profile_ref": "a100"})})
+    with pytest.raises(SpecError, match="profileRef 'a100' is not resolved"):
+        freeze(one, store, registry)
+    assert load_frozen(store, "it") is None
+
+
 def test_suspending_is_no_change_of_the_spec(store: DirectoryStore, registry: MemoryRegistry, folder: Path) -> None:
     first = freeze(initial(folder), store, registry)
     assert freeze(initial(folder, suspend=True), store, registry).iteration == first.iteration

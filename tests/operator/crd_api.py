@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import secrets
 from typing import Any
@@ -56,3 +57,9 @@ class Resources:
             )
         except client.ApiException as e:
             raise RefusedError(json.loads(e.body)["message"]) from None
+
+
+@functools.cache
+def installed(kube_api: KubeApi) -> Resources:
+    """The resources on this server, installed once."""
+    return Resources(kube_api)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from crd_api import RefusedError, Resources
+from crd_api import RefusedError, Resources, installed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from invalid_manifests import SPEC, VALID, patched, valid
@@ -25,7 +25,7 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 
 @pytest.fixture(scope="module")
 def resources(kube_api: KubeApi) -> Resources:
-    return Resources(kube_api)
+    return installed(kube_api)
 
 
 def named(manifest: dict[str, Any], name: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from crd_api import RefusedError, Resources
+from crd_api import RefusedError, Resources, installed
 from invalid_manifests import CASES, Case
 
 from servers.kube import KubeApi
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 
 @pytest.fixture(scope="module")
 def resources(kube_api: KubeApi) -> Resources:
-    return Resources(kube_api)
+    return installed(kube_api)
 
 
 def lacks(message: str, field: str, words: tuple[str, ...]) -> list[str]:

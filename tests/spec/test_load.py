@@ -178,3 +178,46 @@ def test_a_partial_block_keeps_the_greedy_default() -> None:
     assert isinstance(iteration, ViperIteration)
     assert iteration.spec.recipe.captions.critique.temperature == 0.0
     assert iteration.spec.recipe.validation.judge.sampling.temperature == 0.0
+
+
+def test_a_null_stands_for_a_field_that_is_not_set() -> None:
+    written = edited(lambda d: d["spec"].update(recipe=None, suspend=None, images={"uri": "file:///i", "offset": None}))
+    assert parse_resource(written) == parse_resource(edited(lambda d: d["spec"].update(images={"uri": "file:///i"})))
+    assert "spec.model: required field is missing" in message(edited(lambda d: d["spec"].update(model=None)))
+
+
+def test_numbers_are_read_as_kubectl_reads_them(tmp_path: Path) -> None:
+    path = tmp_path / "it.yaml"
+    path.write_text(
+        yaml.safe_dump(MINIMAL) + "  recipe: {captions: {training: {learningRate: 1e-4, clipLow: 2.5E-1}}}\n"
+    )
+    iteration = load_resource(path)
+    assert isinstance(iteration, ViperIteration)
+    training = iteration.spec.recipe.captions.training
+    assert (training.learning_rate, training.clip_low) == (1e-4, 0.25)
+    text = message(edited(lambda d: d["spec"].update(recipe={"captions": {"training": {"learningRate": "1e-4"}}})))
+    assert "valid number (got '1e-4')" in text
+
+
+def test_text_of_the_wrong_form_is_told_the_right_one_in_words() -> None:
+    assert "spec.promotion.alias: must be letters, digits, '_' and '-', beginning with a letter (got 'a b')" in message(
+        edited(lambda d: d["spec"].update(promotion={"alias": "a b"}))
+    )
+
+
+@pytest.mark.parametrize(
+    ("length", "iterations", "fits"), [(48, 9, True), (49, 9, False), (46, 100, True), (46, 1000, False)]
+)
+def test_the_names_of_all_iterations_of_a_loop_fit(length: int, iterations: int, fits: bool) -> None:
+    data = {**MINIMAL, "kind": "ViperLoop", "metadata": {"name": "a" * length}}
+    data["spec"] = {"iterations": iterations, "template": MINIMAL["spec"]}
+    if fits:
+        assert isinstance(made := parse_resource(data), ViperLoop)
+        assert parse_resource(made.iteration(iterations).dump()).metadata.name == f"{'a' * length}-{iterations}"
+    else:
+        assert "shorten it by 1" in message(data)
+
+
+def test_a_suspended_loop_has_suspended_iterations() -> None:
+    assert loop(suspend=True).iteration(1).spec.suspend
+    assert not loop().iteration(1).spec.suspend
