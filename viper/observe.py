@@ -52,25 +52,30 @@ class StoreObserver:
         return ""
 
     def progress(self, stage: str, shards: int) -> ProgressRecord | None:
-        """Progress over all shards of a stage: sums of items and rates, the longest time left; None before any."""
-        records = []
-        for shard in range(shards):
-            try:
-                key = f"{self.frozen.prefix}/stages/{stage}/progress/{shard}-of-{shards}.json"
-                records.append(ProgressRecord.model_validate_json(self.store.get(key)))
-            except (NotFoundError, ValueError):
-                continue
-        if len(records) <= 1:
-            return records[0] if records else None
-        left = [r.eta_seconds for r in records if r.eta_seconds is not None]
-        return ProgressRecord(
-            phase=min(records, key=lambda r: r.updated).phase,
-            done=sum(r.done for r in records),
-            total=sum(r.total for r in records),
-            rate=sum(r.rate for r in records),
-            eta_seconds=max(left, default=None),
-            updated=max(r.updated for r in records),
-        )
+        """Progress over all shards of a stage."""
+        return stage_progress(self.store, self.frozen.prefix, stage, shards)
+
+
+def stage_progress(store: ObjectStore, prefix: str, stage: str, shards: int) -> ProgressRecord | None:
+    """Progress over all shards of a stage: sums of items and rates, the longest time left; None before any."""
+    records = []
+    for shard in range(shards):
+        try:
+            key = f"{prefix}/stages/{stage}/progress/{shard}-of-{shards}.json"
+            records.append(ProgressRecord.model_validate_json(store.get(key)))
+        except (NotFoundError, ValueError):
+            continue
+    if len(records) <= 1:
+        return records[0] if records else None
+    left = [r.eta_seconds for r in records if r.eta_seconds is not None]
+    return ProgressRecord(
+        phase=min(records, key=lambda r: r.updated).phase,
+        done=sum(r.done for r in records),
+        total=sum(r.total for r in records),
+        rate=sum(r.rate for r in records),
+        eta_seconds=max(left, default=None),
+        updated=max(r.updated for r in records),
+    )
 
 
 def manifest_problem(node: StageNode, manifest: Manifest, frozen: FrozenIteration, needs: Mapping[str, str]) -> str:

@@ -28,6 +28,10 @@ def main(argv: Sequence[str]) -> int:
     return run_stage(argv, program=lambda stage: FakeStage(), record=lambda ctx: None)
 
 
+#: Object with the process id of the executor, where that is not the process from which stages are forked.
+EXECUTOR = "settings/executor"
+
+
 class FakeStage:
     """Any stage: parts of counted rows for data, outputs that follow from the input for the others."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from viper.plan.conditions import SOURCES, VALIDATIONS, conditions_of, funnel, outcome_of
@@ -22,7 +22,7 @@ from viper.plan.types import (
     State,
     StopStage,
 )
-from viper.spec.stages import PROMOTE, StageNode, stage_graph
+from viper.spec.stages import FREEZE, PROMOTE, StageNode, stage_graph
 
 if TYPE_CHECKING:
     from viper.spec import IterationSpec
@@ -33,18 +33,21 @@ MAX_BACKOFF_SECONDS = 360.0
 PERMANENT_EXIT_CODES = frozenset({2, 3, 7})
 
 
-def plan(spec: IterationSpec, observed: Observed, now: float) -> Plan:
+def plan(spec: IterationSpec, observed: Observed, now: float, *, freeze: bool = False) -> Plan:
     """Decides what happens next.
 
     Args:
         spec: the frozen spec; whether it is suspended is taken from `observed`.
         observed: what is there now.
         now: seconds since the epoch.
+        freeze: whether freezing is carried out like a stage (`FREEZE`), before all others.
     """
     statuses: dict[str, StageStatus] = {}
     actions: list[Action] = []
     wakes: list[float] = []
     nodes = stage_graph(spec.recipe)
+    if freeze:
+        nodes = (StageNode(FREEZE, ()), *(replace(n, needs=n.needs or (FREEZE,)) for n in nodes))
     for node in nodes:
         status = _settled(node, spec, observed) or _waiting(node, statuses)
         if status is None:

@@ -37,10 +37,11 @@ class LoopPlan:
     condition: Condition
 
 
-def plan_loop(spec: LoopSpec, iterations: Sequence[LoopObserved]) -> LoopPlan:
+def plan_loop(spec: LoopSpec, iterations: Sequence[LoopObserved], gpu_seconds: float = 0.0) -> LoopPlan:
     """The next iteration is the first that is not promoted yet, unless the one before stopped the loop.
 
-    With policy `Never` the alias does not move, so that iterations only need to be finished.
+    With policy `Never` the alias does not move, so that iterations only need to be finished. `gpu_seconds` is what all
+    of them have used; beyond the budget no further one starts.
     """
     for number, seen in enumerate(iterations[: spec.iterations], start=1):
         if seen.outcome in ("running", "suspended"):
@@ -54,6 +55,10 @@ def plan_loop(spec: LoopSpec, iterations: Sequence[LoopObserved]) -> LoopPlan:
         return _stop("IterationFailed", f"iteration {number} failed", seen)
     finished = len(iterations[: spec.iterations])
     if finished < spec.iterations:
+        budget = spec.budget.gpu_hours
+        if budget is not None and gpu_seconds >= budget * 3600:
+            used = f"{gpu_seconds / 3600:.1f} of {budget:g} GPU-hours are used after {finished} of {spec.iterations}"
+            return LoopPlan(None, Condition("Succeeded", "False", "BudgetUsed", f"{used} iterations"))
         return _go_on(finished + 1, spec.iterations)
     return LoopPlan(
         None, Condition("Succeeded", "True", "AllIterationsDone", f"{finished} of {finished} iterations done")

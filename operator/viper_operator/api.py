@@ -1,0 +1,171 @@
+"""The few calls to the API server that the operator makes: plain JSON in and out, with patience."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, Configuration
+
+from viper_operator.metrics import API_REQUESTS
+from viper_operator.names import GROUP, MANAGER, VERSION
+
+#: Seconds one request may take. What a former leader has sent arrives before its lease can be anybody else's.
+TIMEOUT = 5.0
+#: Pauses between attempts when the server says nothing better.
+PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)
+#: Longest pause that a server may ask for and get; a key that waits longer gives its worker to another.
+LONGEST_PAUSE = 10.0
+APPLY = "application/apply-patch+yaml"
+
+
+class ApiError(Exception):
+    """The API server did not do what it was asked. `status`: of HTTP, 0 when there was no answer."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        self.status, self.reason = status, reason
+        super().__init__(f"{status} {reason}: {message}" if status else message)
+
+
+async def connect() -> ApiClient:
+    """A client by $KUBECONFIG, else by the pod's service account."""
+    configuration = Configuration()
+    if os.environ.get("KUBECONFIG"):
+        await config.load_kube_config(client_configuration=configuration)
+    else:
+        config.load_incluster_config(client_configuration=configuration)
+    return ApiClient(configuration)
+
+
+class Api:
+    """Requests within one namespace. All raise `ApiError`.
+
+    Answers 429 and 5xx, and broken connections, are tried again within the call, as long as the server asks for or with
+    growing pauses: every write here may be repeated, because names follow from what things are for.
+    """
+
+    def __init__(self, client: ApiClient, namespace: str, *, sleep: Callable[[float], Any] = asyncio.sleep) -> None:
+        self.client, self.namespace, self._sleep = client, namespace, sleep
+
+    async def apply(self, body: Mapping[str, Any], *, manager: str = MANAGER, force: bool = False) -> dict[str, Any]:
+        """Server-side apply. Without `force`, 409 when another manager owns one of the fields."""
+        query = {"fieldManager": manager, "force": str(force).lower()}
+        return await self.request("PATCH", self._path(body), query, body, content=APPLY)
+
+    async def apply_status(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Replaces the status; with `metadata.uid`, 409 unless it is still that object."""
+        query = {"fieldManager": MANAGER, "force": "true"}
+        return await self.request("PATCH", f"{self._path(body)}/status", query, body, content=APPLY)
+
+    async def get_job(self, name: str) -> dict[str, Any]:
+        """A Job."""
+        return await self.request("GET", f"/apis/batch/v1/namespaces/{self.namespace}/jobs/{name}")
+
+    async def delete_job(self, name: str, uid: str) -> None:
+        """Deletes a Job and, in the background, its pods; nothing when it is gone."""
+        options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+        try:
+            await self.request("DELETE", f"/apis/batch/v1/namespaces/{self.namespace}/jobs/{name}", body=options)
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+
+    async def create_event(self, body: Mapping[str, Any]) -> None:
+        """Creates a core/v1 Event; nothing when it is there."""
+        try:
+            await self.request("POST", f"/api/v1/namespaces/{self.namespace}/events", body=body)
+        except ApiError as error:
+            if error.status not in (403, 404, 409):  # the namespace is going, or it was told before
+                raise
+
+    async def pods(self, selector: str, fields: str = "") -> AsyncIterator[dict[str, Any]]:
+        """Pods by label and field selector."""
+        async for pod in self._pages(f"/api/v1/namespaces/{self.namespace}/pods", selector, fields, "application/json"):
+            yield pod
+
+    async def events_of(self, name: str, reason: str) -> AsyncIterator[dict[str, Any]]:
+        """Events about an object."""
+        fields = f"involvedObject.name={name},reason={reason}"
+        path = f"/api/v1/namespaces/{self.namespace}/events"
+        async for event in self._pages(path, "", fields, "application/json"):
+            yield event
+
+    async def existing(self, plural: str, selector: str = "") -> dict[str, str]:
+        """uid by name of all objects of a kind (`jobs` or one of ours); nothing but their metadata is transferred."""
+        group = "batch/v1" if plural == "jobs" else f"{GROUP}/{VERSION}"
+        path = f"/apis/{group}/namespaces/{self.namespace}/{plural}"
+        accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+        found = {}
+        async for one in self._pages(path, selector, "", accept):
+            found[one["metadata"]["name"]] = one["metadata"]["uid"]
+        return found
+
+    async def _pages(self, path: str, selector: str, fields: str, accept: str) -> AsyncIterator[dict[str, Any]]:
+        query = {"limit": "250", "labelSelector": selector, "fieldSelector": fields}
+        query = {k: v for k, v in query.items() if v}
+        while True:
+            page = await self.request("GET", path, query, accept=accept)
+            for item in page.get("items") or ():
+                yield item
+            token = page.get("metadata", {}).get("continue")
+            if not token:
+                return
+            query = {**query, "continue": token}
+
+    def _path(self, body: Mapping[str, Any]) -> str:
+        plural = f"{body['kind'].lower()}s"
+        return f"/apis/{body['apiVersion']}/namespaces/{self.namespace}/{plural}/{body['metadata']['name']}"
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        *,
+        content: str = "application/json",
+        accept: str = "application/json",
+        patient: bool = True,
+    ) -> dict[str, Any]:
+        """One request, repeated while that may help; once, unless `patient`."""
+        url = f"{self.client.configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
+        for pause in (*PAUSES, None) if patient else (None,):
+            status, answer, wait = await self._once(method, url, body, content, accept)
+            API_REQUESTS.labels(method, str(status)).inc()
+            if status < 400 and status:
+                return answer
+            if pause is None or not (status in (0, 429) or status >= 500):
+                break
+            await self._sleep(min(wait or pause * random.uniform(0.5, 1.5), LONGEST_PAUSE))
+        raise ApiError(status, answer.get("reason", ""), answer.get("message", f"no answer to {method} {path}"))
+
+    async def _once(
+        self, method: str, url: str, body: Any, content: str, accept: str
+    ) -> tuple[int, dict[str, Any], float]:
+        """Status (0: no answer), answer, and the pause in seconds that the server asks for."""
+        headers = {"Accept": accept, "Content-Type": content, "User-Agent": MANAGER}
+        await self.client.update_params_for_auth(headers, [], ["BearerToken"], url, method, body)
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                response = await self.client.call_api(method, url, headers, body, _request_timeout=TIMEOUT)
+                data = await response.read()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            return 0, {"message": f"the API server cannot be reached: {type(error).__name__}: {error}"}, 0.0
+        try:
+            answer = json.loads(data)
+        except ValueError:
+            answer = {"message": data[:200].decode(errors="replace")}
+            if response.status < 400:
+                return 0, answer, 0.0
+        try:
+            wait = float(response.headers.get("Retry-After", 0))
+        except ValueError:
+            wait = 0.0
+        return response.status, answer, wait

@@ -1,0 +1,73 @@
+"""The Events that the difference between two statuses calls for. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from viper.spec.status import IterationStatus, StageStatus, StatusCondition
+from viper_operator.status import RUNNING_STATES, WAITS_FOR_MODEL
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that a person would want to know. `type` and `reason` as in core/v1."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+def events(previous: IterationStatus, new: IterationStatus) -> list[Event]:
+    """At most one Normal Event with everything that went well, and one for each thing that did not."""
+    normal = _outcome(previous, new)
+    found: list[Event] = []
+    if new.outcome != previous.outcome and new.outcome in ("Held", "Failed"):
+        found.append(Event("Warning", new.outcome, _summary(new).message))
+    before = {s.name: s for s in previous.stages}
+    for stage in new.stages:
+        old = before.get(stage.name)
+        normal += _stage(old, stage)
+        said = None if old is None else (old.reason, old.message)
+        if stage.message and stage.state in RUNNING_STATES and (stage.reason, stage.message) != said:
+            reason = "AttemptFailed" if stage.state == "Running" else stage.reason
+            kind: Literal["Normal", "Warning"] = "Normal" if reason in (WAITS_FOR_MODEL, "Queued") else "Warning"
+            found.append(Event(kind, reason, f"{stage.name}: {stage.message}"))
+    moved, was = _condition(new, "GeneratorCurrent"), _condition(previous, "GeneratorCurrent")
+    if moved is not None and moved.status == "False" and (was is None or was.status != "False"):
+        found.append(Event("Warning", moved.reason, moved.message))
+    if normal:
+        # The first is the most important one: outcome, then stages in order.
+        found.insert(0, Event("Normal", normal[0][0], "; ".join(text for _, text in normal)))
+    return found
+
+
+def _outcome(previous: IterationStatus, new: IterationStatus) -> list[tuple[str, str]]:
+    """Reason and text of what is good to know of the whole iteration."""
+    found = []
+    if new.retries > previous.retries:
+        found.append(("Retry", f"retry {new.retries}, asked for by a person"))
+    if new.outcome != previous.outcome:
+        if new.outcome in ("Promoted", "Registered"):
+            found.append((new.outcome, _summary(new).message))
+        elif new.outcome == "Suspended":
+            found.append(("Suspended", "running stages are stopped, their work stays"))
+        elif previous.outcome == "Suspended":
+            found.append(("Resumed", "goes on with what is there"))
+    return found
+
+
+def _stage(old: StageStatus | None, new: StageStatus) -> list[tuple[str, str]]:
+    if new.state == "Succeeded" and (old is None or old.state != "Succeeded"):
+        return [("StageSucceeded", f"{new.name} done" + (f": {new.headline}" if new.headline else ""))]
+    if new.state in RUNNING_STATES and new.job is not None and (old is None or old.job != new.job):
+        return [("StageStarted", f"{new.name} started (Job {new.job})")]
+    return []
+
+
+def _summary(status: IterationStatus) -> StatusCondition:
+    return status.conditions[0]
+
+
+def _condition(status: IterationStatus, kind: str) -> StatusCondition | None:
+    return next((c for c in status.conditions if c.type == kind), None)

@@ -1,0 +1,261 @@
+"""The Jobs of an iteration, built from its spec and the operator's settings. Pure: nothing is read or written here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from viper.plan import PERMANENT_EXIT_CODES
+from viper.spec import Profile, StageResources, ViperIteration
+from viper.spec.stages import FREEZE
+from viper.store import child_uri
+from viper_operator.merge import merged
+from viper_operator.names import (
+    API_VERSION,
+    GPUS,
+    MODEL,
+    QUEUE,
+    SECONDS_BEFORE,
+    job_labels,
+    job_name,
+    pod_labels,
+)
+from viper_operator.settings import Settings
+
+#: User and group of every pod; the images have no other.
+USER = 65532
+#: Name of the container that runs the stage program.
+CONTAINER = "stage"
+TERMINATION_LOG = "/dev/termination-log"
+WORK, SCRATCH = "/work", "/tmp"  # noqa: S108 (a volume of the pod's own)
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """One Job to make.
+
+    `retry`: a person's retries so far. `attempt`: the operator's own, from 1 (the Job controller's are not counted
+    here). `seconds_before`: how long the stage has been active in earlier Jobs.
+    """
+
+    iteration: ViperIteration
+    uid: str
+    stage: str
+    retry: int = 0
+    attempt: int = 1
+    seconds_before: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Name of the Job."""
+        return job_name(self.iteration.metadata.name, self.stage, retry=self.retry, attempt=self.attempt)
+
+
+def stage_job(request: JobRequest, settings: Settings) -> dict[str, Any]:
+    """The Job of a stage, or of freezing, as the API server gets it."""
+    profile = request.iteration.spec.profile
+    resources = profile.of(request.stage)
+    shards = 1 if request.stage == FREEZE else resources.shards
+    gpus = 0 if request.stage == FREEZE else resources.gpus
+    name = request.iteration.metadata.name
+    labels = job_labels(name, request.stage, request.retry, request.attempt)
+    if profile.queue_name is not None:
+        labels[QUEUE] = profile.queue_name
+    spec: dict[str, Any] = {
+        "completionMode": "Indexed",
+        "completions": shards,
+        "parallelism": shards,
+        "backoffLimitPerIndex": resources.retries,
+        # One shard that failed for good fails the stage: the others would work for nothing.
+        "maxFailedIndexes": 0,
+        # A shard is never run twice at a time.
+        "podReplacementPolicy": "Failed",
+        "podFailurePolicy": {
+            "rules": [
+                # Preemption, eviction and loss of the node are no failures.
+                {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                {
+                    "action": "FailJob",
+                    "onExitCodes": {
+                        "containerName": CONTAINER,
+                        "operator": "In",
+                        "values": sorted(PERMANENT_EXIT_CODES),
+                    },
+                },
+            ]
+        },
+        "template": pod_template(request, resources, profile, settings, gpus=gpus),
+    }
+    if resources.ttl_seconds_after_finished is not None:
+        spec["ttlSecondsAfterFinished"] = resources.ttl_seconds_after_finished
+    annotations = {MODEL: request.iteration.spec.model, GPUS: str(gpus * shards)}
+    if request.seconds_before:
+        annotations[SECONDS_BEFORE] = f"{request.seconds_before:.0f}"
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": request.name,
+            "namespace": settings.namespace,
+            "labels": labels,
+            "annotations": annotations,
+            "ownerReferences": [owner_reference("ViperIteration", name, request.uid)],
+        },
+        "spec": spec,
+    }
+
+
+def owner_reference(kind: str, name: str, uid: str) -> dict[str, Any]:
+    """The owner's deletion never waits for what it owns (`blockOwnerDeletion`)."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": kind,
+        "name": name,
+        "uid": uid,
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+
+
+def pod_template(
+    request: JobRequest, resources: StageResources, profile: Profile, settings: Settings, *, gpus: int
+) -> dict[str, Any]:
+    """The pod template: what the profile asks for within restricted Pod Security, its own changes merged last."""
+    labels = pod_labels(request.iteration.metadata.name, request.stage)
+    pod: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(request, resources, profile, settings, gpus)],
+        "volumes": _volumes(resources),
+    }
+    # Per attempt, as the local runner counts it; the Job's own deadline would span all of them.
+    _put(pod, "activeDeadlineSeconds", resources.deadline_seconds)
+    _put(pod, "nodeSelector", resources.node_selector)
+    _put(pod, "tolerations", [_given(t) for t in resources.tolerations])
+    _put(pod, "affinity", None if resources.affinity is None else _given(resources.affinity))
+    _put(pod, "topologySpreadConstraints", _spread(resources, labels))
+    _put(pod, "priorityClassName", resources.priority_class_name)
+    _put(pod, "runtimeClassName", resources.runtime_class_name)
+    _put(pod, "imagePullSecrets", [_given(s) for s in resources.image_pull_secrets])
+    template: dict[str, Any] = {"metadata": {"labels": labels}, "spec": pod}
+    if resources.pod_template is not None:
+        template = merged(template, _given(resources.pod_template))
+    return template
+
+
+def _container(
+    request: JobRequest, resources: StageResources, profile: Profile, settings: Settings, gpus: int
+) -> dict[str, Any]:
+    environment = [{"name": "HOME", "value": SCRATCH}]
+    if profile.offline:
+        environment.append({"name": "HF_HUB_OFFLINE", "value": "1"})
+    environment += [_given(e) for e in resources.env]
+    if request.stage == FREEZE:
+        environment.append({"name": "VIPER_ITERATION", "value": frozen_resource(request.iteration)})
+    mounts = [
+        {"name": "work", "mountPath": WORK},
+        {"name": "tmp", "mountPath": SCRATCH},
+        {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
+    ]
+    if (cache := resources.model_cache) is not None:
+        mounts.append({"name": "models", "mountPath": cache.mount_path, "readOnly": cache.read_only})  # type: ignore[dict-item]
+    container: dict[str, Any] = {
+        "name": CONTAINER,
+        "image": resources.image or settings.image,
+        **_program(request, resources.shards, settings),
+        "env": environment,
+        "resources": _resources(resources, gpus),
+        "volumeMounts": mounts,
+        "terminationMessagePath": TERMINATION_LOG,
+        # A program that could not leave a message has its last lines of log.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+    if settings.credentials_secret:
+        container["envFrom"] = [{"secretRef": {"name": settings.credentials_secret}}]
+    _put(container, "imagePullPolicy", resources.image_pull_policy)
+    return container
+
+
+def _program(request: JobRequest, shards: int, settings: Settings) -> dict[str, Any]:
+    if request.stage == FREEZE:
+        arguments = ["--store", settings.store, "--tracking", settings.tracking]
+        return {"command": ["viper-freeze"], "args": [*arguments, "--termination-log", TERMINATION_LOG]}
+    arguments = [
+        request.stage,
+        "--iteration",
+        child_uri(settings.store, f"iterations/{request.iteration.metadata.name}"),
+        "--shard",
+        # Set by the Job controller in every pod of an Indexed Job, expanded by the kubelet.
+        f"$(JOB_COMPLETION_INDEX)/{shards}",
+        "--work-dir",
+        WORK,
+        "--termination-log",
+        TERMINATION_LOG,
+    ]
+    return {"command": ["viper-job"], "args": arguments}
+
+
+def frozen_resource(iteration: ViperIteration) -> str:
+    """The resource as `viper-freeze` gets it: with its profile inline, without what changes while it runs."""
+    spec = iteration.spec.model_copy(update={"suspend": False}).dump()
+    dump = {
+        "apiVersion": iteration.api_version,
+        "kind": iteration.kind,
+        "metadata": {"name": iteration.metadata.name},
+        "spec": spec,
+    }
+    return json.dumps(dump, sort_keys=True, separators=(",", ":"))
+
+
+def _resources(resources: StageResources, gpus: int) -> dict[str, Any]:
+    wanted = _given(resources.resources)
+    if gpus:
+        wanted["limits"] = {**wanted.get("limits", {}), resources.gpu_resource_name: str(gpus)}
+    return {kind: amounts for kind, amounts in wanted.items() if amounts}
+
+
+def _volumes(resources: StageResources) -> list[dict[str, Any]]:
+    work: dict[str, Any] = {}
+    shm: dict[str, Any] = {"medium": "Memory"}
+    _put(work, "sizeLimit", resources.work_size)
+    _put(shm, "sizeLimit", resources.shm_size)
+    volumes: list[dict[str, Any]] = [
+        {"name": "work", "emptyDir": work},
+        {"name": "tmp", "emptyDir": {}},
+        {"name": "shm", "emptyDir": shm},
+    ]
+    if (cache := resources.model_cache) is not None:
+        claim = {"claimName": cache.claim_name, "readOnly": cache.read_only}
+        volumes.append({"name": "models", "persistentVolumeClaim": claim})
+    return volumes
+
+
+def _spread(resources: StageResources, labels: dict[str, str]) -> list[dict[str, Any]]:
+    constraints = [_given(c) for c in resources.topology_spread_constraints]
+    return [{"labelSelector": {"matchLabels": labels}, **c} for c in constraints]
+
+
+def _given(model: Any) -> dict[str, Any]:
+    """A part of the profile under Kubernetes' names, without what is null."""
+    dump: dict[str, Any] = model.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return dump
+
+
+def _put(target: dict[str, Any], key: str, value: Any) -> None:
+    if value not in (None, [], {}):
+        target[key] = value

@@ -1,0 +1,202 @@
+"""One loop: the next iteration is made when the one before allows it."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from viper.plan import Condition, LoopObserved, LoopPlan, plan_loop
+from viper.spec import ViperLoop
+from viper.spec.status import IterationStatus, LoopStatus
+from viper_operator.api import ApiError
+from viper_operator.cache import Cache
+from viper_operator.events import Event
+from viper_operator.job_specs import owner_reference
+from viper_operator.names import API_VERSION, LOOP, RETRY, SUSPEND_MANAGER
+from viper_operator.settings import Settings
+from viper_operator.status import Facts, conditions
+from viper_operator.tracking import TrackingServer
+from viper_operator.views import IterationView, LoopView
+from viper_operator.writes import Writer
+
+KIND = "ViperLoop"
+#: Seconds between looks at an alias that a person may move.
+LOOK_AGAIN = 30.0
+
+
+@dataclass
+class LoopReconciler:
+    """`reconcile(name)` brings a loop one step further; returns when it wants to be asked again. Raises `ApiError`."""
+
+    settings: Settings
+    cache: Cache
+    writer: Writer
+    tracking: TrackingServer
+    clock: Callable[[], float] = time.time
+
+    async def reconcile(self, name: str) -> float | None:
+        view = self.cache.loops.items.get(name)
+        if view is None or view.deleting:
+            return None
+        body = view.body()
+        previous = LoopStatus.model_validate(body.get("status", {}))
+        try:
+            loop = _loop(body)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            message = f"{'.'.join(str(p) for p in problem['loc'])}: {problem['msg']}"
+            await self._write(view, previous, self._invalid(view, previous, message))
+            return None
+        seen = self._iterations(view, loop)
+        statuses = [i.status() for i in seen]
+        spent = sum(s.gpu_seconds for s in statuses)
+        observed = [await self._observed(loop, i, s) for i, s in zip(seen, statuses, strict=True)]
+        decided = plan_loop(loop.spec, observed, spent)
+        decided = await self._act(view, body, loop, seen, decided, previous)
+        await self._write(view, previous, self._status(view, loop, seen, observed, spent, decided, previous))
+        waits = decided.condition.reason in ("WaitingForPromotion", "IterationHeld")
+        return LOOK_AGAIN if waits and self.tracking.uri else None
+
+    def _iterations(self, view: LoopView, loop: ViperLoop) -> list[IterationView]:
+        """The iterations so far, in order, without gaps."""
+        found = []
+        for number in range(1, loop.spec.iterations + 1):
+            one = self.cache.iterations.items.get(f"{view.name}-{number}")
+            if one is None or one.loop != view.name:
+                break
+            found.append(one)
+        return found
+
+    async def _observed(self, loop: ViperLoop, view: IterationView, status: IterationStatus) -> LoopObserved:
+        template = loop.spec.template
+        message = status.conditions[0].message if status.conditions else ""
+        outcome = view.outcome.lower() if view.settled else "running"
+        alias = None
+        if outcome in ("registered", "held") and status.version is not None and template.promotion.policy != "Never":
+            alias = await self.tracking.alias(template.model, template.promotion.alias)
+        return LoopObserved(outcome, message, status.version, alias)  # type: ignore[arg-type]
+
+    async def _act(
+        self,
+        view: LoopView,
+        body: dict[str, Any],
+        loop: ViperLoop,
+        seen: Sequence[IterationView],
+        decided: LoopPlan,
+        previous: LoopStatus,
+    ) -> LoopPlan:
+        number = decided.next
+        if number is not None and number > len(seen):
+            if loop.spec.suspend:
+                return decided
+            try:
+                made = await self.writer.api.apply(iteration_body(view, body, loop, number))
+            except ApiError as error:
+                if error.status not in (400, 403, 409, 422):
+                    raise
+                message = f"iteration {number} cannot be made: {error}"
+                return LoopPlan(None, Condition("Succeeded", "False", "IterationRefused", message))
+            self.cache.iterations.put(made)
+            told = f"iteration {number} of {loop.spec.iterations} made: {made['metadata']['name']}"
+            await self.writer.tell(KIND, view, [Event("Normal", "IterationStarted", told)])
+        elif seen and not seen[-1].settled:
+            was = any(c.type == "Suspended" and c.status == "True" for c in previous.conditions)
+            if loop.spec.suspend and not seen[-1].suspend:
+                await self._suspend(seen[-1], suspend=True)
+            elif was and not loop.spec.suspend and seen[-1].suspend:
+                await self._suspend(seen[-1], suspend=False)
+        return decided
+
+    async def _suspend(self, view: IterationView, *, suspend: bool) -> None:
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": "ViperIteration",
+            "metadata": {"name": view.name, "uid": view.uid},
+            "spec": {"suspend": suspend},
+        }
+        self.cache.iterations.put(await self.writer.api.apply(body, manager=SUSPEND_MANAGER, force=True))
+
+    def _status(
+        self,
+        view: LoopView,
+        loop: ViperLoop,
+        seen: Sequence[IterationView],
+        observed: Sequence[LoopObserved],
+        spent: float,
+        decided: LoopPlan,
+        previous: LoopStatus,
+    ) -> LoopStatus:
+        number = max(decided.next or 0, len(seen))
+        if loop.spec.suspend and number > len(seen):
+            number = len(seen)
+        summary = decided.condition
+        if loop.spec.suspend and decided.next is not None:
+            summary = Condition(summary.type, summary.status, "Suspended", f"{summary.message}; spec.suspend is true")
+        suspended = (
+            Condition("Suspended", "True", "Suspended", "spec.suspend is true")
+            if loop.spec.suspend
+            else Condition("Suspended", "False", "Active", "")
+        )
+        facts = Facts(view.generation, 0, self.clock(), "")
+        versions = [o.version for o in observed if o.promoted]
+        return LoopStatus(
+            observed_generation=view.generation,
+            conditions=conditions([summary, suspended], facts, previous.conditions),
+            iteration=number or None,
+            of=loop.spec.iterations,
+            current=f"{view.name}-{number}" if number else None,
+            version=versions[-1] if versions else None,
+            gpu_seconds=spent,
+        )
+
+    def _invalid(self, view: LoopView, previous: LoopStatus, message: str) -> LoopStatus:
+        facts = Facts(view.generation, 0, self.clock(), "")
+        summary = Condition("Succeeded", "False", "SpecInvalid", message)
+        found = conditions([summary], facts, previous.conditions)
+        return previous.model_copy(update={"observed_generation": view.generation, "conditions": found})
+
+    async def _write(self, view: LoopView, previous: LoopStatus, new: LoopStatus) -> None:
+        if new.dump() == previous.dump():
+            return
+        old, summary = (previous.conditions[0] if previous.conditions else None), new.conditions[0]
+        if summary.status != "Unknown" and (
+            old is None or (old.status, old.reason) != (summary.status, summary.reason)
+        ):
+            kind = "Normal" if summary.status == "True" else "Warning"
+            await self.writer.tell(KIND, view, [Event(kind, summary.reason, summary.message)])  # type: ignore[arg-type]
+        body = await self.writer.status(KIND, view, new.dump())
+        if body is not None:
+            self.cache.loops.put(body)
+
+
+def _loop(body: dict[str, Any]) -> ViperLoop:
+    meta = {"name": body["metadata"]["name"]}
+    document = {"apiVersion": body["apiVersion"], "kind": KIND, "metadata": meta, "spec": body["spec"]}
+    return ViperLoop.model_validate(document)
+
+
+def iteration_body(view: LoopView, body: dict[str, Any], loop: ViperLoop, number: int) -> dict[str, Any]:
+    """The `number`-th iteration: the template as it was written, with its own images and seed."""
+    one = loop.iteration(number)
+    spec = copy.deepcopy(body["spec"]["template"])
+    spec.setdefault("images", {})["offset"] = one.spec.images.offset
+    spec.setdefault("recipe", {})["seed"] = one.spec.recipe.seed
+    spec["suspend"] = one.spec.suspend
+    meta = body["metadata"]
+    notes = {k: v for k, v in meta.get("annotations", {}).items() if not k.startswith("kubectl.") and k != RETRY}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "ViperIteration",
+        "metadata": {
+            "name": one.metadata.name,
+            "labels": {**meta.get("labels", {}), LOOP: view.name},
+            "annotations": notes,
+            "ownerReferences": [owner_reference(KIND, view.name, view.uid)],
+        },
+        "spec": spec,
+    }

@@ -1,0 +1,325 @@
+"""One iteration: what is observed, what the brain makes of it, what is written. The same whatever happened before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from pydantic import ValidationError
+
+from viper.errors import StoreError
+from viper.plan import Done, Observed, Plan, Stage, plan
+from viper.spec import Profile, ViperIteration
+from viper.spec.stages import FREEZE
+from viper.spec.status import IterationStatus
+from viper.stage.frozen import FrozenIteration
+from viper.stage.progress import ProgressRecord
+from viper.store import child_uri
+from viper_operator import metrics
+from viper_operator.cache import Cache, trains
+from viper_operator.decide import Decision, NewJob, decide, quiet
+from viper_operator.events import events
+from viper_operator.job_specs import JobRequest
+from viper_operator.observed import (
+    JOB_OF_POD,
+    PodReport,
+    Problem,
+    current_jobs,
+    last_exits,
+    pod_report,
+    shards_of,
+)
+from viper_operator.settings import Settings
+from viper_operator.status import Facts, explained, failures, iteration_status, with_progress
+from viper_operator.stores import Stores
+from viper_operator.tracking import TrackingServer
+from viper_operator.views import FINISHED, IterationView, JobView
+from viper_operator.writes import RefusedError, Writer
+
+KIND = "ViperIteration"
+#: Seconds after which an iteration that waits for its model looks by itself; usually it is told before.
+LOOK_AGAIN = 30.0
+#: Seconds between attempts to make a Job that a quota or policy forbids.
+REFUSED_AGAIN = 60.0
+
+
+class SpecProblemError(Exception):
+    """The iteration cannot go on as it is written. `permanent`: whatever happens elsewhere."""
+
+    def __init__(self, reason: str, message: str, *, permanent: bool) -> None:
+        self.reason, self.permanent = reason, permanent
+        super().__init__(message)
+
+
+@dataclass
+class Memory:
+    """What is known beyond objects and the store; nothing here is missed after a restart.
+
+    `problems`, `attempts`: by Job, see `viper_operator.status.Facts`. `progress`: news by iteration and stage.
+    `aliases`: versions by model and alias.
+    """
+
+    problems: dict[str, Problem | None] = field(default_factory=dict)
+    attempts: dict[str, str] = field(default_factory=dict)
+    progress: dict[str, dict[str, ProgressRecord]] = field(default_factory=dict)
+    aliases: dict[tuple[str, str], int | None] = field(default_factory=dict)
+
+
+@dataclass
+class IterationReconciler:
+    """`reconcile(name)` brings an iteration one step further and returns after how many seconds to ask again, None when
+    something else will say so. Raises `StoreError`, `ApiError`: then it is to be asked again soon."""
+
+    settings: Settings
+    cache: Cache
+    writer: Writer
+    stores: Stores
+    tracking: TrackingServer
+    memory: Memory
+    clock: Callable[[], float] = time.time
+
+    async def reconcile(self, name: str) -> float | None:
+        view = self.cache.iterations.items.get(name)
+        if view is None or view.deleting:
+            return None
+        if view.settled:
+            await self._settled(view)
+            return None
+        body = view.body()
+        previous = IterationStatus.model_validate(body.get("status", {}))
+        trainer = partial(self.cache.trainer, view.model, name)
+        if quiet(view, previous, self.cache.jobs_of(view), problems=self.memory.problems, trainer=trainer):
+            await self._tell_progress(view, previous)
+            return LOOK_AGAIN if self._waits(view, previous) else None
+        try:
+            return await self._step(view, body, previous)
+        except (SpecProblemError, RefusedError) as error:
+            explained = self._explained(view, previous, error.reason, str(error), failed=error.permanent)
+            await self._write(view, previous, explained)
+            return REFUSED_AGAIN if isinstance(error, RefusedError) and not error.permanent else None
+        except StoreError as error:
+            metrics.STORE_ERRORS.inc()
+            if view.suspend:  # stopping needs nothing from the store
+                for job in self.cache.jobs_of(view):
+                    if job.working and not job.queued:
+                        await self.writer.suspend_job(job, self.clock())
+            await self._write(view, previous, self._explained(view, previous, "StoreUnavailable", error.what))
+            raise
+
+    # ---- observe, plan, act ------------------------------------------------------------------------------------
+
+    async def _step(self, view: IterationView, body: Mapping[str, Any], previous: IterationStatus) -> float | None:
+        retry = max(view.retry, previous.retries)
+        now = self.clock()
+        jobs = current_jobs(self.cache.jobs_of(view), retry)
+        frozen = await self._frozen(view, previous, jobs)
+        one = self._resource(body) if frozen is None else frozen.iteration
+        stored = await self._stored(view, frozen)
+        reports = await self._reports(jobs, stored)
+        made = self._plan(view, one, frozen, stored, jobs, reports, now)
+        decision = decide(
+            made, jobs, suspended=view.suspend, trainer=partial(self.cache.trainer, view.model, view.name), now=now
+        )
+        if await self._carry_out(view, one, decision, retry, now):
+            jobs = current_jobs(self.cache.jobs_of(view), retry)
+            made = self._plan(view, one, frozen, stored, jobs, reports, now)
+        facts = Facts(
+            generation=view.generation,
+            retries=retry,
+            now=now,
+            store=child_uri(self.settings.store, f"iterations/{view.name}"),
+            jobs=jobs,
+            frozen=frozen,
+            problems=self.memory.problems,
+            blocked=decision.blocked,
+            attempts=self.memory.attempts,
+            progress=self.memory.progress.pop(view.name, {}),
+        )
+        new = iteration_status(made, facts, previous)
+        await self._write(view, previous, new, frozen)
+        if decision.blocked:
+            self.cache.wait_for_model(view.model, view.name)
+            return LOOK_AGAIN
+        return None if decision.wake_at is None else max(decision.wake_at - self.clock(), 0.1)
+
+    async def _frozen(
+        self, view: IterationView, previous: IterationStatus, jobs: Mapping[str, JobView]
+    ) -> FrozenIteration | None:
+        """The frozen iteration, once its Job has said that it is this one's.
+
+        The Job compares it with the spec: a store may hold an iteration of this name with another one.
+        """
+        said = any(s.name == FREEZE and s.state == "Succeeded" for s in previous.stages)
+        job = jobs.get(FREEZE)
+        if not said and (job is None or not job.complete):
+            return None
+        return await self.stores.frozen(view.uid, view.name)
+
+    async def _stored(self, view: IterationView, frozen: FrozenIteration | None) -> dict[str, Stage]:
+        if frozen is None:
+            return {}
+        model = frozen.generator
+        what = model.uri if model.version is None else f"version {model.version} of {model.model}"
+        return {FREEZE: Stage(done=Done(headline=f"generator is {what}")), **await self.stores.stages(view.uid)}
+
+    async def _reports(self, jobs: Mapping[str, JobView], stored: Mapping[str, Stage]) -> dict[str, list[PodReport]]:
+        """What pods say of Jobs that have failed, or had attempts that did, of which nobody has heard yet."""
+        found: dict[str, list[PodReport]] = {}
+        for stage, job in jobs.items():
+            if stored.get(stage, Stage()).done is not None:
+                continue
+            said = self.memory.attempts.get(job.name, "").startswith(failures(job))
+            if job.failed or (job.working and job.failures and not said):
+                reports = [pod_report(p) async for p in self.writer.api.pods(f"{JOB_OF_POD}={job.name}")]
+                found[job.name] = reports
+                ends = last_exits(job, reports).values()
+                if ends:
+                    last = max(ends, key=lambda e: e.at)
+                    text = ": ".join(t for t in (last.reason, last.message) if t) or f"exit status {last.code}"
+                    self.memory.attempts[job.name] = f"{failures(job)}: {text}"
+        return found
+
+    def _plan(
+        self,
+        view: IterationView,
+        one: ViperIteration,
+        frozen: FrozenIteration | None,
+        stored: Mapping[str, Stage],
+        jobs: Mapping[str, JobView],
+        reports: Mapping[str, list[PodReport]],
+        now: float,
+    ) -> Plan:
+        stages = dict(stored)
+        for stage, job in jobs.items():
+            seen = stages.get(stage, Stage())
+            retries = one.spec.profile.of(stage).retries
+            shards = shards_of(job, reports.get(job.name, ()), retries=retries, now=now)
+            stages[stage] = Stage(shards, seen.done, seen.problem)
+        alias = self.memory.aliases.get((one.spec.model, one.spec.promotion.alias))
+        then = None if frozen is None else frozen.alias_version
+        observed = Observed(stages, suspend=view.suspend, alias_version=alias, frozen_alias_version=then)
+        return plan(one.spec, observed, now, freeze=True)
+
+    async def _carry_out(
+        self, view: IterationView, one: ViperIteration, decision: Decision, retry: int, now: float
+    ) -> bool:
+        """Whether anything was done."""
+        for job in decision.suspend:
+            await self.writer.suspend_job(job, now)
+        for job in decision.delete:
+            await self.writer.delete_job(job)
+        for job in decision.resume:
+            await self.writer.resume_job(job)
+        done = bool(decision.suspend or decision.delete or decision.resume)
+        for new in decision.create:
+            request = JobRequest(one, view.uid, new.stage, retry, new.attempt, new.seconds_before)
+            done = await self._create(view, new, request) or done
+        return done
+
+    async def _create(self, view: IterationView, new: NewJob, request: JobRequest) -> bool:
+        if not trains(new.stage):
+            return await self.writer.create_job(request) is not None
+        # Nothing else ran between the look at who trains and this line.
+        self.cache.claim(view.model, view.name)
+        try:
+            return await self.writer.create_job(request) is not None
+        finally:
+            self.cache.unclaim(view.model, view.name)
+
+    # ---- what it is ----------------------------------------------------------------------------------------------
+
+    def _resource(self, body: Mapping[str, Any]) -> ViperIteration:
+        """The resource with its profile inline."""
+        meta = {"name": body["metadata"]["name"]}
+        document = {"apiVersion": body["apiVersion"], "kind": KIND, "metadata": meta, "spec": body["spec"]}
+        try:
+            one = ViperIteration.model_validate(document)
+        except ValidationError as error:
+            raise SpecProblemError("SpecInvalid", _first(error), permanent=True) from None
+        name = one.spec.profile_ref
+        if name is None:
+            return one
+        found = self.cache.profiles.items.get(name)
+        if found is None:
+            message = (
+                f"spec.profileRef: there is no ViperProfile {name} in namespace {self.settings.namespace}; create it"
+            )
+            raise SpecProblemError("ProfileNotFound", message, permanent=False)
+        try:
+            profile = Profile.model_validate(found.spec)
+        except ValidationError as error:
+            message = f"ViperProfile {name}: {_first(error)}"
+            raise SpecProblemError("ProfileInvalid", message, permanent=False) from None
+        return one.model_copy(update={"spec": one.spec.with_profile(profile)})
+
+    # ---- what is said --------------------------------------------------------------------------------------------
+
+    async def _write(
+        self,
+        view: IterationView,
+        previous: IterationStatus,
+        new: IterationStatus,
+        frozen: FrozenIteration | None = None,
+    ) -> None:
+        """Events, then the status that holds them back from being told again; nothing when nothing is new."""
+        if new.dump() == previous.dump():
+            return
+        await self.writer.tell(KIND, view, events(previous, new))
+        ended = new.outcome in FINISHED and new.outcome != previous.outcome
+        if ended and frozen is not None:
+            status = "FAILED" if new.outcome == "Failed" else "FINISHED"
+            await self.tracking.finish_run(frozen.tracking.parent_run, status)
+        body = await self.writer.status(KIND, view, new.dump())
+        if body is not None:
+            self.cache.iterations.put(body)
+            _count(previous, new)
+        if ended:
+            self.stores.forget(view.uid)
+
+    def _explained(
+        self, view: IterationView, previous: IterationStatus, reason: str, message: str, *, failed: bool = False
+    ) -> IterationStatus:
+        facts = Facts(view.generation, max(view.retry, previous.retries), self.clock(), "")
+        return explained(previous, reason, message, facts, failed=failed)
+
+    async def _settled(self, view: IterationView) -> None:
+        """An iteration that has ended stays as it is; only that its spec was read is said."""
+        self.stores.forget(view.uid)
+        if view.observed_generation != view.generation:
+            status = view.status().model_copy(update={"observed_generation": view.generation})
+            body = await self.writer.status(KIND, view, status.dump())
+            if body is not None:
+                self.cache.iterations.put(body)
+
+    async def _tell_progress(self, view: IterationView, previous: IterationStatus) -> None:
+        records = self.memory.progress.pop(view.name, None)
+        if records:
+            await self._write(view, previous, with_progress(previous, records))
+
+    def _waits(self, view: IterationView, previous: IterationStatus) -> bool:
+        waits = any(s.state == "Pending" and s.reason == "WaitsForModel" for s in previous.stages)
+        if waits:
+            self.cache.wait_for_model(view.model, view.name)
+        return waits
+
+
+def _first(error: ValidationError) -> str:
+    """The first of its problems, with the field's path."""
+    problem = error.errors()[0]
+    path = ".".join(str(p) for p in problem["loc"])
+    return f"{path}: {problem['msg'].removeprefix('Value error, ')}"
+
+
+def _count(previous: IterationStatus, new: IterationStatus) -> None:
+    before = {s.name: s for s in previous.stages}
+    for stage in new.stages:
+        old = before.get(stage.name)
+        if stage.state in ("Succeeded", "Failed", "Held") and (old is None or old.state != stage.state):
+            metrics.STAGES_FINISHED.labels(stage.name, stage.state).inc()
+            metrics.GPU_SECONDS.labels(stage.name).inc(stage.gpu_seconds)
+            if stage.started_at is not None and stage.finished_at is not None:
+                taken = (stage.finished_at - stage.started_at).total_seconds()
+                metrics.STAGE_SECONDS.labels(stage.name).observe(max(taken, 0.0))

@@ -1,0 +1,260 @@
+"""The status that a plan and its observations amount to. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from viper.plan import Condition, Plan, State
+from viper.plan import StageStatus as PlannedStage
+from viper.spec.stages import EVALUATE
+from viper.spec.status import (
+    GeneratorStatus,
+    ItemsStatus,
+    IterationStatus,
+    StageStatus,
+    StatusCondition,
+)
+from viper.stage.frozen import FrozenIteration
+from viper.stage.progress import ProgressRecord
+from viper_operator.observed import Problem
+from viper_operator.views import JobView
+
+#: Reasons that pods give; kept as long as nothing newer is known about them.
+WAITS_FOR_MODEL = "WaitsForModel"
+RUNNING_STATES = ("Running", "Pending", "Retrying")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a status is made from beside the plan.
+
+    `problems`: by Job, what keeps it from running; None: it was looked at and nothing does; not there: not looked at.
+    `blocked`: by stage, the iteration that trains the same model now. `attempts`: by Job, how many attempts failed and
+    why the last one did.
+    """
+
+    generation: int
+    retries: int
+    now: float
+    store: str
+    jobs: Mapping[str, JobView] = field(default_factory=dict)
+    frozen: FrozenIteration | None = None
+    problems: Mapping[str, Problem | None] = field(default_factory=dict)
+    blocked: Mapping[str, str] = field(default_factory=dict)
+    attempts: Mapping[str, str] = field(default_factory=dict)
+    progress: Mapping[str, ProgressRecord] = field(default_factory=dict)
+
+
+def iteration_status(made: Plan, facts: Facts, previous: IterationStatus) -> IterationStatus:
+    """The status of an iteration."""
+    before = {s.name: s for s in previous.stages}
+    stages = [_stage(s, facts, before.get(s.name)) for s in made.stages]
+    at = _current(stages)
+    frozen = facts.frozen
+    last = made.stages[-1].done
+    score = next((s.done.score for s in made.stages if s.name == EVALUATE and s.done), "")
+    outcome = made.outcome.capitalize()
+    if made.outcome == "running" and stages[0].name == "freeze" and stages[0].state in ("Waiting", "Pending"):
+        outcome = "Pending"
+    return IterationStatus(
+        observed_generation=facts.generation,
+        conditions=conditions(_spoken(made.conditions, at), facts, previous.conditions),
+        outcome=outcome,
+        stage=at.name,
+        progress=_progress(at, stages, outcome),
+        generator=None
+        if frozen is None
+        else GeneratorStatus(
+            model=frozen.generator.model,
+            version=frozen.generator.version,
+            uri=frozen.generator.uri,
+            digest=frozen.generator.digest,
+        ),
+        version=None if last is None else last.version,
+        score=score or None,
+        stages=stages,
+        gpu_seconds=sum(s.gpu_seconds for s in stages),
+        retries=facts.retries,
+        run=None if frozen is None else frozen.tracking.parent_run,
+        store=facts.store,
+    )
+
+
+def conditions(found: Iterable[Condition], facts: Facts, previous: Sequence[StatusCondition]) -> list[StatusCondition]:
+    """Conditions with the time of their last transition; one that cannot be observed now keeps what was observed."""
+    before = {c.type: c for c in previous}
+    result = []
+    for c in found:
+        old = before.get(c.type)
+        since = old.last_transition_time if old is not None and old.status == c.status else _time(facts.now)
+        result.append(
+            StatusCondition(
+                type=c.type,
+                status=c.status,
+                reason=c.reason,
+                message=c.message,
+                last_transition_time=since,
+                observed_generation=facts.generation,
+            )
+        )
+    kept = before.get("GeneratorCurrent")
+    if kept is not None and all(c.type != kept.type for c in result) and result[0].status == "Unknown":
+        result.append(kept.model_copy(update={"observed_generation": facts.generation}))
+    return result
+
+
+def explained(
+    previous: IterationStatus, reason: str, message: str, facts: Facts, *, failed: bool = False
+) -> IterationStatus:
+    """The last status with another summary: the plan could not be made, or the spec cannot be used."""
+    summary = Condition("Succeeded", "False" if failed else "Unknown", reason, message)
+    others = [Condition(c.type, c.status, c.reason, c.message) for c in previous.conditions if c.type != "Succeeded"]
+    return previous.model_copy(
+        update={
+            "observed_generation": facts.generation,
+            "conditions": conditions([summary, *others], facts, previous.conditions),
+            "outcome": "Failed" if failed else previous.outcome or "Pending",
+            "progress": reason if failed else previous.progress or reason,
+            "retries": facts.retries,
+        }
+    )
+
+
+def _stage(planned: PlannedStage, facts: Facts, before: StageStatus | None) -> StageStatus:
+    job, done = facts.jobs.get(planned.name), planned.done
+    state, reason, message = planned.state, planned.reason, planned.message
+    if planned.name in facts.blocked:
+        other = facts.blocked[planned.name]
+        state, reason, message = State.PENDING, WAITS_FOR_MODEL, f"iteration {other} trains the same model now"
+    elif job is not None and state is State.RUNNING:
+        state, reason, message = _working(job, facts, before)
+    elif state is State.FAILED and job is not None:
+        message = f"{message} (kubectl logs job/{job.name})" if job.name not in message else message
+    record = facts.progress.get(planned.name) if state is State.RUNNING else None
+    items = _items(record) or (before.items if before is not None and state is State.RUNNING else None)
+    started = _time(job.created) if job is not None else before.started_at if before is not None else None
+    finished = None
+    if state in (State.SUCCEEDED, State.FAILED, State.HELD):
+        finished = before.finished_at if before is not None else None
+        if job is not None and (finished is None or started is None or finished < started):
+            finished = _time(job.ended or facts.now)
+    return StageStatus(
+        name=planned.name,
+        state=state.value,
+        reason=reason,
+        message=message,
+        job=job.name if job is not None else before.job if before is not None else None,
+        items=items,
+        gpu_seconds=_gpu_seconds(job, state, facts.now, before),
+        seconds=None if done is None or not done.seconds else round(done.seconds, 1),
+        headline=done.headline or None if done is not None else None,
+        started_at=started,
+        finished_at=finished,
+    )
+
+
+def _working(job: JobView, facts: Facts, before: StageStatus | None) -> tuple[State, str, str]:
+    """What a Job that has not ended does, and what keeps it from it."""
+    if job.queued and job.suspended:
+        return State.PENDING, "Queued", "waits for quota in its Kueue queue"
+    if job.active and job.ready >= job.active:
+        problem = None
+    elif job.name in facts.problems:
+        problem = facts.problems[job.name]
+    else:
+        kept = before is not None and before.job == job.name and before.state == "Pending"
+        problem = Problem(before.reason, before.message) if before is not None and kept else None
+    if problem is not None:
+        return State.PENDING, problem.reason, problem.message
+    if job.failures == 0:
+        return State.RUNNING, "Running", ""
+    if facts.attempts.get(job.name, "").startswith(failures(job)):
+        return State.RUNNING, "Running", facts.attempts[job.name]
+    said = before.message if before is not None and before.message.startswith(failures(job)) else failures(job)
+    return State.RUNNING, "Running", said
+
+
+def failures(job: JobView) -> str:
+    """How often its pods have failed, as the beginning of a message."""
+    return f"{job.failures} failed attempt" + ("" if job.failures == 1 else "s")
+
+
+def _gpu_seconds(job: JobView | None, state: State, now: float, before: StageStatus | None) -> float:
+    known = 0.0 if before is None else before.gpu_seconds
+    if job is None or not job.gpus:
+        return known
+    if state in (State.SUCCEEDED, State.FAILED, State.HELD, State.SUSPENDED):
+        return max(round(job.gpus * job.active_seconds(now)), known)
+    return known
+
+
+def _current(stages: Sequence[StageStatus]) -> StageStatus:
+    """The stage that a person wants to know about: the one that stopped, else the first that is not done."""
+    stopped = [s for s in stages if s.state in ("Failed", "Held")]
+    going = [s for s in stages if s.state not in ("Succeeded", "Waiting")]
+    return (stopped or going or [s for s in stages if s.state == "Waiting"] or [stages[-1]])[0]
+
+
+def _spoken(found: Sequence[Condition], at: StageStatus) -> list[Condition]:
+    """The summary's message with what is known of the stage beyond the plan."""
+    first, *others = found
+    if first.status == "Unknown" and at.state in RUNNING_STATES and at.message:
+        done = first.message.partition(":")[0]
+        reason = first.reason if at.state == "Running" else at.reason
+        first = Condition(first.type, first.status, reason, f"{done}: {at.name} {at.state.lower()} ({at.message})")
+    return [first, *others]
+
+
+def _progress(at: StageStatus, stages: Sequence[StageStatus], outcome: str) -> str:
+    finished = sum(s.state == "Succeeded" for s in stages)
+    if outcome in ("Promoted", "Registered"):
+        return f"{finished}/{len(stages)} stages"
+    if at.state in ("Failed", "Held"):
+        return f"{at.name}: {at.reason}"
+    if at.items is not None and at.items.total:
+        left = "" if at.items.eta_seconds is None else f", {duration(at.items.eta_seconds)} left"
+        return f"{at.items.done}/{at.items.total} {at.name}{left}"
+    what = at.reason if at.state == "Pending" and at.reason != "Ready" else at.state.lower()
+    return f"{finished}/{len(stages)} stages, {at.name} {what}"
+
+
+def duration(seconds: float) -> str:
+    """A length of time in the largest unit that fits; coarse, as estimates are."""
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return "under 1 min"
+    return f"{minutes} min" if minutes < 120 else f"{round(minutes / 60)} h"
+
+
+def _items(record: ProgressRecord | None) -> ItemsStatus | None:
+    if record is None:
+        return None
+    eta = record.eta_seconds
+    return ItemsStatus(
+        done=record.done, total=record.total, rate=record.rate, eta_seconds=None if eta is None else round(eta)
+    )
+
+
+def with_progress(status: IterationStatus, records: Mapping[str, ProgressRecord]) -> IterationStatus:
+    """The same status with newer progress of the stages that run."""
+    stages = [
+        s.model_copy(update={"items": _items(records[s.name])}) if s.name in records and s.state == "Running" else s
+        for s in status.stages
+    ]
+    update = {"stages": stages, "progress": _progress(_current(stages), stages, status.outcome or "")}
+    return status.model_copy(update=update)
+
+
+def noticeable(old: ItemsStatus | None, new: ProgressRecord) -> bool:
+    """Whether progress is worth a write: the first of a stage, a twentieth further, or the end in sight."""
+    if old is None:
+        return new.total > 0
+    if old.total != new.total:
+        return True
+    return new.done - old.done >= max(1.0, new.total / 20) or (new.done != old.done and new.done == new.total)
+
+
+def _time(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC)

@@ -1,0 +1,64 @@
+"""What the object store says about iterations: read in threads, a bounded number at a time, little of it remembered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from viper.freeze import load_frozen
+from viper.observe import StoreObserver, stage_progress
+from viper.plan import Stage
+from viper.stage.frozen import FrozenIteration
+from viper.stage.progress import ProgressRecord
+from viper.store import ObjectStore
+
+Result = TypeVar("Result")
+
+#: Iterations whose frozen spec and manifests are remembered; the others are read again when something happens.
+REMEMBERED = 500
+
+
+class Stores:
+    """Reads of the store. All raise `StoreError`."""
+
+    def __init__(self, store: ObjectStore, threads: int) -> None:
+        self.store = store
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="store")
+        self._observers: OrderedDict[str, StoreObserver] = OrderedDict()
+
+    async def frozen(self, uid: str, name: str) -> FrozenIteration | None:
+        """The frozen iteration, None before it is there."""
+        observer = self._observers.get(uid)
+        if observer is None:
+            found = await self._read(lambda: load_frozen(self.store, name))
+            if found is None:
+                return None
+            observer = self._observers[uid] = StoreObserver(self.store, found)
+            if len(self._observers) > REMEMBERED:
+                self._observers.popitem(last=False)
+        self._observers.move_to_end(uid)
+        return observer.frozen
+
+    async def stages(self, uid: str) -> dict[str, Stage]:
+        """What manifests say of each stage; `frozen` comes first."""
+        observer = self._observers[uid]
+        observed = await self._read(observer.observe)
+        return dict(observed.stages)
+
+    async def progress(self, name: str, stage: str, shards: int) -> ProgressRecord | None:
+        """Progress of a stage, over all shards."""
+        return await self._read(lambda: stage_progress(self.store, f"iterations/{name}", stage, shards))
+
+    def forget(self, uid: str) -> None:
+        """Nothing will be asked about this iteration for a while."""
+        self._observers.pop(uid, None)
+
+    def close(self) -> None:
+        """Does not wait for reads that hang."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _read(self, read: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, read)

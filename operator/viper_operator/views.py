@@ -1,0 +1,232 @@
+"""What the operator keeps of the objects it watches: little, so that thousands fit into little memory."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from viper.spec.status import IterationStatus, LoopStatus
+from viper_operator.names import (
+    ATTEMPT_LABEL,
+    GPUS,
+    ITERATION,
+    LOOP,
+    MODEL,
+    QUEUE,
+    RETRY,
+    RETRY_LABEL,
+    SECONDS_BEFORE,
+    STAGE,
+)
+
+#: Outcomes after which nothing happens without a person.
+FINISHED = frozenset({"Promoted", "Registered", "Held", "Failed"})
+
+
+def seconds(time: str | None) -> float | None:
+    """Seconds since the epoch of an RFC 3339 time."""
+    return None if not time else datetime.fromisoformat(time).timestamp()
+
+
+def whole(text: Any, default: int = 0) -> int:
+    """The whole number that a label or annotation holds; what people wrote there may be anything."""
+    try:
+        return max(int(text), default)
+    except (TypeError, ValueError):
+        return default
+
+
+@dataclass(frozen=True)
+class Meta:
+    """What every object has."""
+
+    name: str
+    uid: str
+    version: int
+    generation: int
+    created: float
+    deleting: bool
+
+    @classmethod
+    def fields(cls, body: dict[str, Any]) -> dict[str, Any]:
+        """The fields' values, from an object of the API."""
+        meta = body["metadata"]
+        return {
+            "name": meta["name"],
+            "uid": meta.get("uid", ""),
+            # Comparable as numbers since Kubernetes 1.35; before, in practice.
+            "version": whole(meta.get("resourceVersion")),
+            "generation": meta.get("generation", 0),
+            "created": seconds(meta.get("creationTimestamp")) or 0.0,
+            "deleting": "deletionTimestamp" in meta,
+        }
+
+
+@dataclass(frozen=True)
+class JobView(Meta):
+    """A stage's Job. Times are seconds since the epoch, None where not (yet) so."""
+
+    iteration: str
+    owner: str
+    stage: str
+    retry: int
+    attempt: int
+    model: str
+    queued: bool
+    suspended: bool
+    gpus: int
+    seconds_before: float
+    shards: int
+    active: int
+    ready: int
+    failures: int
+    succeeded: int
+    started: float | None
+    ended: float | None
+    complete: bool
+    failed: bool
+    reason: str
+    message: str
+
+    @classmethod
+    def of(cls, body: dict[str, Any]) -> JobView:
+        """From a Job of the API."""
+        meta, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
+        labels, notes = meta.get("labels", {}), meta.get("annotations", {})
+        owners = (o for o in meta.get("ownerReferences", ()) if o.get("controller"))
+        conditions = {c["type"]: c for c in status.get("conditions", ()) if c.get("status") == "True"}
+        end = conditions.get("Complete") or conditions.get("Failed") or {}
+        return cls(
+            **cls.fields(body),
+            iteration=labels.get(ITERATION, ""),
+            owner=next((o["uid"] for o in owners), ""),
+            stage=labels.get(STAGE, ""),
+            retry=whole(labels.get(RETRY_LABEL)),
+            attempt=whole(labels.get(ATTEMPT_LABEL), 1),
+            model=notes.get(MODEL, ""),
+            queued=QUEUE in labels,
+            suspended=bool(spec.get("suspend")),
+            gpus=whole(notes.get(GPUS)),
+            seconds_before=float(whole(notes.get(SECONDS_BEFORE))),
+            shards=spec.get("completions") or 1,
+            active=status.get("active", 0),
+            ready=status.get("ready", 0),
+            failures=status.get("failed", 0),
+            succeeded=status.get("succeeded", 0),
+            started=seconds(status.get("startTime")),
+            ended=seconds(status.get("completionTime") or end.get("lastTransitionTime")),
+            complete="Complete" in conditions,
+            failed="Failed" in conditions,
+            reason=end.get("reason", ""),
+            message=end.get("message", ""),
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is complete or has failed."""
+        return self.complete or self.failed
+
+    @property
+    def working(self) -> bool:
+        """Whether it has pods or will have them; one that waits in a Kueue queue counts."""
+        return not self.finished and not self.deleting and (self.queued or not self.suspended)
+
+    def active_seconds(self, now: float) -> float:
+        """How long the stage has been active, in this Job and before."""
+        if self.started is None:
+            return self.seconds_before
+        return self.seconds_before + max((self.ended or now) - self.started, 0.0)
+
+
+@dataclass(frozen=True)
+class Resource(Meta):
+    """A custom resource: what is looked at often, and the whole of it packed."""
+
+    packed: bytes = field(repr=False)
+
+    @classmethod
+    def fields(cls, body: dict[str, Any]) -> dict[str, Any]:
+        slim = {k: v for k, v in body.items() if k != "metadata"}
+        slim["metadata"] = {k: v for k, v in body["metadata"].items() if k != "managedFields"}
+        packed = zlib.compress(json.dumps(slim, separators=(",", ":")).encode(), 1)
+        return {**Meta.fields(body), "packed": packed}
+
+    def body(self) -> dict[str, Any]:
+        """The object as the API gave it, without `managedFields`."""
+        found: dict[str, Any] = json.loads(zlib.decompress(self.packed))
+        return found
+
+
+@dataclass(frozen=True)
+class IterationView(Resource):
+    """A ViperIteration."""
+
+    model: str
+    alias: str
+    profile_ref: str
+    loop: str
+    suspend: bool
+    retry: int
+    outcome: str
+    retries: int
+    observed_generation: int
+
+    @classmethod
+    def of(cls, body: dict[str, Any]) -> IterationView:
+        """From a ViperIteration of the API."""
+        meta, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
+        return cls(
+            **cls.fields(body),
+            model=spec.get("model", ""),
+            alias=spec.get("promotion", {}).get("alias", "generator"),
+            profile_ref=spec.get("profileRef") or "",
+            loop=meta.get("labels", {}).get(LOOP, ""),
+            suspend=bool(spec.get("suspend")),
+            retry=whole(meta.get("annotations", {}).get(RETRY)),
+            outcome=status.get("outcome", ""),
+            retries=status.get("retries", 0),
+            observed_generation=status.get("observedGeneration", 0),
+        )
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has ended and no person has asked for another try."""
+        return self.outcome in FINISHED and self.retries >= self.retry
+
+    def status(self) -> IterationStatus:
+        """What was last said about it."""
+        return IterationStatus.model_validate(self.body().get("status", {}))
+
+
+@dataclass(frozen=True)
+class LoopView(Resource):
+    """A ViperLoop."""
+
+    @classmethod
+    def of(cls, body: dict[str, Any]) -> LoopView:
+        """From a ViperLoop of the API."""
+        return cls(**cls.fields(body))
+
+    def status(self) -> LoopStatus:
+        """What was last said about it."""
+        return LoopStatus.model_validate(self.body().get("status", {}))
+
+
+@dataclass(frozen=True)
+class ProfileView(Resource):
+    """A ViperProfile."""
+
+    @classmethod
+    def of(cls, body: dict[str, Any]) -> ProfileView:
+        """From a ViperProfile of the API."""
+        return cls(**cls.fields(body))
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        """The profile."""
+        found: dict[str, Any] = self.body().get("spec", {})
+        return found

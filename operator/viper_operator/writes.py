@@ -1,0 +1,147 @@
+"""What the operator writes, and what it makes of the answers."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from viper_operator.api import Api, ApiError
+from viper_operator.cache import Cache
+from viper_operator.events import Event
+from viper_operator.job_specs import JobRequest, stage_job
+from viper_operator.metrics import STAGES_STARTED
+from viper_operator.names import API_VERSION, MANAGER, SECONDS_BEFORE, SUSPEND_MANAGER
+from viper_operator.settings import Settings
+from viper_operator.views import JobView, Resource
+
+log = logging.getLogger(__name__)
+
+
+class RefusedError(Exception):
+    """A child cannot be made. `permanent`: not before a person has done something about it."""
+
+    def __init__(self, reason: str, message: str, *, permanent: bool) -> None:
+        self.reason, self.permanent = reason, permanent
+        super().__init__(message)
+
+
+class Writer:
+    """Writes children, statuses and Events; the answers go into the cache, so that what was written is seen at once."""
+
+    def __init__(self, api: Api, cache: Cache, settings: Settings) -> None:
+        self.api, self.cache, self.settings = api, cache, settings
+
+    async def create_job(self, request: JobRequest) -> JobView | None:
+        """Makes a Job; None while another one of its name is on its way out.
+
+        Raises `RefusedError`, `ApiError`.
+        """
+        known = self.cache.jobs.items.get(request.name)
+        if known is not None and (known.deleting or known.owner != request.uid):
+            return None
+        try:
+            body = await self.api.apply(stage_job(request, self.settings))
+        except ApiError as error:
+            if error.status not in (400, 403, 409, 422):
+                raise
+            return await self._there(request, error)
+        STAGES_STARTED.labels(request.stage).inc()
+        return self._job(body)
+
+    async def _there(self, request: JobRequest, refusal: ApiError) -> JobView | None:
+        """The Job that was there before, as our own that a watch has not shown yet; or why there is none."""
+        try:
+            body = await self.api.get_job(request.name)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            # 403: quota and policies, which may change; else the profile asks for something that cannot be.
+            message = f"{request.stage}: the API server refuses the Job: {refusal}"
+            raise RefusedError("JobRefused", message, permanent=refusal.status != 403) from None
+        job = JobView.of(body)
+        if job.owner == request.uid:
+            return self._job(body)
+        if job.deleting or job.iteration == request.iteration.metadata.name:
+            return None  # of an iteration of the same name that was deleted
+        message = f"{request.stage}: a Job called {request.name} is there and belongs to somebody else; delete it"
+        raise RefusedError("NameTaken", message, permanent=False)
+
+    async def suspend_job(self, job: JobView, now: float) -> JobView:
+        """Stops a Job's pods; how long it was active stays with it."""
+        notes = {SECONDS_BEFORE: f"{job.active_seconds(now):.0f}"}
+        return await self._set_suspend(job, suspend=True, annotations=notes)
+
+    async def resume_job(self, job: JobView) -> JobView:
+        """Lets a Job go on."""
+        notes = {SECONDS_BEFORE: f"{job.seconds_before:.0f}"} if job.seconds_before else {}
+        return await self._set_suspend(job, suspend=False, annotations=notes)
+
+    async def _set_suspend(self, job: JobView, *, suspend: bool, annotations: Mapping[str, str]) -> JobView:
+        body = {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            # With its uid, so that a Job that is gone is not made again from nothing.
+            "metadata": {"name": job.name, "uid": job.uid, "annotations": dict(annotations)},
+            "spec": {"suspend": suspend},
+        }
+        return self._job(await self.api.apply(body, manager=SUSPEND_MANAGER, force=True))
+
+    async def delete_job(self, job: JobView) -> None:
+        """Deletes a Job and its pods."""
+        await self.api.delete_job(job.name, job.uid)
+        self.cache.jobs.items[job.name] = replace(job, deleting=True)
+
+    def _job(self, body: dict[str, Any]) -> JobView:
+        self.cache.put_job(body)
+        return self.cache.jobs.items[body["metadata"]["name"]]
+
+    async def status(self, kind: str, view: Resource, status: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Replaces the status of a resource; None when it is gone."""
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": kind,
+            "metadata": {"name": view.name, "uid": view.uid},
+            "status": dict(status),
+        }
+        try:
+            return await self.api.apply_status(body)
+        except ApiError as error:
+            if error.status in (404, 409):
+                return None
+            raise
+
+    async def tell(self, kind: str, view: Resource, found: Sequence[Event]) -> None:
+        """Creates Events. Told again after a crash, they have the same names and so are not there twice."""
+        for event in found:
+            said = f"{view.uid} {view.version} {event.reason} {event.message}"
+            digest = hashlib.sha256(said.encode()).hexdigest()[:16]
+            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            about = {kind.removeprefix("Viper").lower(): view.name, "reason": event.reason}
+            log.info(event.message, extra=about)
+            body = {
+                "apiVersion": "v1",
+                "kind": "Event",
+                "metadata": {"name": f"{view.name}.{digest}", "namespace": self.settings.namespace},
+                "involvedObject": {
+                    "apiVersion": API_VERSION,
+                    "kind": kind,
+                    "name": view.name,
+                    "namespace": self.settings.namespace,
+                    "uid": view.uid,
+                    "resourceVersion": str(view.version),
+                },
+                "type": event.type,
+                "reason": event.reason,
+                "message": event.message[:1024],
+                "firstTimestamp": now,
+                "lastTimestamp": now,
+                "count": 1,
+                "source": {"component": MANAGER},
+                "reportingComponent": MANAGER,
+                "reportingInstance": self.settings.identity,
+            }
+            await self.api.create_event(body)
