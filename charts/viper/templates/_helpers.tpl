@@ -156,13 +156,6 @@ storageClassName: {{ . }}
 resources: {requests: {storage: {{ .size }}}}
 {{- end -}}
 
-{{/* The profile that NOTES.txt suggests: cpu-small, or the first that is installed. */}}
-{{- define "viper.notesProfile" -}}
-{{- $names := list -}}
-{{- range $name, $profile := .Values.profiles }}{{ if $profile.create }}{{ $names = append $names $name }}{{ end }}{{ end -}}
-{{- if has "cpu-small" $names }}cpu-small{{ else }}{{ first $names | default "NAME" }}{{ end -}}
-{{- end -}}
-
 {{/* What the schema cannot say in words that help. */}}
 {{- define "viper.validate" -}}
 {{- with .Values.store.uri }}

@@ -1,0 +1,264 @@
+"""Releases on a real API server: admitted, upgraded, uninstalled."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+from helm_chart import CHART, EVERYTHING, EXTERNAL, HelmError, Release, pods, previous_version, render
+
+from servers.kube import KubeApi, eventually
+
+pytestmark = pytest.mark.kube
+
+CRDS = ("viperiterations.viper.dev", "viperloops.viper.dev", "viperprofiles.viper.dev")
+ITERATION = {
+    "apiVersion": "viper.dev/v1alpha1",
+    "kind": "ViperIteration",
+    "metadata": {"name": "live"},
+    "spec": {
+        "model": "smallworld",
+        "generator": {"alias": "generator", "initialUri": "smallworld:starter"},
+        "images": {"uri": "smallworld:scenes?count=10&seed=1"},
+        "engines": dict.fromkeys(("reconstructor", "editor", "similarity", "imageSimilarity"), "smallworld"),
+        "profileRef": "cpu-small",
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def old(chart_api: KubeApi, tmp_path_factory: pytest.TempPathFactory) -> Release:
+    """The previous version in a namespace that enforces restricted Pod Security, with a live iteration and its Job."""
+    release = Release(chart_api, chart_api.namespace("old"))
+    chart_api.apply(
+        {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "p"}, "value": 1}
+    )
+    release.install(previous_version(tmp_path_factory.mktemp("previous")))
+    chart_api.apply(ITERATION, namespace=release.namespace)
+    chart_api.apply(_job(release.get("viperiteration", "live")), namespace=release.namespace)
+    return release
+
+
+def _job(owner: dict[str, Any]) -> dict[str, Any]:
+    """A Job as the operator would have made it."""
+    container = {
+        "name": "stage",
+        "image": "viper.local/cpu:0.0.9",
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }
+    security = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": "live-ingest-images",
+            "ownerReferences": [
+                {
+                    "apiVersion": owner["apiVersion"],
+                    "kind": owner["kind"],
+                    "name": owner["metadata"]["name"],
+                    "uid": owner["metadata"]["uid"],
+                }
+            ],
+        },
+        "spec": {
+            "template": {
+                "metadata": {"annotations": {"fake.viper.dev/seconds": "forever"}},
+                "spec": {"restartPolicy": "Never", "securityContext": security, "containers": [container]},
+            }
+        },
+    }
+
+
+@pytest.mark.slow
+def test_a_first_install_ends_with_its_profiles_in_place(old: Release) -> None:
+    profiles = old.get("viperprofiles")["items"]
+    assert {p["metadata"]["name"] for p in profiles} == {"cpu-small", "a100-8x"}
+
+
+@pytest.mark.slow
+def test_an_upgrade_keeps_credentials_definitions_and_running_work(old: Release, chart_api: KubeApi) -> None:
+    def kept() -> dict[str, Any]:
+        secrets = {s["metadata"]["name"]: s["data"] for s in old.get("secret")["items"] if s["type"] == "Opaque"}
+        job = old.get("job", "live-ingest-images")
+        crds = {c: old.get("crd", c)["metadata"]["uid"] for c in CRDS}
+        (pod,) = (p["metadata"]["uid"] for p in old.get("pod", "-l", "job-name=live-ingest-images")["items"])
+        return {
+            "secrets": secrets,
+            "crds": crds,
+            "job": (job["metadata"]["uid"], job["metadata"]["generation"]),
+            "pod": pod,
+            "iteration": old.get("viperiteration", "live")["metadata"]["uid"],
+        }
+
+    eventually(lambda: old.get("pod", "-l", "job-name=live-ingest-images")["items"])
+    before = kept()
+    assert set(before["secrets"]) == {"viper-store", "viper-minio-root"}
+    assert "suspend" not in _spec_fields(old)
+
+    old.upgrade()
+
+    assert kept() == before
+    assert "suspend" in _spec_fields(old)
+    operator = old.get("deployment", "viper-operator")["spec"]["template"]["spec"]["containers"][0]
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text("utf-8"))["appVersion"]
+    assert operator["image"] == f"viper.local/operator:{version}"
+
+
+def _spec_fields(release: Release) -> set[str]:
+    version = release.get("crd", CRDS[0])["spec"]["versions"][0]
+    return set(version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"])
+
+
+@pytest.mark.parametrize("values", [{}, EXTERNAL, EVERYTHING], ids=["default", "external", "everything"])
+def test_a_restricted_namespace_takes_every_pod(old: Release, values: dict[str, Any]) -> None:
+    asked = []
+    for name, pod in pods(render(values)):
+        spec = {**pod["spec"], "serviceAccountName": "default"}
+        if name.startswith("StatefulSet/"):  # its controller adds the volume
+            spec["volumes"] = [*spec["volumes"], {"name": "data", "emptyDir": {}}]
+        metadata = {"name": name.lower().replace("/", "-"), "labels": pod["metadata"]["labels"]}
+        asked.append({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    taken = old.kube.kubectl(
+        *("-n", old.namespace, "create", "--dry-run=server", "--validate=strict", "-o", "name", "-f", "-"),
+        stdin=yaml.safe_dump_all(asked),
+    )
+    assert taken.split() == [f"pod/{a['metadata']['name']}" for a in asked]
+
+
+@pytest.mark.parametrize("values", [{}, EXTERNAL, EVERYTHING], ids=["default", "external", "everything"])
+def test_the_api_server_takes_every_object_without_a_warning(old: Release, values: dict[str, Any]) -> None:
+    objects = [o for o in render(values, release="another") if o["kind"] != "ServiceMonitor"]
+    for one in objects:
+        one["metadata"].setdefault("namespace", old.namespace)
+        if one["kind"] in {"ClusterRole", "CustomResourceDefinition"}:
+            del one["metadata"]["namespace"]
+        if one["kind"] == "RoleBinding":
+            one["subjects"][0]["namespace"] = old.namespace
+    old.kube.kubectl(
+        "apply",
+        *("--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "--warnings-as-errors"),
+        *("-f", "-"),
+        stdin=yaml.safe_dump_all(objects),
+    )
+
+
+ROLES = ("view", "edit", "admin")
+ALLOWED = [
+    ("list", "viperiterations.viper.dev"),
+    ("create", "viperiterations.viper.dev"),
+    ("patch", "viperiterations.viper.dev/status"),
+    ("patch", "viperloops.viper.dev/status"),
+    ("watch", "viperprofiles.viper.dev"),
+    ("patch", "jobs.batch"),
+    ("delete", "jobs.batch"),
+    ("list", "pods"),
+    ("create", "events"),
+    ("create", "leases.coordination.k8s.io"),
+    ("update", "leases.coordination.k8s.io/viper-operator"),
+]
+DENIED = [
+    ("get", "secrets"),
+    ("list", "secrets"),
+    ("get", "configmaps"),
+    ("create", "pods"),
+    ("delete", "pods"),
+    ("create", "pods/exec"),
+    ("delete", "viperiterations.viper.dev"),
+    ("patch", "viperprofiles.viper.dev"),
+    ("update", "leases.coordination.k8s.io/another"),
+    ("create", "roles.rbac.authorization.k8s.io"),
+    ("patch", "deployments.apps"),
+]
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource", "answer"),
+    [(*a, "yes") for a in ALLOWED] + [(*d, "no") for d in DENIED],
+    ids=[f"{v} {r}" for v, r in ALLOWED + DENIED],
+)
+def test_the_operator_may_do_its_work_and_nothing_else(old: Release, verb: str, resource: str, answer: str) -> None:
+    account = f"system:serviceaccount:{old.namespace}:viper-operator"
+    assert _can(old.kube, account, old.namespace, verb, resource) == answer
+    assert _can(old.kube, account, "default", verb, resource) == "no"
+
+
+def _can(kube: KubeApi, who: str, namespace: str, verb: str, resource: str) -> str:
+    """What the API server's authorizer says; `resource` is resource[.group][/subresource, or a Lease's name]."""
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {"user": who, "groups": _groups(who), "resourceAttributes": _attributes(namespace, verb, resource)},
+    }
+    answer = json.loads(kube.kubectl("create", "-o", "json", "-f", "-", stdin=json.dumps(review)))
+    return "yes" if answer["status"]["allowed"] else "no"
+
+
+def _groups(who: str) -> list[str]:
+    parts = who.split(":")
+    own = ["system:serviceaccounts", f"system:serviceaccounts:{parts[2]}"] if len(parts) == 4 else []
+    return ["system:authenticated", *own]
+
+
+def _attributes(namespace: str, verb: str, resource: str) -> dict[str, str]:
+    kind, _, rest = resource.partition("/")
+    name, _, group = kind.partition(".")
+    found = {"namespace": namespace, "verb": verb, "resource": name, "group": group}
+    if rest:
+        found["name" if name == "leases" else "subresource"] = rest
+    return found
+
+
+def test_whoever_may_edit_a_namespace_may_edit_its_iterations(old: Release) -> None:
+    for role in ROLES:
+        old.kube.kubectl("-n", old.namespace, "create", "rolebinding", role, f"--clusterrole={role}", f"--user={role}")
+
+    def rights(who: str) -> tuple[str, ...]:
+        verbs = ("list", "create", "patch", "delete")
+        return tuple(_can(old.kube, who, old.namespace, verb, "viperiterations.viper.dev") for verb in verbs)
+
+    eventually(lambda: rights("view")[0] == "yes" and rights("edit") == rights("admin") == ("yes",) * 4)
+    assert rights("view") == ("yes", "no", "no", "no")
+    assert rights("stranger") == ("no",) * 4
+
+
+def test_a_second_release_leaves_out_what_belongs_to_the_cluster(old: Release) -> None:
+    second = Release(old.kube, old.kube.namespace("second"), "lab")
+    with pytest.raises(HelmError, match=r"viperiterations\.viper\.dev.* exists and cannot be imported"):
+        second.install()
+    second.helm("uninstall", "--ignore-not-found")
+    second.install(crds={"install": False}, userRoles={"create": False})
+    assert second.get("deployment", "lab-viper-operator")["spec"]["replicas"] == 1
+
+
+@pytest.mark.slow
+def test_an_uninstall_keeps_resources_and_data_and_nothing_hangs(old: Release) -> None:
+    kube, namespace = old.kube, old.namespace
+    eventually(lambda: old.get("pvc")["items"][1:])
+
+    old.uninstall()
+
+    kinds = (
+        "deployment,statefulset,service,role,rolebinding,serviceaccount,secret,networkpolicy,pdb,configmap,pvc,vi,vp"
+    )
+    left = [o for o in old.get(kinds)["items"] if o["metadata"]["name"] not in {"default", "kube-root-ca.crt"}]
+    assert sorted((o["kind"], o["metadata"]["name"]) for o in left if o["metadata"]["name"] not in ROLES) == [
+        ("PersistentVolumeClaim", "data-viper-minio-0"),
+        ("PersistentVolumeClaim", "viper-mlflow"),
+        ("ViperIteration", "live"),
+        ("ViperProfile", "a100-8x"),
+        ("ViperProfile", "cpu-small"),
+    ]
+    assert all(old.get("crd", c) for c in CRDS)
+    assert old.get("job", "live-ingest-images")["status"]["active"] == 1
+
+    kube.kubectl("delete", "namespace", namespace, "--timeout=60s")
+
+
+def test_a_namespace_with_a_release_can_be_deleted_at_once(old: Release) -> None:
+    release = Release(old.kube, old.kube.namespace("doomed"))
+    release.install(crds={"install": False}, userRoles={"create": False})
+    old.kube.apply(ITERATION, namespace=release.namespace)
+    old.kube.kubectl("delete", "namespace", release.namespace, "--timeout=60s")
