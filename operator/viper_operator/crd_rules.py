@@ -222,10 +222,11 @@ RULES: dict[type, tuple[Rule, ...]] = {
     ),
 }
 
-#: An iteration may be corrected until the operator has taken it up, and after it failed before anything was frozen.
+#: An iteration may be corrected until its first Job is made, and after it failed before anything was frozen.
 _OPEN = (
-    "!has(oldSelf.status) || !has(oldSelf.status.outcome) || oldSelf.status.outcome == 'Pending' || "
-    "(oldSelf.status.outcome == 'Failed' && !has(oldSelf.status.generator))"
+    "!has(oldSelf.status) || (!has(oldSelf.status.generator) && ("
+    "(has(oldSelf.status.outcome) && oldSelf.status.outcome == 'Failed') || "
+    "!has(oldSelf.status.stages) || !oldSelf.status.stages.exists(s, has(s.job))))"
 )
 
 

@@ -106,7 +106,7 @@ def test_every_part_of_a_profile_is_accepted(resources: Resources) -> None:
 
 
 @settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_server_and_command_line_agree_about_whatever_is_written(data: st.DataObject, resources: Resources) -> None:
@@ -180,7 +180,8 @@ CHANGES: dict[str, Any] = {
     "evaluation": {"limit": 5},
     "promotion": {"policy": "Never"},
 }
-RUNNING = {"outcome": "Running"}
+RUNNING = {"outcome": "Running", "stages": [{"name": "freeze", "state": "Running", "job": "turn-freeze"}]}
+UNTOUCHED = [{"name": "freeze", "state": "Suspended"}]
 
 
 def started(resources: Resources, manifest: dict[str, Any], status: dict[str, Any]) -> dict[str, Any]:
@@ -204,9 +205,15 @@ def test_an_iteration_that_runs_can_be_suspended_and_labelled(resources: Resourc
     assert changed["spec"] == {**stored["spec"], "suspend": True}
 
 
-@pytest.mark.parametrize("status", [{}, {"outcome": "Pending"}, {"outcome": "Failed"}], ids=str)
-def test_an_iteration_can_be_corrected_before_anything_is_frozen(status: dict[str, Any], resources: Resources) -> None:
-    name = f"open-{status.get('outcome', 'new').lower()}"
+@pytest.mark.parametrize(
+    "status",
+    [{}, {"outcome": "Pending"}, {"outcome": "Suspended", "stages": UNTOUCHED}, {**RUNNING, "outcome": "Failed"}],
+    ids=["new", "pending", "suspended", "failed"],
+)
+def test_an_iteration_can_be_corrected_before_anything_is_frozen(
+    status: dict[str, Any], resources: Resources, request: pytest.FixtureRequest
+) -> None:
+    name = f"open-{request.node.callspec.id}"
     stored = started(resources, named(valid("ViperIteration"), name), status)
     assert resources.replace(patched(stored, {"spec model": "other"}))["spec"]["model"] == "other"
 

@@ -24,14 +24,14 @@ _LIMITS = (
 )
 
 _INTRODUCTION = (
-    "`apiVersion` is `viper.dev/v1alpha1`. Unknown fields are errors; a null stands for a field that is not set, unless",
-    "null is among its values. Source says where a default comes from; `cluster only` marks what the local runner does",
-    "not read.",
+    "`apiVersion` is `viper.dev/v1alpha1`. Unknown fields are errors; a null stands for a field that is not set,",
+    "unless null is among its values. Source says where a default comes from; `cluster only` marks what the local",
+    "runner does not read.",
     "",
-    "On a cluster, an iteration may be corrected until the operator has taken it up, and again if it failed before",
-    "anything was frozen (no generator in its status). From then on nothing of its spec can be changed but `suspend`; of",
-    "a loop that has begun: `suspend`, `iterations` and `budget`. A profile can always be changed: an iteration reads it",
-    "once, when it starts.",
+    "On a cluster, an iteration may be corrected until the operator has made its first Job, and again if it",
+    "failed before anything was frozen (no generator in its status). From then on nothing of its spec can be",
+    "changed but `suspend`; of a loop that has begun: `suspend`, `iterations` and `budget`. A profile can always",
+    "be changed: an iteration reads it once, when it starts.",
 )
 
 

@@ -100,7 +100,7 @@ class IterationStatus(StatusModel):
     generator: GeneratorStatus | None = setting(None, description="θ0 as it was resolved.")
     version: int | None = setting(None, description="Registry version that it made.")
     score: str | None = setting(None, description="Held-out accuracy of that version, and its gain over θ0.")
-    stages: list[StageStatus] = setting(list, description="Every stage, in order.")
+    stages: list[StageStatus] = setting(list, max_length=32, description="Every stage, in order.")
     gpu_seconds: float = setting(0.0, unit="GPU·s", description="Sum over all stages.")
     retries: int = setting(0, description="How often a person had it tried again (annotation viper.dev/retry).")
     run: str | None = setting(None, description="MLflow run of the iteration.")
