@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TextIO
 
 from viper.spec.status import IterationStatus
 from viper_operator.job_specs import CONTAINER
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints them."""
     cluster = connect(args)
     body = find_iteration(cluster, args.name)
-    show = Output()
+    show = Output(sys.stdout, sys.stderr)
     if args.follow and not args.previous:
         Follower(cluster, body["metadata"]["name"], args, show).run()
         return 0
@@ -67,22 +68,21 @@ def run(args: argparse.Namespace) -> int:
 class Output:
     """Whole lines from several threads. `note`: about the log, not of it."""
 
-    def __init__(
-        self, out: Callable[[str], object] = sys.stdout.write, err: Callable[[str], object] = sys.stderr.write
-    ) -> None:
+    def __init__(self, out: TextIO, err: TextIO) -> None:
         self._out, self._err, self._lock = out, err, threading.Lock()
 
     def lines(self, before: str, lines: Iterable[str]) -> None:
         """Writes each line with `before` in front."""
         for line in lines:
             with self._lock:
-                self._out(f"{before}{line}\n")
-                sys.stdout.flush()
+                self._out.write(f"{before}{line}\n")
+                self._out.flush()
 
     def note(self, text: str) -> None:
         """Writes a line to the error output."""
         with self._lock:
-            self._err(f"{text}\n")
+            self._err.write(f"{text}\n")
+            self._err.flush()
 
 
 class Follower:
