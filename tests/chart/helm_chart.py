@@ -137,13 +137,13 @@ class Release:
         return helm(command, self.name, *arguments, *where, values=values)
 
     def install(self, chart: Path = CHART, **values: Any) -> str:
-        return self.helm("install", chart, "--timeout", "120s", values=values)
+        return self.helm("install", chart, "--timeout", "300s", values=values)
 
     def upgrade(self, chart: Path = CHART, **values: Any) -> str:
-        return self.helm("upgrade", chart, "--timeout", "120s", values=values)
+        return self.helm("upgrade", chart, "--timeout", "300s", values=values)
 
     def uninstall(self) -> str:
-        return self.helm("uninstall", "--timeout", "60s", "--wait")
+        return self.helm("uninstall", "--timeout", "300s", "--wait")
 
     def get(self, *what: str) -> dict[str, Any]:
         """One object, or a list, as the API server has it."""

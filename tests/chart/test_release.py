@@ -156,6 +156,7 @@ ALLOWED = [
     ("delete", "jobs.batch"),
     ("list", "pods"),
     ("create", "events"),
+    ("list", "events"),
     ("create", "leases.coordination.k8s.io"),
     ("update", "leases.coordination.k8s.io/viper-operator"),
 ]
@@ -166,6 +167,7 @@ DENIED = [
     ("create", "pods"),
     ("delete", "pods"),
     ("create", "pods/exec"),
+    ("delete", "events"),
     ("delete", "viperiterations.viper.dev"),
     ("patch", "viperprofiles.viper.dev"),
     ("update", "leases.coordination.k8s.io/another"),
@@ -254,11 +256,11 @@ def test_an_uninstall_keeps_resources_and_data_and_nothing_hangs(old: Release) -
     assert all(old.get("crd", c) for c in CRDS)
     assert old.get("job", "live-ingest-images")["status"]["active"] == 1
 
-    kube.kubectl("delete", "namespace", namespace, "--timeout=60s")
+    kube.kubectl("delete", "namespace", namespace, "--timeout=300s")
 
 
 def test_a_namespace_with_a_release_can_be_deleted_at_once(old: Release) -> None:
     release = Release(old.kube, old.kube.namespace("doomed"))
     release.install(crds={"install": False}, userRoles={"create": False})
     old.kube.apply(ITERATION, namespace=release.namespace)
-    old.kube.kubectl("delete", "namespace", release.namespace, "--timeout=60s")
+    old.kube.kubectl("delete", "namespace", release.namespace, "--timeout=300s")
