@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
+from pydantic import ModelWrapValidatorHandler, PrivateAttr, model_validator
+
 from viper.digests import digest_of
 from viper.spec.base import SpecModel, setting
 from viper.spec.iteration import ViperIteration
@@ -37,6 +41,19 @@ class FrozenIteration(SpecModel):
     tracking: Tracking = setting(description="MLflow.")
     versions: dict[str, str] = setting(dict, description="Versions of the libraries that produce data and weights.")
 
+    _identity: str = PrivateAttr("")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _remember(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Takes the identity from what was stored: a later version of the models adds fields when it reads it."""
+        made = handler(data)
+        stored = isinstance(data, dict) and isinstance(data.get("iteration"), dict)
+        content = dict(data) if stored else made.dump()
+        content.pop("tracking", None)
+        made._identity = digest_of(content)
+        return made
+
     @property
     def name(self) -> str:
         """The iteration's name."""
@@ -50,6 +67,4 @@ class FrozenIteration(SpecModel):
     @property
     def identity(self) -> str:
         """sha256 over what decides the data: spec, models, versions; not where runs are tracked."""
-        dump = self.dump()
-        dump.pop("tracking")
-        return digest_of(dump)
+        return self._identity
