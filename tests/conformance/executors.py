@@ -1,16 +1,20 @@
-"""What the conformance suite needs of an executor, and the local one."""
+"""What the conformance suite needs of an executor, the local one, and the operator."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from fakes import world
+from fakes.cluster import Cluster
 from fakes.local import run_here
+from servers.kube import eventually
 from viper.local import RunDirectory
-from viper.plan import Plan
+from viper.plan import Condition, Plan, StageStatus, State
+from viper.spec.stages import FREEZE
 from viper.stage import FrozenIteration
 from viper.store import ObjectStore, open_store
 
@@ -34,19 +38,24 @@ class Executor(Protocol):
         ...
 
 
+def profile(shards: int, deadline: int | None) -> dict[str, Any]:
+    """The profile that the options stand for."""
+    defaults: dict[str, Any] = {"retries": 2, "backoffSeconds": 0}
+    stages: dict[str, Any] = {}
+    if shards > 1:
+        stages["synthesize-captions"] = {**defaults, "shards": shards}
+    if deadline is not None:
+        stages["evaluate"] = {**defaults, "retries": 20, "deadlineSeconds": deadline}
+    return {"defaults": defaults, "stages": stages}
+
+
 class Local:
     """Processes on this machine."""
 
     def __init__(self, path: Path, *, shards: int = 1, deadline: int | None = None) -> None:
         self.path, self.options = path, {"shards": shards, "deadline": deadline}
         self.store = open_store(path / "store")
-        defaults: dict[str, Any] = {"retries": 2, "backoffSeconds": 0}
-        stages: dict[str, Any] = {}
-        if shards > 1:
-            stages["synthesize-captions"] = {**defaults, "shards": shards}
-        if deadline is not None:
-            stages["evaluate"] = {**defaults, "retries": 20, "deadlineSeconds": deadline}
-        self.frozen = world.frozen("it", profile={"defaults": defaults, "stages": stages})
+        self.frozen = world.frozen("it", profile=profile(shards, deadline))
         world.write(self.store, self.frozen)
         self.parallel = shards
 
@@ -62,3 +71,55 @@ class Local:
 
     def twin(self) -> Local:
         return Local(self.path.with_name(self.path.name + "-twin"), **self.options)
+
+
+class Jobs:
+    """The operator on a real API server. Its stages are Jobs, whose pods the kubelet of the fakes runs.
+
+    What Kubernetes does otherwise: pauses between attempts are the Job controller's (10 s, 20 s, …), and a stage's
+    processes outlive the executor.
+    """
+
+    def __init__(
+        self, cluster: Callable[[Path], Cluster], path: Path, *, shards: int = 1, deadline: int | None = None
+    ) -> None:
+        self.path, self.options, self._make = path, {"shards": shards, "deadline": deadline}, cluster
+        self.cluster = cluster(path)
+        self.store = self.cluster.store
+        fields = {"profile": profile(shards, deadline)}
+        self.manifest = world.iteration("it", **fields).model_dump(mode="json", by_alias=True, exclude_none=True)
+        # The same models as those of the local executor, so that manifests can be compared.
+        self.frozen = world.frozen("it", **fields)
+        world.write(self.store, self.frozen)
+
+    def run(self, *, suspend: bool = False) -> Plan:
+        self._apply(suspend=suspend)
+        if suspend:
+            return _plan(self.cluster.until(lambda s: s.get("outcome") == "Suspended"))
+        return _plan(self.cluster.finished(patience_s=400))
+
+    def crash(self) -> None:
+        self._apply(suspend=False)
+        operator = self.cluster.operator
+        assert operator is not None
+        assert operator.wait(120) == -9
+        self.cluster.operator = None
+        eventually(lambda: not self.cluster.kubelet.running)
+
+    def twin(self) -> Jobs:
+        return Jobs(self._make, self.path.with_name(self.path.name + "-twin"), **self.options)
+
+    def _apply(self, *, suspend: bool) -> None:
+        if self.cluster.operator is None:
+            self.cluster.start()
+        self.cluster.apply({**self.manifest, "spec": {**self.manifest["spec"], "suspend": suspend}})
+
+
+def _plan(status: dict[str, Any]) -> Plan:
+    """What the operator says, in the brain's words; freezing is no stage of the suite's."""
+    found = [Condition(c["type"], c["status"], c["reason"], c["message"]) for c in status["conditions"]]
+    stages = [
+        StageStatus(s["name"], State(s["state"]), s.get("reason", ""), s.get("message", "")) for s in status["stages"]
+    ]
+    kept = tuple(s for s in stages if s.name != FREEZE)
+    return Plan((), tuple(found), kept, status["outcome"].lower())

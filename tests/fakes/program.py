@@ -8,15 +8,18 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
 from fakes.world import MarkedStore
-from viper.errors import InputError
+from viper.errors import InputError, NotFoundError
 from viper.spec.stages import INGEST, PROMOTE, StageNode, stage_graph
 from viper.stage import Manifest, StageContext
+from viper.store import ObjectStore
 from viper_jobs.main import main as run_stage
 
 PARTS, ROWS = 3, 4
@@ -37,7 +40,7 @@ class FakeStage:
 
     def run(self, ctx: StageContext) -> Manifest | None:
         reject_all = ctx.store.stat(f"settings/reject-{ctx.stage}") is not None
-        store = MarkedStore(ctx.store, ctx.stage, strike)
+        store = MarkedStore(ctx.store, ctx.stage, partial(strike, executor=partial(_executor, ctx.store)))
         ctx.store = store
         if manifest := ctx.done():
             return manifest
@@ -70,17 +73,27 @@ def _outputs(ctx: StageContext, node: StageNode, inputs: dict[str, str]) -> dict
     return {}
 
 
-def strike(act: str) -> None:
+def _executor(store: ObjectStore) -> int:
+    """Process id of the executor: the one that forks stages, unless the store names another."""
+    with suppress(NotFoundError):
+        return int(store.get(EXECUTOR))
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    assert parent.pid is not None
+    return parent.pid
+
+
+def strike(act: str, executor: Callable[[], int]) -> None:
     """A fault."""
     if act == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     elif act == "executor-killed":
-        _signal_executor(signal.SIGKILL)
+        os.kill(executor(), signal.SIGKILL)
     elif act == "executor-killed-then-hang":
-        _signal_executor(signal.SIGKILL)
+        os.kill(executor(), signal.SIGKILL)
         _hang()
     elif act == "executor-interrupted":
-        _signal_executor(signal.SIGINT)
+        os.kill(executor(), signal.SIGINT)
         _hang()
     elif act == "exit-0":
         sys.exit(0)
@@ -93,13 +106,6 @@ def strike(act: str) -> None:
         _hang()
     else:
         raise RuntimeError(act)
-
-
-def _signal_executor(number: signal.Signals) -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    assert parent.pid is not None
-    os.kill(parent.pid, number)
 
 
 def _hang() -> None:
