@@ -303,8 +303,8 @@ COLUMNS: dict[type, tuple[Column, ...]] = {
     ),
     ViperProfile: (
         Column("Device", ".spec.device", description="torch device."),
-        Column("GPUs", ".spec.defaults.gpus", "integer", "GPUs of every pod, unless its stage says otherwise."),
         Column("Queue", ".spec.queueName", description="Kueue LocalQueue."),
+        Column("Image", ".spec.defaults.image", description="Image of the stages, unless theirs says otherwise."),
         _AGE,
     ),
 }

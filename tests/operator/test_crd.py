@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +12,13 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from viper.spec import ViperIteration, ViperLoop, ViperProfile
+from viper.spec import ViperIteration, ViperLoop, ViperProfile, parse_resource
 from viper_operator.crd import definitions, template, write
 from viper_operator.crd_rules import COLUMNS, ROOT_RULES, RULES
 
-CHART = Path(__file__).parents[2] / "charts" / "viper" / "templates" / "crds"
+CHART = Path(__file__).parents[2] / "charts" / "viper"
+#: What all annotations of an object may have, `kubectl apply`'s copy of it included (apimachinery).
+ANNOTATIONS_LIMIT = 256 * 1024
 KINDS: tuple[type[BaseModel], ...] = (ViperIteration, ViperLoop, ViperProfile)
 FREE_FORM = {
     "nodeAffinity",
@@ -49,7 +52,7 @@ ALL: list[Node] = [(d["spec"]["names"]["kind"] + path, node) for d in definition
 def test_the_chart_has_what_the_models_say(tmp_path: Path) -> None:
     write(tmp_path)
     made = {p.name: p.read_text("utf-8") for p in tmp_path.iterdir()}
-    kept = {p.name: p.read_text("utf-8") for p in CHART.iterdir()}
+    kept = {p.name: p.read_text("utf-8") for p in (CHART / "templates" / "crds").iterdir()}
     assert made == kept, "run `make crds`"
 
 
@@ -58,6 +61,19 @@ def test_helm_leaves_the_braces_of_descriptions_alone() -> None:
     for definition in definitions():
         lines = template(definition).splitlines()
         assert yaml.safe_load("\n".join(line for line in lines if not line.startswith("{{-"))) == definition
+
+
+@pytest.mark.parametrize("definition", definitions(), ids=lambda d: str(d["spec"]["names"]["kind"]))
+def test_a_definition_is_small_enough_for_kubectl_apply(definition: dict[str, Any]) -> None:
+    assert len(json.dumps(definition).encode()) < ANNOTATIONS_LIMIT
+
+
+def test_the_profiles_of_the_chart_are_valid() -> None:
+    profiles = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))["profiles"]
+    for name, given in profiles.items():
+        head = {"apiVersion": "viper.dev/v1alpha1", "kind": "ViperProfile", "metadata": {"name": name}}
+        assert parse_resource({**head, "spec": given["spec"]}).metadata.name == name
+    assert {"cpu-small", "a100-8x"} <= profiles.keys()
 
 
 def test_every_node_is_structural() -> None:

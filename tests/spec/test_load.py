@@ -183,6 +183,8 @@ def test_a_partial_block_keeps_the_greedy_default() -> None:
 def test_a_null_stands_for_a_field_that_is_not_set() -> None:
     written = edited(lambda d: d["spec"].update(recipe=None, suspend=None, images={"uri": "file:///i", "offset": None}))
     assert parse_resource(written) == parse_resource(edited(lambda d: d["spec"].update(images={"uri": "file:///i"})))
+    resources = edited(lambda d: d["spec"].update(profile={"defaults": {"resources": {"limits": {"cpu": None}}}}))
+    assert parse_resource(resources) == parse_resource(MINIMAL)
     assert "spec.model: required field is missing" in message(edited(lambda d: d["spec"].update(model=None)))
 
 
@@ -197,6 +199,12 @@ def test_numbers_are_read_as_kubectl_reads_them(tmp_path: Path) -> None:
     assert (training.learning_rate, training.clip_low) == (1e-4, 0.25)
     text = message(edited(lambda d: d["spec"].update(recipe={"captions": {"training": {"learningRate": "1e-4"}}})))
     assert "valid number (got '1e-4')" in text
+
+
+def test_a_whole_number_may_be_written_with_a_point() -> None:
+    written = edited(lambda d: d["spec"]["images"].update(limit=3.0))
+    assert parse_resource(written) == parse_resource(edited(lambda d: d["spec"]["images"].update(limit=3)))
+    assert "spec.images.limit" in message(edited(lambda d: d["spec"]["images"].update(limit=3.5)))
 
 
 def test_text_of_the_wrong_form_is_told_the_right_one_in_words() -> None:

@@ -26,10 +26,10 @@ class SpecModel(BaseModel):
     @classmethod
     def _without_nulls(cls, data: Any) -> Any:
         """A null where none can be stands for a field that is not set, as in Kubernetes and as YAML reads `recipe:`."""
-        if not isinstance(data, dict) or all(v is not None for v in data.values()):
+        if not isinstance(data, dict):
             return data
-        plain = {n for name, f in cls.model_fields.items() if not _nullable(f.annotation) for n in (name, f.alias)}
-        return {k: v for k, v in data.items() if v is not None or k not in plain}
+        fields = {n: f.annotation for name, f in cls.model_fields.items() for n in (name, f.alias)}
+        return {k: _full(v, fields.get(k)) for k, v in data.items() if v is not None or _nullable(fields.get(k))}
 
     def dump(self) -> dict[str, Any]:
         """The model as plain JSON types with camelCase keys, every default written out."""
@@ -38,6 +38,13 @@ class SpecModel(BaseModel):
 
 def _nullable(annotation: Any) -> bool:
     return annotation in (Any, None, type(None)) or any(_nullable(a) for a in _alternatives(annotation))
+
+
+def _full(value: Any, annotation: Any) -> Any:
+    """A map without its nulls, unless they are values of it."""
+    if not isinstance(value, dict) or get_origin(annotation) is not dict or _nullable(get_args(annotation)[1]):
+        return value
+    return {k: v for k, v in value.items() if v is not None}
 
 
 def _alternatives(annotation: Any) -> tuple[Any, ...]:

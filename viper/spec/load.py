@@ -96,12 +96,21 @@ def parse_resource(data: Any, *, where: str = "") -> Resource:
     model = KINDS[kind]
     try:
         # Strict, as an API server: "3" is no number. YAML's own types are what was meant.
-        return model.model_validate(data, strict=True, by_alias=True, by_name=False)
+        return model.model_validate(_whole(data), strict=True, by_alias=True, by_name=False)
     except ValidationError as e:
         problems = [_describe(model, error) for error in e.errors()]
         text = "\n".join(f"  {p}" for p in problems)
         noun = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise SpecError(f"{noun} in {kind}:\n{text}", where=where, fix="`viper explain` lists every field") from None
+
+
+def _whole(data: Any) -> Any:
+    """The same with 1.0 as 1: JSON knows one kind of number, and an API server takes either for an integer."""
+    if isinstance(data, dict):
+        return {k: _whole(v) for k, v in data.items()}
+    if isinstance(data, list):
+        return [_whole(v) for v in data]
+    return int(data) if isinstance(data, float) and data.is_integer() and abs(data) < 2**53 else data
 
 
 def _describe(model: type[BaseModel], error: ErrorDetails) -> str:
