@@ -25,9 +25,9 @@ def logs(lab: Lab, tmp_path: Path) -> Iterator[LogServer]:
     """A node `logs` of which nothing works but the logs."""
     server = LogServer(tmp_path)
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": f"node-{lab.namespace}"}}
-    lab.kube.apply(node)
+    lab.apply(node)
     lab.status(
-        "node",
+        "Node",
         f"node-{lab.namespace}",
         {
             "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
@@ -36,4 +36,4 @@ def logs(lab: Lab, tmp_path: Path) -> Iterator[LogServer]:
     )
     yield server
     server.stop()
-    lab.kube.kubectl("delete", "node", f"node-{lab.namespace}")
+    lab.delete("Node", f"node-{lab.namespace}")

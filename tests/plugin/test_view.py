@@ -64,6 +64,16 @@ def test_trouble_of_pods_stands_below_its_stage() -> None:
     ]
 
 
+def test_what_the_operator_says_of_pods_is_not_said_twice() -> None:
+    waits = stage("evaluate", "Pending", message="pod p waits for a node: no GPU")
+    body = iteration("it", "Running", waits)
+    assert lines_of(Iteration(body))[1].endswith("  pod p waits for a node: no GPU")
+    assert lines_of(Iteration(body, {"evaluate": ["Unschedulable: no GPU"]}))[1:] == [
+        "└─   evaluate               Pending",
+        "        ! Unschedulable: no GPU",
+    ]
+
+
 def test_trouble_of_an_earlier_attempt_is_not_shown_once_the_stage_is_done() -> None:
     assert lines_of(Iteration(RUNNING, {"freeze": ["attempt failed, OOMKilled"]})) == lines_of(Iteration(RUNNING))
 

@@ -148,7 +148,7 @@ def iteration_node(iteration: Iteration, now: datetime, *, stages: bool = True) 
         return Node(title)
     known = {s.name for s in status.stages}
     other = tuple(t for stage, texts in iteration.problems.items() if stage not in known for t in texts)
-    nodes = tuple(Node(_stage(s, now), notes=_notes(s, iteration.problems)) for s in status.stages)
+    nodes = tuple(_stage(s, now, _notes(s, iteration.problems)) for s in status.stages)
     return Node(title, nodes, other)
 
 
@@ -163,18 +163,20 @@ def _title(*parts: str) -> str:
     return "  ".join(p for p in parts if p)
 
 
-def _stage(stage: StageStatus, now: datetime) -> str:
+def _stage(stage: StageStatus, now: datetime, notes: tuple[str, ...]) -> Node:
     seconds = stage.seconds
     if seconds is None and stage.started_at is not None and stage.state not in ("Waiting", "Suspended"):
         seconds = max(((stage.finished_at or now) - stage.started_at).total_seconds(), 0.0)
-    return stage_line(stage.name, stage.state, stage_text(stage), seconds, f"{_gpu_time(stage.gpu_seconds):>12}")
+    # What the operator says of pods is what they say themselves, a while ago.
+    message = "" if notes and stage.state in ("Pending", "Running") else telling(stage.state, stage.message)
+    text, used = stage_text(stage, message), f"{_gpu_time(stage.gpu_seconds):>12}"
+    return Node(stage_line(stage.name, stage.state, text, seconds, used), notes=notes)
 
 
-def stage_text(stage: StageStatus) -> str:
+def stage_text(stage: StageStatus, message: str) -> str:
     """What a stage made, how far it is, or what is wrong."""
     if stage.state == "Succeeded":
         return stage.headline or ""
-    message = telling(stage.state, stage.message)
     if stage.items is None:
         return message
     items = stage.items
