@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from servers.kube import KubeApi
+from servers.node import OneNode, traces
 from servers.running import CREDENTIALS, MinioServer, MlflowServer
 from viper.store import DirectoryStore, ObjectStore, open_store
 
@@ -37,9 +38,26 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowSe
 
 @pytest.fixture(scope="session")
 def kube_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubeApi]:
-    """A running Kubernetes control plane without a node; use it in tests marked `kube`, each in a namespace of its own."""
+    """A running Kubernetes control plane without a node; for tests marked `kube`, each in its own namespace."""
     with KubeApi(tmp_path_factory.mktemp("kube"), audit=True) as api:
         yield api
+
+
+@pytest.fixture(scope="session")
+def one_node() -> Iterator[OneNode]:
+    """The cluster of `make cluster`; use it in tests marked `cluster`.
+
+    One that is there already stays; one that is started here is removed at the end, which has to leave nothing.
+    """
+    cluster = OneNode()
+    before = None if cluster.is_up() else traces()
+    cluster.up()
+    try:
+        yield cluster
+    finally:
+        if before is not None:
+            cluster.down()
+            assert not traces() - before, "make cluster-down leaves something behind"
 
 
 @pytest.fixture

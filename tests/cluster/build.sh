@@ -5,7 +5,8 @@
 #   tests/cluster/build.sh api chart     # only these groups or binaries
 #   tests/cluster/build.sh --folder      # print the folder, build nothing
 #
-# Groups: api (a control plane without a node, fake nodes), chart (helm and its checks), node (what a real node needs besides).
+# Groups: api (a control plane without a node, fake nodes), chart (helm and its checks), node (what a real node needs
+# besides). Only by name: jobset (the controller that benchmarks/operator.py measures beside ours, and its CRD).
 # The cache is ${VIPER_CACHE:-$HOME/.cache/viper}/kubernetes-<hash of the versions below>. Binaries that are there are
 # left alone; each appears by rename, so a half-built one is never seen; two builds at once take turns.
 # Modules are checked against the public checksum database by Go itself; with fixed versions the build list is fixed too.
@@ -23,6 +24,7 @@ runc v1.3.6
 cni v1.9.1
 coredns v1.14.7
 "
+JOBSET=jobset-v0.10.1 # its binary's name; only measured against, so that it is no part of the hash
 API="etcd kube-apiserver kube-controller-manager kubectl kwok kube-scheduler"
 CHART="helm kubeconform helm-unittest"
 NODE="kubelet kube-proxy containerd containerd-shim-runc-v2 ctr runc pause ptp host-local loopback coredns"
@@ -33,7 +35,7 @@ home=$cache/kubernetes-$(sha256sum <<<"$VERSIONS" | cut -c1-12)
 bin=$home/bin
 
 say() { echo "$*" >&2; }
-version() { awk -v name="$1" '$1 == name {print $2}' <<<"$VERSIONS"; }
+version() { [ "$1" = "$JOBSET" ] && echo "${1#jobset-}" || awk -v name="$1" '$1 == name {print $2}' <<<"$VERSIONS"; }
 
 module() { # module BINARY: prints "<name of its version> <module or package>"
   case $1 in
@@ -41,6 +43,7 @@ module() { # module BINARY: prints "<name of its version> <module or package>"
     kube* ) echo "kubernetes k8s.io/kubernetes/cmd/$1" ;;
     etcd) echo "etcd go.etcd.io/etcd/server/v3" ;;
     kwok) echo "kwok sigs.k8s.io/kwok/cmd/kwok" ;;
+    "$JOBSET") echo "$JOBSET sigs.k8s.io/jobset" ;;
     helm) echo "helm helm.sh/helm/v3/cmd/helm" ;;
     helm-unittest) echo "helm-unittest github.com/helm-unittest/helm-unittest/cmd/helm-unittest" ;;
     containerd | containerd-shim-runc-v2 | ctr) echo "containerd github.com/containerd/containerd/v2/cmd/$1" ;;
@@ -60,6 +63,12 @@ prepare_kubernetes() { # a module that requires k8s.io/kubernetes; its staging m
   while read -r name; do edits+=(-replace "$name=$name@v0${version#v1}"); done < \
     <(awk '$1 ~ /^k8s\.io\// && $2 == "v0.0.0" {print $1}' "$mod" | sort -u)
   "$go" mod edit "${edits[@]}" -require "k8s.io/kubernetes@$version"
+}
+
+jobset_crd() { # the CustomResourceDefinition lies beside the binary
+  local crd
+  crd=$("$go" list -mod=mod -m -f '{{.Dir}}' sigs.k8s.io/jobset)/config/components/crd/bases/jobset.x-k8s.io_jobsets.yaml
+  cp "$crd" "$bin/$JOBSET.yaml"
 }
 
 build() { # build BINARY
@@ -97,6 +106,7 @@ build() { # build BINARY
       CGO_ENABLED=$cgo "$go" build -mod=mod -trimpath -tags "$tags" -ldflags "$flags" -o "$bin/.$binary.$$" "$package" \
         2> >(grep -v '^go: downloading' >&2)
     fi
+    [ "$binary" != "$JOBSET" ] || jobset_crd
     mv -f "$bin/.$binary.$$" "$bin/$binary"
     say "  $binary took $((SECONDS - started)) s"
   )
@@ -110,6 +120,7 @@ for word in "${@:-all}"; do
     api) wanted+=($API) ;;
     chart) wanted+=($CHART) ;;
     node) wanted+=($NODE) ;;
+    jobset) wanted+=("$JOBSET") ;;
     *) module "$word" >/dev/null || { say "error: $word is no binary or group; see the head of $0"; exit 2; }; wanted+=("$word") ;;
   esac
 done

@@ -67,7 +67,5 @@ if [ -f "$STATE/run/sysctls" ]; then
 fi
 rm -rf /var/lib/cni/results/viper-*
 find /var/log/containers -lname "$STATE/*" -delete 2>/dev/null || true
-[ ! -f "$STATE/run/made-cni" ] || rm -rf /var/lib/cni
-[ ! -f "$STATE/run/made-kubelet" ] || rm -rf /var/lib/kubelet
-[ ! -f "$STATE/run/made-logs" ] || rmdir /var/log/containers 2>/dev/null || true
+[ ! -f "$STATE/run/made" ] || while read -r folder; do rm -rf "$folder"; done <"$STATE/run/made"
 rm -rf "$RUN" "$STATE"

@@ -33,7 +33,8 @@ def write(name: str, program: Path, archive: Path) -> None:
     def blob(media: str, content: bytes, **more: Any) -> dict[str, Any]:
         digest = hashlib.sha256(content).hexdigest()
         blobs[f"blobs/sha256/{digest}"] = content
-        return {"mediaType": f"application/vnd.oci.image.{media}", "digest": f"sha256:{digest}", "size": len(content), **more}
+        kind = f"application/vnd.oci.image.{media}"
+        return {"mediaType": kind, "digest": f"sha256:{digest}", "size": len(content), **more}
 
     config = {
         "architecture": ARCHITECTURES[platform.machine()],

@@ -40,9 +40,7 @@ mkdir -p pki logs run cni volumes plugins
 chmod 700 pki run
 echo bare >mode
 [ -f run/sysctls ] || for name in $SYSCTLS; do echo "$name=$(cat "/proc/sys/${name//.//}")"; done >run/sysctls
-[ -d /var/lib/cni ] || touch run/made-cni
-[ -d /var/lib/kubelet ] || touch run/made-kubelet
-[ -d /var/log/containers ] || touch run/made-logs
+[ -f run/made ] || for folder in $FOLDERS; do [ -d "$folder" ] || echo "$folder"; done >run/made
 
 certificate() { # certificate NAME SUBJECT SAN
   [ -f "pki/$1.crt" ] && return
@@ -71,6 +69,7 @@ if [ ! -f pki/ca.crt ]; then
 fi
 certificate kube-apiserver "/CN=kube-apiserver" \
   "DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,IP:127.0.0.1,IP:10.96.0.1,IP:$IP"
+certificate etcd "/CN=etcd" "IP:127.0.0.1"
 certificate admin "/O=system:masters/CN=admin" "DNS:admin"
 certificate kube-controller-manager "/CN=system:kube-controller-manager" "DNS:controller-manager"
 certificate kube-scheduler "/CN=system:kube-scheduler" "DNS:scheduler"
@@ -124,6 +123,7 @@ sandbox = "viper.local/pause:1"
 runtime_type = "io.containerd.runc.v2"
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
 SystemdCgroup = false
+Root = "$RUN/runc"
 BinaryName = "$BIN/runc"
 END
 # ptp routes every packet of a pod through the host, so that Services work without bridge netfilter.
@@ -175,9 +175,10 @@ END
 
 mkdir -p -m 700 "$RUN"
 start containerd --config containerd.toml
-start etcd --data-dir etcd --listen-client-urls "unix://$STATE/run/etcd.sock" --advertise-client-urls "unix://$STATE/run/etcd.sock" \
-  --listen-peer-urls http://127.0.0.1:0 --log-level warn
-start kube-apiserver --etcd-servers="unix://$STATE/run/etcd.sock" --service-cluster-ip-range="$SERVICES" --bind-address="$IP" \
+start etcd --data-dir etcd --listen-client-urls "$ETCD" --advertise-client-urls "$ETCD" --cert-file pki/etcd.crt \
+  --key-file pki/etcd.key --client-cert-auth --trusted-ca-file pki/ca.crt --listen-peer-urls http://127.0.0.1:0 --log-level warn
+start kube-apiserver --etcd-servers="$ETCD" --etcd-cafile=pki/ca.crt --etcd-certfile=pki/etcd.crt \
+  --etcd-keyfile=pki/etcd.key --service-cluster-ip-range="$SERVICES" --bind-address="$IP" \
   --secure-port=6443 --advertise-address="$IP" --tls-cert-file=pki/kube-apiserver.crt \
   --tls-private-key-file=pki/kube-apiserver.key --client-ca-file=pki/ca.crt --authorization-mode=Node,RBAC \
   --enable-admission-plugins=NodeRestriction --allow-privileged \
@@ -187,12 +188,13 @@ start kube-apiserver --etcd-servers="unix://$STATE/run/etcd.sock" --service-clus
   --kubelet-preferred-address-types=InternalIP --profiling=false
 until_true 120 kube-apiserver admin get --raw /readyz
 start kube-controller-manager --kubeconfig=kube-controller-manager.conf --service-account-private-key-file=pki/accounts.key \
-  --root-ca-file=pki/ca.crt --use-service-account-credentials --leader-elect=false --bind-address=127.0.0.1 --profiling=false
+  --root-ca-file=pki/ca.crt --use-service-account-credentials --leader-elect=false --bind-address=127.0.0.1 --profiling=false \
+  --flex-volume-plugin-dir="$STATE/plugins"
 start kube-scheduler --kubeconfig=kube-scheduler.conf --leader-elect=false --bind-address=127.0.0.1 --profiling=false
 start kube-proxy --config=kube-proxy.yaml
 start coredns -conf Corefile
 
-containers() { ctr --address "$RUN/containerd.sock" --namespace k8s.io "$@"; }
+containers() { ctr --address "$RUN/containerd.sock" --namespace k8s.io "$@" 2>>"$STATE/logs/ctr.log"; }
 until_true 60 containerd containers version
 if ! containers images list -q | grep -qx viper.local/pause:1; then
   python3 "$here/oci.py" viper.local/pause:1 "$BIN/pause" pause.tar

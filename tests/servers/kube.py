@@ -61,7 +61,42 @@ def binaries(*groups: str) -> Path:
     return Path(built.stdout.strip().splitlines()[-1])
 
 
-class KubeApi:
+class Cluster:
+    """A Kubernetes cluster as its administrator sees it."""
+
+    bin: Path
+    kubeconfig: Path
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """kubectl's output; raises `subprocess.CalledProcessError` with its stderr."""
+        done = subprocess.run(
+            [self.bin / "kubectl", "--kubeconfig", self.kubeconfig, *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            error = subprocess.CalledProcessError(done.returncode, ["kubectl", *arguments], done.stdout, done.stderr)
+            error.add_note(done.stderr)
+            raise error
+        return done.stdout
+
+    def apply(self, *objects: Mapping[str, Any], namespace: str = "default") -> None:
+        """Server-side apply of objects."""
+        documents = yaml.safe_dump_all([dict(one) for one in objects])
+        self.kubectl("-n", namespace, "apply", "--server-side", "-f", "-", stdin=documents)
+
+    def namespace(self, prefix: str = "test", *, enforce: str = "restricted") -> str:
+        """A new namespace under this Pod Security level, with its default service account."""
+        name = f"{prefix}-{secrets.token_hex(4)}"
+        labels = {"pod-security.kubernetes.io/enforce": enforce}
+        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+        self.kubectl("-n", name, "wait", "--for=create", "serviceaccount/default", "--timeout=60s")
+        return name
+
+
+class KubeApi(Cluster):
     """A control plane in `folder`; `stop` and `start` bring it back with the same data, port and credentials.
 
     With `audit`, every request is in `requests()`. `flags` go to the API server as `--name=value`.
@@ -213,32 +248,6 @@ class KubeApi:
                     "server-address": f"127.0.0.1:{free_port()}",
                 },
             )
-
-    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        """kubectl's output; raises `subprocess.CalledProcessError` with its stderr."""
-        done = subprocess.run(
-            [self.bin / "kubectl", "--kubeconfig", self.kubeconfig, *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise subprocess.CalledProcessError(done.returncode, ["kubectl", *arguments], done.stdout, done.stderr)
-        return done.stdout
-
-    def apply(self, *objects: Mapping[str, Any], namespace: str = "default") -> None:
-        """Server-side apply of objects."""
-        documents = yaml.safe_dump_all([dict(one) for one in objects])
-        self.kubectl("-n", namespace, "apply", "--server-side", "-f", "-", stdin=documents)
-
-    def namespace(self, prefix: str = "test", *, enforce: str = "restricted") -> str:
-        """A new namespace under this Pod Security level, with its default service account."""
-        name = f"{prefix}-{secrets.token_hex(4)}"
-        labels = {"pod-security.kubernetes.io/enforce": enforce}
-        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-        self.kubectl("-n", name, "wait", "--for=create", "serviceaccount/default", "--timeout=60s")
-        return name
 
     def requests(self) -> Iterator[dict[str, Any]]:
         """The audit events so far (audit.k8s.io/v1), oldest first; needs `audit`."""

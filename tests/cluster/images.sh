@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# Build the images operator and cpu (and MinIO's, from its binary) and bring them into the cluster; print their names.
+#
+#   tests/cluster/images.sh [--no-import] [operator] [cpu] [minio]
+#
+# With docker where it works, from the base image of the Containerfile; else with buildah (root), from BASE where it is set
+# and otherwise from a Debian made here by debootstrap. An image is named viper.local/<image>:<hash of all that goes into
+# it>, so one that is there is not built again. Beside the archives in ${VIPER_CACHE:-$HOME/.cache/viper}/images lies the list
+# of components of each image (CycloneDX). A cluster that KUBECONFIG names gets no images from here: push the archives to
+# a registry that it can read.
+#
+# Package indexes: UV_DEFAULT_INDEX, UV_INDEX_URL, PIP_INDEX_URL or pip's configuration, and SSL_CERT_FILE, are passed on
+# to the build as secrets; they do not end up in an image.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+. "$here/settings.sh"
+CACHE=${VIPER_CACHE:-$HOME/.cache/viper}/images
+DEBIAN=bookworm
+export SOURCE_DATE_EPOCH=0 BUILDAH_ISOLATION=chroot STORAGE_DRIVER=${STORAGE_DRIVER:-overlay}
+
+import=1 wanted=()
+for word; do
+  case $word in
+    --no-import) import= ;;
+    operator | cpu | minio) wanted+=("$word") ;;
+    *) die "$word is no image" "operator, cpu or minio" ;;
+  esac
+done
+[ ${#wanted[@]} -gt 0 ] || wanted=(operator cpu minio)
+mkdir -p "$CACHE"
+exec 9>"$CACHE/.lock"
+! command -v flock >/dev/null || flock 9
+secrets=$(mktemp -d)
+trap 'rm -rf "$secrets"' EXIT
+
+if docker info >/dev/null 2>&1; then engine=docker; else engine=buildah; fi
+[ $engine = docker ] || command -v buildah >/dev/null || die "neither docker nor buildah is here" "Debian, Ubuntu: apt-get install buildah"
+
+base() { # prints the base image, made where it is missing
+  [ -z "${BASE:-}" ] || { echo "$BASE"; return; }
+  [ $engine = buildah ] || return 0 # the Containerfile's own
+  local name=localhost/viper-base:$DEBIAN tree container mirror
+  if ! buildah inspect --type image $name >/dev/null 2>&1; then
+    command -v debootstrap >/dev/null || die "debootstrap is not here" "set BASE to an image with Python 3.11 or 3.12, or: apt-get install debootstrap"
+    say "making a base image by debootstrap"
+    mirror=$(apt-get indextargets --format '$(RELEASE) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
+      awk -v release=$DEBIAN '$1 == release && $2 == "main" {print $3; exit}')
+    tree=$(mktemp -d "$CACHE/.base.XXXXXX")
+    debootstrap --variant=minbase --include=python3,python3-venv $DEBIAN "$tree" $mirror >"$CACHE/debootstrap.log" 2>&1 9>&- ||
+      { tail "$CACHE/debootstrap.log" >&2; die "debootstrap failed"; }
+    rm -rf "$tree"/var/cache/apt/* "$tree"/var/lib/apt/lists/* "$tree"/var/log/* "$tree"/usr/share/{doc,man,locale,info}/* \
+      "$tree"/etc/apt/sources.list "$tree"/dev/* "$tree"/var/cache/debconf/*-old
+    container=$(buildah from scratch)
+    buildah add --quiet "$container" "$tree" / >/dev/null
+    buildah config --cmd python3 "$container"
+    buildah commit --quiet --rm --timestamp 0 "$container" $name >/dev/null
+    rm -rf "$tree"
+  fi
+  echo $name
+}
+
+indexes() { # what the builds need to reach the package index
+  local index
+  index=${UV_DEFAULT_INDEX:-${UV_INDEX_URL:-${PIP_INDEX_URL:-$(python3 -m pip config get global.index-url 2>/dev/null || true)}}}
+  [ -z "$index" ] || printf '[[index]]\nurl = "%s"\ndefault = true\n' "$index" >"$secrets/uv.toml"
+  [ -z "$index" ] || printf '[global]\nindex-url = %s\n' "$index" >"$secrets/pip.conf"
+  [ ! -f "${SSL_CERT_FILE:-}" ] || cp "$SSL_CERT_FILE" "$secrets/ca.crt"
+  for file in "$secrets"/*; do [ ! -f "$file" ] || echo "--secret=id=$(basename "$file"),src=$file"; done
+}
+
+contents() { # contents IMAGE: the files that decide what is in it
+  cd "$root"
+  local paths=("images/$1" images/tools.sh images/install.sh images/code.sh images/uv.lock images/build.lock pyproject.toml README.md viper jobs operator)
+  git ls-files -z --cached --others --exclude-standard -- "${paths[@]}" | sort -zu | xargs -0 -r sha256sum --
+}
+
+build() { # build IMAGE NAME ARCHIVE
+  local image=$1 name=$2 archive=$3 options=() base container
+  base=$(base)
+  mapfile -t options < <(indexes)
+  [ -z "$base" ] || options+=(--build-arg "BASE=$base")
+  cd "$root"
+  if [ $engine = docker ]; then
+    docker build --build-arg SOURCE_DATE_EPOCH=0 "${options[@]}" -f "images/$image/Containerfile" -t "$name" . >&2
+    docker save "$name" >"$archive.new"
+    docker run --rm --entrypoint cat "$name" /opt/viper/share/sbom.cdx.json >"${archive%.tar}.cdx.json"
+  else
+    buildah bud --layers --timestamp 0 --quiet "${options[@]}" -f "images/$image/Containerfile" -t "$name" . >&2 9>&-
+    rm -f "$archive.new"
+    buildah push --quiet "$name" "docker-archive:$archive.new:$name" >&2 # layers as they are, not compressed
+    container=$(buildah from "$name")
+    cp "$(buildah mount "$container")/opt/viper/share/sbom.cdx.json" "${archive%.tar}.cdx.json"
+    buildah rm "$container" >/dev/null
+  fi
+  mv "$archive.new" "$archive"
+}
+
+for image in "${wanted[@]}"; do
+  started=$SECONDS
+  if [ "$image" = minio ]; then
+    binary=$("$here/../servers/build_minio.sh")
+    hash=$(basename "$(dirname "$binary")" | sha256sum | cut -c1-12)
+  else
+    hash=$( (contents "$image"; echo "$engine ${BASE:-}") | sha256sum | cut -c1-12)
+  fi
+  name=viper.local/$image:$hash archive=$CACHE/$image-$hash.tar
+  if [ ! -f "$archive" ]; then
+    say "building $name"
+    if [ "$image" = minio ]; then python3 "$here/oci.py" "$name" "$binary" "$archive.new" && mv "$archive.new" "$archive"; else build "$image" "$name" "$archive"; fi
+    find "$CACHE" -maxdepth 1 -name "$image-*" ! -name "$image-$hash.*" -delete # only the newest is kept
+    say "  $(du -m "$archive" | cut -f1) MB in $((SECONDS - started)) s"
+  fi
+  if [ "$import" ]; then
+    case $(mode) in
+      bare)
+        alive containerd || die "there is no cluster to bring $name into" "make cluster, or --no-import"
+        containers() { "$("$here/build.sh" ctr)/ctr" --address "$RUN/containerd.sock" --namespace k8s.io "$@" 2>>"$STATE/logs/ctr.log"; }
+        containers images list -q | grep -qxF "$name" || containers images import "$archive" >&2
+        ;;
+      kind) kind load image-archive --name viper "$archive" >&2 ;;
+      given) say "$archive: push it to a registry that the cluster of KUBECONFIG can read" ;;
+    esac
+  fi
+  echo "$name"
+done
