@@ -99,10 +99,14 @@ class Lab:
         found: Object = self._api.call("GET", self.path(kind, name))
         return found
 
+    def items(self, kind: str, labels: str = "") -> list[Object]:
+        """All objects of a kind."""
+        found: list[Object] = self._api.call("GET", f"{self.path(kind)}?labelSelector={labels}")["items"]
+        return found
+
     def names(self, kind: str, labels: str = "") -> list[str]:
         """Names of all objects of a kind."""
-        found = self._api.call("GET", f"{self.path(kind)}?labelSelector={labels}")
-        return [item["metadata"]["name"] for item in found["items"]]
+        return [item["metadata"]["name"] for item in self.items(kind, labels)]
 
     def delete(self, kind: str, name: str) -> None:
         """Deletes an object."""
@@ -153,6 +157,13 @@ class Lab:
         self.apply(body)
         if status:
             self.status("Pod", name, status)
+
+    def bind(self, pod: str, node: str) -> None:
+        """What a scheduler does."""
+        meta = {"name": pod}
+        target = {"apiVersion": "v1", "kind": "Node", "name": node}
+        body = {"apiVersion": "v1", "kind": "Binding", "metadata": meta, "target": target}
+        self._api.call("POST", f"{self.path('Pod', pod)}/binding", body)
 
     def operator(self, **environment: str) -> None:
         """The Deployment of an operator; its pods never start."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from kubelet_server import LogServer
 from plugin_builders import stage
 from plugin_lab import RUNNING, Lab, begun
 
@@ -16,9 +17,15 @@ from servers.kube import eventually
 pytestmark = pytest.mark.kube
 
 
+def pod_of(lab: Lab, job: str) -> str:
+    """The Job's pod."""
+    uid = lab.get("Job", job)["metadata"]["uid"]
+    return str(eventually(lambda: lab.names("Pod", f"batch.kubernetes.io/controller-uid={uid}"))[-1])
+
+
 def finish(lab: Lab, job: str, code: int, message: str = "") -> None:
     """The Job's pod has ended so, and the Job controller has seen it."""
-    pod = str(eventually(lambda: lab.names("Pod", f"batch.kubernetes.io/job-name={job}"))[-1])
+    pod = pod_of(lab, job)
     terminated = {"exitCode": code, "reason": "Error" if code else "Completed", "message": message}
     lab.status("Pod", pod, {**begun(terminated=terminated), "phase": "Failed" if code else "Succeeded"})
     end = "Failed" if code else "Complete"
@@ -32,15 +39,17 @@ def job_of(lab: Lab) -> str:
     return str(found[0])
 
 
-def test_promote_moves_the_alias_by_a_job_in_the_namespace(lab: Lab) -> None:
+def test_promote_moves_the_alias_by_a_job_in_the_namespace(lab: Lab, logs: LogServer) -> None:
     lab.operator()
     lab.iteration("it", "Registered", stage("promote", "Succeeded"), version=6)
     with lab.started("promote", "it", "--reason", "better on charts") as promoting:
         name = job_of(lab)
+        pod = pod_of(lab, name)
+        lab.bind(pod, f"node-{lab.namespace}")
+        logs.pieces[pod] = [["2026-11-20T10:00:00Z m@generator: version 5 → version 6"]]
         finish(lab, name, 0)
         out, err = promoting.communicate()
-    assert promoting.returncode == 0, err
-    assert f"job/{name} is done" in out
+    assert (out, err, promoting.returncode) == ("m@generator: version 5 → version 6\n", "", 0)
     job = lab.get("Job", name)
     (container_,) = job["spec"]["template"]["spec"]["containers"]
     arguments = dict(zip(container_["args"][1::2], container_["args"][2::2], strict=True))
@@ -78,13 +87,16 @@ def test_the_same_wish_joins_the_job_that_runs_and_replaces_the_one_that_has_end
         name = job_of(lab)
         uid = lab.get("Job", name)["metadata"]["uid"]
         with lab.started("rollback", "m") as second:
+            assert second.stderr is not None
+            assert second.stderr.readline() == f"job/{name} does the same already; waiting for it\n"
             finish(lab, name, 0)
             assert (first.wait(), second.wait()) == (0, 0)
     assert lab.get("Job", name)["metadata"]["uid"] == uid
     with lab.started("rollback", "m") as third:
-        eventually(lambda: name in lab.names("Job") and lab.get("Job", name)["metadata"]["uid"] != uid)
+        eventually(lambda: any(job["metadata"]["uid"] != uid for job in lab.items("Job")))
         finish(lab, name, 0)
-        assert third.wait() == 0
+        out, _ = third.communicate()
+    assert (out, third.returncode) == (f"job/{name} is done\n", 0)
 
 
 def test_a_job_that_does_not_start_is_told_and_left_to_itself(lab: Lab) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from viper_operator.job_specs import CONTAINER, SCRATCH, TERMINATION_LOG, USER
 from viper_operator.names import COMPONENT, MANAGED_BY, MANAGER, MODEL, NAME
 from viper_operator.plugin.api import FIELD_MANAGER, JOBS, PODS, Cluster, Object
-from viper_operator.plugin.errors import ClusterError, ConflictError, ForbiddenError
+from viper_operator.plugin.errors import ClusterError, ConflictError
 from viper_operator.plugin.installation import Installation
 from viper_operator.plugin.problems import problem, termination
 
@@ -99,8 +99,8 @@ def registry_job(name: str, wish: Wish, operator: Installation, *, by: str, reas
     }
 
 
-def start(cluster: Cluster, body: Object) -> Object:
-    """Creates the Job; joins one of the same name that still runs, replaces one that has ended."""
+def start(cluster: Cluster, body: Object, tell: Callable[[str], object]) -> Object:
+    """Creates the Job; joins one of the same name that still runs, and tells so; replaces one that has ended."""
     name = body["metadata"]["name"]
     for _ in range(3):
         try:
@@ -108,6 +108,7 @@ def start(cluster: Cluster, body: Object) -> Object:
         except ConflictError:
             there = cluster.get(JOBS, name)
             if ended(there) is None:
+                tell(f"job/{name} does the same already; waiting for it")
                 return there
             cluster.delete(JOBS, name, uid=there["metadata"]["uid"])
     raise ConflictError("others keep making the same Job", where=f"jobs/{name}", fix="try again")
@@ -131,7 +132,8 @@ def wait(
     Raises `ClusterError` with the program's own words when it failed, or when the time is over.
     """
     name, until, told = job["metadata"]["name"], clock() + seconds, ""
-    labels = f"batch.kubernetes.io/job-name={name}"
+    # By uid: pods of a Job of the same name that was replaced may still be there.
+    labels = f"batch.kubernetes.io/controller-uid={job['metadata']['uid']}"
     while True:
         end = ended(job)
         pods = sorted(cluster.items(PODS, labels=labels), key=lambda p: str(p["metadata"]["creationTimestamp"]))
@@ -161,9 +163,9 @@ def _output(cluster: Cluster, pods: list[Object], name: str) -> str:
         return f"job/{name} is done; its pod is gone"
     try:
         lines = list(cluster.log(succeeded[-1]["metadata"]["name"], container=CONTAINER))
-    except ForbiddenError as error:
+    except ClusterError as error:  # no right to read it, or its node is gone: it is done all the same
         return f"job/{name} is done; its output is not shown: {error.what}"
-    return "\n".join(line for line in lines if line)
+    return "\n".join(line for line in lines if line) or f"job/{name} is done"
 
 
 def _failure(cluster: Cluster, pods: list[Object], name: str) -> ClusterError:

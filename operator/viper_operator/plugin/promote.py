@@ -1,6 +1,6 @@
 """`kubectl viper promote` and `rollback`: a short Job in the operator's namespace moves the registry alias.
 
-Where this command runs MLflow can rarely be reached (the chart's network policies let in the stages only), and its
+Where this command runs MLflow can rarely be reached (the chart's network policies let in nobody else), and its
 client is not installed. So the move happens where the stages record theirs: in a pod of the stage image, with the
 operator's tracking URI and, by reference, its credentials. Whoever may create Jobs in the namespace may promote.
 """
@@ -70,9 +70,13 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(written(body, "yaml"), end="")
         return 0
-    job = start(cluster, body)
-    print(wait(cluster, job, args.timeout, lambda text: print(text, file=sys.stderr)))
+    job = start(cluster, body, _tell)
+    print(wait(cluster, job, args.timeout, _tell))
     return 0
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def promotion(body: Object) -> Wish:
