@@ -37,8 +37,8 @@ class ApiError(Exception):
 async def connect() -> ApiClient:
     """A client by $KUBECONFIG, else by the pod's service account."""
     configuration = Configuration()
-    if os.environ.get("KUBECONFIG"):
-        await config.load_kube_config(client_configuration=configuration)
+    if path := os.environ.get("KUBECONFIG"):
+        await config.load_kube_config(config_file=path, client_configuration=configuration)
     else:
         config.load_incluster_config(client_configuration=configuration)
     return ApiClient(configuration)

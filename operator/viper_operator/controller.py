@@ -41,7 +41,7 @@ class Controller:
         self.tracking = TrackingServer(settings.tracking)
         writer = Writer(api, self.cache, settings)
         self.iterations = IterationReconciler(settings, self.cache, writer, self.stores, self.tracking, self.memory)
-        self.loops = LoopReconciler(settings, self.cache, writer, self.tracking)
+        self.loops = LoopReconciler(settings, self.cache, writer, self.tracking, self._look_at)
         self.queue: WorkQueue[Key] = WorkQueue(self._work, failed=self._failed)
         cache = self.cache
         self.sweep = Sweep(

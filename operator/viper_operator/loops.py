@@ -37,6 +37,8 @@ class LoopReconciler:
     cache: Cache
     writer: Writer
     tracking: TrackingServer
+    #: Has an iteration looked at; a watch says nothing new of what was written here.
+    look_at: Callable[[str], None]
     clock: Callable[[], float] = time.time
 
     async def reconcile(self, name: str) -> float | None:
@@ -102,6 +104,7 @@ class LoopReconciler:
                 message = f"iteration {number} cannot be made: {error}"
                 return LoopPlan(None, Condition("Succeeded", "False", "IterationRefused", message))
             self.cache.iterations.put(made)
+            self.look_at(made["metadata"]["name"])
             told = f"iteration {number} of {loop.spec.iterations} made: {made['metadata']['name']}"
             await self.writer.tell(KIND, view, [Event("Normal", "IterationStarted", told)])
         elif seen and not seen[-1].settled:
@@ -120,6 +123,7 @@ class LoopReconciler:
             "spec": {"suspend": suspend},
         }
         self.cache.iterations.put(await self.writer.api.apply(body, manager=SUSPEND_MANAGER, force=True))
+        self.look_at(view.name)
 
     def _status(
         self,

@@ -6,10 +6,10 @@ import json
 import os
 import secrets
 import signal
-import subprocess
-import sys
+import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +18,7 @@ from fakes.kubelet import MERGE, Connection, Kubelet
 from fakes.program import EXECUTOR
 from servers.kube import KubeApi, eventually
 from servers.running import free_port
+from viper.local.process import StageProcess
 from viper.store import open_store
 from viper_operator.crd import definitions
 
@@ -53,14 +54,10 @@ class OperatorProcess:
             "VIPER_PROBLEM_SECONDS": "1",
             "OMP_NUM_THREADS": "1",
         }
-        with log.open("ab") as file:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "viper_operator.main"],
-                env={**os.environ, **settings, **environment},
-                stdout=file,
-                stderr=file,
-                start_new_session=True,
-            )
+        environment = {**settings, **environment}
+        self._process = StageProcess(
+            "fakes.operating:main", [json.dumps(environment)], log, log.with_name(".operators")
+        )
 
     @property
     def pid(self) -> int:
@@ -70,30 +67,31 @@ class OperatorProcess:
     @property
     def alive(self) -> bool:
         """Whether it runs."""
-        return self._process.poll() is None
+        return self._process.exit_code is None
 
     def kill(self) -> None:
         """SIGKILL: nothing is cleaned up, the lease stays taken."""
-        self._process.kill()
-        self._process.wait()
+        self.signal(signal.SIGKILL)
+        self.wait(30)
 
     def terminate(self) -> int:
         """SIGTERM, as Kubernetes does; its exit status."""
-        self._process.terminate()
-        return self._process.wait(30)
+        self.signal(signal.SIGTERM)
+        return self.wait(30)
 
     def signal(self, number: signal.Signals) -> None:
         """Any other signal."""
-        self._process.send_signal(number)
+        os.kill(self.pid, number)
 
     def wait(self, seconds: float) -> int:
-        """Its exit status, once it has ended by itself."""
-        return self._process.wait(seconds)
+        """Its exit status, once it has ended by itself; -N for signal N."""
+        if not wait([self._process.sentinel], seconds):
+            raise TimeoutError(f"the operator runs after {seconds:g} s")
+        assert self._process.exit_code is not None
+        return self._process.exit_code
 
     def metric(self, name: str) -> float:
         """The sum over all labels of a metric."""
-        import urllib.request
-
         with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=5) as response:
             lines = response.read().decode().splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))

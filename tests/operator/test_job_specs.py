@@ -1,4 +1,4 @@
-"""The Jobs that the operator makes: what is in them, and that an API server takes them under restricted Pod Security."""
+"""The Jobs that the operator makes, and that an API server takes them under restricted Pod Security."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 import pytest
+from kube_objects import SETTINGS
 
 from fakes import world
 from fakes.kubelet import Connection
-from kube_objects import SETTINGS
 from servers.kube import KubeApi
 from viper.spec import ViperIteration, parse_resource
 from viper.spec.stages import FREEZE

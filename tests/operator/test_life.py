@@ -21,7 +21,12 @@ def running(stage: str) -> Any:
 
 def pod_runs(cluster: Cluster, stage: str, name: str = "it") -> None:
     """Returns once the program of a stage is at work."""
-    eventually(lambda: any(p.startswith(f"{name}-{stage}-") for p in cluster.kubelet.running), 120)
+
+    def runs() -> bool:
+        assert cluster.operator is None or cluster.operator.alive, cluster.tail()
+        return any(p.startswith(f"{name}-{stage}-") for p in cluster.kubelet.running)
+
+    eventually(runs, 240)
 
 
 def test_an_operator_that_is_killed_in_a_training_leaves_the_job_alone_and_its_successor_goes_on(
@@ -35,9 +40,9 @@ def test_an_operator_that_is_killed_in_a_training_leaves_the_job_alone_and_its_s
     before = cluster.jobs()["it-train-captions"]
     cluster.kill()
     pods = cluster.kubelet.running
-    cluster.start()
+    operator = cluster.start()
+    eventually(lambda: _answers(operator) and operator.metric("viper_reconciles_total") >= 1)
     cluster.until(running("train-captions"))
-    eventually(lambda: cluster.operator is not None and cluster.operator.metric("viper_reconciles_total") >= 1)
     after = cluster.jobs()["it-train-captions"]
     assert (after["metadata"]["uid"], after["spec"]) == (before["metadata"]["uid"], before["spec"])
     assert cluster.kubelet.running == pods

@@ -8,7 +8,8 @@ import pytest
 
 from plan.builders import NOW, done, ended, observed, spec
 from plan.cases import CASES, PROMOTED, Case
-from viper.plan import Observed, StartStage, backoff, plan
+from viper.plan import Done, Observed, StartStage, backoff, plan
+from viper.stage import Manifest
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
@@ -50,6 +51,35 @@ def test_every_action_leads_on_until_the_iteration_is_promoted() -> None:
             assert started, made
             stages |= {s: done(decision="promoted" if s == "promote" else "") for s in started}
         assert made.outcome == "promoted"
+
+
+def test_freezing_comes_before_every_stage_where_it_is_a_job() -> None:
+    first = plan(spec(), observed(), NOW, freeze=True)
+    assert list(first.actions) == [StartStage("freeze", 0, 1, 1)]
+    assert [s.message for s in first.stages[1:3]] == ["waits for freeze", "waits for ingest-images"]
+    then = plan(spec(), observed({"freeze": done()}), NOW, freeze=True)
+    assert list(then.actions) == [StartStage("ingest-images", 0, 1, 1)]
+    failed = plan(spec(), observed({"freeze": ended(2, message="no such model")}), NOW, freeze=True)
+    assert (failed.outcome, failed.summary.message) == ("failed", "freeze: no such model")
+
+
+@pytest.mark.parametrize(
+    ("scores", "final", "text"),
+    [
+        ({"theta0": 0.719, "theta2": 0.803}, "theta2", "80.3 % (+8.4)"),
+        ({"theta2": 0.5}, "theta2", "50.0 %"),
+        ({"theta0": 0.5, "theta1": 0.4}, "theta1", "40.0 % (-10.0)"),
+        ({"theta0": 0.5}, "theta2", ""),
+        ({}, None, ""),
+    ],
+)
+def test_the_score_of_an_evaluation_is_its_final_accuracy_and_the_gain(
+    scores: dict[str, float], final: str | None, text: str
+) -> None:
+    found = {name: {"overall": {"accuracy": a}} for name, a in scores.items()}
+    outputs = {"scores": found, "final": final}
+    manifest = Manifest(stage="evaluate", iteration="it", identity="i", outputs=outputs)
+    assert Done.of(manifest).score == text
 
 
 @pytest.mark.parametrize(

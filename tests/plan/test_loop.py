@@ -9,6 +9,7 @@ import pytest
 from plan.builders import spec
 from viper.plan import LoopObserved, plan_loop
 from viper.spec import LoopSpec, Promotion
+from viper.spec.iteration import Budget
 
 
 def loop(policy: Any = "Automatic", iterations: int = 3) -> LoopSpec:
@@ -41,6 +42,24 @@ REGISTERED = LoopObserved("registered", version=2, alias_version=1)
 )
 def test_the_next_iteration(policy: str, seen: list[LoopObserved], number: int | None, reason: str) -> None:
     decided = plan_loop(loop(policy), seen)
+    assert (decided.next, decided.condition.reason) == (number, reason)
+
+
+@pytest.mark.parametrize(
+    ("hours", "seen", "used", "number", "reason"),
+    [
+        (2.0, [PROMOTED], 7199.0, 2, "Running"),
+        (2.0, [PROMOTED], 7200.0, None, "BudgetUsed"),
+        (2.0, [PROMOTED, RUNNING], 9000.0, 2, "Running"),
+        (2.0, [PROMOTED] * 3, 9000.0, None, "AllIterationsDone"),
+        (None, [PROMOTED], 1e9, 2, "Running"),
+    ],
+)
+def test_no_further_iteration_starts_once_the_budget_is_used(
+    hours: float | None, seen: list[LoopObserved], used: float, number: int | None, reason: str
+) -> None:
+    one = loop().model_copy(update={"budget": Budget(gpu_hours=hours)})
+    decided = plan_loop(one, seen, used)
     assert (decided.next, decided.condition.reason) == (number, reason)
 
 

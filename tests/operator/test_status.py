@@ -1,0 +1,220 @@
+"""Statuses and Events: what a person reads, and when nothing is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from kube_objects import NOW, job
+
+from fakes import world
+from plan.builders import done, spec
+from viper.plan import Done, Observed, Stage, plan
+from viper.spec.stages import FREEZE, stage_graph
+from viper.spec.status import IterationStatus
+from viper.stage.progress import ProgressRecord
+from viper_operator.events import Event, events
+from viper_operator.observed import Problem, current_jobs, shards_of
+from viper_operator.status import Facts, explained, iteration_status, noticeable, with_progress
+from viper_operator.views import JobView
+
+ORDER = (FREEZE, *(n.name for n in stage_graph(spec().recipe)))
+EMPTY = IterationStatus()
+PULL = Problem("ImagePullBackOff", "pod p: no such image")
+
+
+def status(
+    *jobs: JobView,
+    upto: str = "",
+    stages: dict[str, Stage] | None = None,
+    previous: IterationStatus = EMPTY,
+    suspend: bool = False,
+    aliases: tuple[int | None, int | None] = (None, None),
+    **facts: Any,
+) -> IterationStatus:
+    """The status when these Jobs are there and the stages up to `upto` have manifests."""
+    ready = ORDER[: ORDER.index(upto) + 1] if upto else ()
+    found = {name: done(decision="promoted" if name == "promote" else "", version=2) for name in ready} | (stages or {})
+    current = current_jobs(jobs, 0)
+    for name, one in current.items():
+        before = found.get(name, Stage())
+        found[name] = Stage(shards_of(one, [], retries=2, now=NOW), before.done, before.problem)
+    seen = Observed(found, suspend=suspend, alias_version=aliases[0], frozen_alias_version=aliases[1])
+    made = plan(spec(retries=2), seen, NOW, freeze=True)
+    given = {"generation": 1, "retries": 0, "now": NOW, "store": "s3://viper/iterations/it", "jobs": current}
+    return iteration_status(made, Facts(**{**given, **facts}), previous)
+
+
+def of(found: IterationStatus, stage: str) -> Any:
+    return next(s for s in found.stages if s.name == stage)
+
+
+def condition(found: IterationStatus, kind: str = "Succeeded") -> Any:
+    return next(c for c in found.conditions if c.type == kind)
+
+
+@pytest.mark.parametrize(
+    ("one", "facts", "state", "reason", "message"),
+    [
+        (job(active=1, ready=1), {}, "Running", "Running", ""),
+        (job(active=1), {}, "Running", "Running", ""),
+        (job(active=1), {"problems": {"it-ingest-images": PULL}}, "Pending", "ImagePullBackOff", PULL.message),
+        (job(active=1, ready=1), {"problems": {"it-ingest-images": PULL}}, "Running", "Running", ""),
+        (job(active=1, failed=1), {}, "Running", "Running", "1 failed attempt"),
+        (
+            job(active=1, failed=2),
+            {"attempts": {"it-ingest-images": "2 failed attempts: OOMKilled"}},
+            "Running",
+            "Running",
+            "2 failed attempts: OOMKilled",
+        ),
+        (job(suspend=True, queue="q"), {}, "Pending", "Queued", "waits for quota in its Kueue queue"),
+        (job(condition="Complete"), {}, "Retrying", "BackOff", "attempt 1 failed, the program exited with status 0"),
+    ],
+)
+def test_what_is_said_of_a_stage_with_a_job(
+    one: JobView, facts: dict[str, Any], state: str, reason: str, message: str
+) -> None:
+    stage = of(status(one, upto=FREEZE, **facts), "ingest-images")
+    assert (stage.state, stage.reason) == (state, reason)
+    assert stage.message.startswith(message)
+    assert bool(stage.message) is bool(message)
+
+
+def test_a_problem_that_was_said_stays_until_something_newer_is_known() -> None:
+    first = status(job(active=1), upto=FREEZE, problems={"it-ingest-images": PULL})
+    assert status(job(active=1), upto=FREEZE, previous=first) == first
+    assert of(status(job(active=1, ready=1), upto=FREEZE, previous=first), "ingest-images").state == "Running"
+    cleared = status(job(active=1), upto=FREEZE, previous=first, problems={"it-ingest-images": None})
+    assert of(cleared, "ingest-images").state == "Running"
+
+
+def test_the_summary_says_what_keeps_an_iteration_waiting() -> None:
+    found = status(job(active=1), upto=FREEZE, problems={"it-ingest-images": PULL})
+    assert condition(found).reason == "ImagePullBackOff"
+    assert condition(found).message == "1 of 10 stages done: ingest-images pending (pod p: no such image)"
+    assert found.progress == "1/10 stages, ingest-images ImagePullBackOff"
+    blocked = status(upto="validate-captions", blocked={"train-captions": "other"})
+    assert of(blocked, "train-captions").reason == "WaitsForModel"
+    assert "other" in condition(blocked).message
+
+
+def test_the_same_observation_gives_the_same_status_later() -> None:
+    first = status(job(active=1, ready=1, gpus=1), upto=FREEZE)
+    later = status(job(active=1, ready=1, gpus=1), upto=FREEZE, previous=first, now=NOW + 3600)
+    assert later.dump() == first.dump()
+
+
+def test_a_condition_keeps_the_time_of_its_last_transition() -> None:
+    first = status(job(active=1), upto=FREEZE)
+    second = status(job("synthesize-captions", active=1), upto="ingest-images", previous=first, now=NOW + 60)
+    assert condition(second).message != condition(first).message
+    assert condition(second).last_transition_time == condition(first).last_transition_time
+    last = status(upto="promote", previous=second, now=NOW + 120)
+    assert condition(last).status == "True"
+    assert condition(last).last_transition_time > condition(first).last_transition_time
+
+
+def test_what_a_promoted_iteration_says() -> None:
+    evaluated = Stage(done=Done(accepted=1, score="80.3 % (+8.4)", headline="accuracy theta2 80.3%", seconds=12.34))
+    frozen = world.frozen("it")
+    found = status(upto="promote", stages={"evaluate": evaluated}, frozen=frozen)
+    assert (found.outcome, found.stage, found.progress) == ("Promoted", "promote", "10/10 stages")
+    assert (found.version, found.score) == (2, "80.3 % (+8.4)")
+    assert (found.run, found.store) == ("r", "s3://viper/iterations/it")
+    assert found.generator is not None
+    assert (found.generator.model, found.generator.version) == ("m", 1)
+    assert (of(found, "evaluate").headline, of(found, "evaluate").seconds) == ("accuracy theta2 80.3%", 12.3)
+
+
+def test_gpu_seconds_are_those_of_the_job_and_outlive_it() -> None:
+    trained = job("train-captions", condition="Complete", gpus=8, before=40)
+    first = status(trained, upto="train-captions")
+    assert of(first, "train-captions").gpu_seconds == 8 * 100
+    assert first.gpu_seconds == 800
+    assert status(upto="train-captions", previous=first).gpu_seconds == 800
+
+
+def test_a_failed_stage_says_where_its_log_is() -> None:
+    found = status(job(condition="Failed", reason="BackoffLimitExceeded", message="too often"), upto=FREEZE)
+    assert found.outcome == "Failed"
+    assert found.progress == "ingest-images: BackoffLimitExceeded"
+    assert of(found, "ingest-images").message.endswith("(kubectl logs job/it-ingest-images)")
+    assert of(found, "ingest-images").finished_at is not None
+
+
+def test_an_alias_that_nobody_can_ask_for_now_is_what_it_was() -> None:
+    moved = status(job(active=1), upto=FREEZE, aliases=(3, 1))
+    assert condition(moved, "GeneratorCurrent").status == "False"
+    unknown = status(job(active=1), upto=FREEZE, previous=moved)
+    assert unknown.dump() == moved.dump()
+
+
+def test_what_cannot_be_planned_leaves_the_stages_as_they_were() -> None:
+    before = status(job(active=1), upto=FREEZE)
+    facts = Facts(2, 0, NOW + 60, "")
+    down = explained(before, "StoreUnavailable", "no route to host", facts)
+    assert (down.outcome, down.stages) == ("Running", before.stages)
+    assert (condition(down).status, condition(down).reason) == ("Unknown", "StoreUnavailable")
+    broken = explained(EMPTY, "SpecInvalid", "spec.model: too short", facts, failed=True)
+    assert (broken.outcome, condition(broken).status) == ("Failed", "False")
+
+
+def test_progress_is_told_in_twentieths() -> None:
+    def record(done_: int, total: int = 400) -> ProgressRecord:
+        return ProgressRecord(phase="caption", done=done_, total=total, rate=2.0, eta_seconds=700.0, updated=NOW)
+
+    running = status(job(active=1, ready=1), upto=FREEZE)
+    shown = with_progress(running, {"ingest-images": record(100)})
+    assert shown.progress == "100/400 ingest-images, 12 min left"
+    items = of(shown, "ingest-images").items
+    assert (items.done, items.total, items.rate, items.eta_seconds) == (100, 400, 2.0, 700)
+    assert noticeable(None, record(1))
+    assert not noticeable(None, record(1, 0))
+    assert not noticeable(items, record(119))
+    assert noticeable(items, record(120))
+    assert noticeable(items, record(100, 500))
+    assert noticeable(items.model_copy(update={"done": 399}), record(400))
+
+
+# ---- Events ------------------------------------------------------------------------------------------------------
+
+
+def test_a_transition_is_one_event() -> None:
+    before = status(job(FREEZE, active=1))
+    after = status(job(FREEZE, condition="Complete"), job(active=1), upto=FREEZE, previous=before)
+    text = "freeze done; ingest-images started (Job it-ingest-images)"
+    assert events(before, after) == [Event("Normal", "StageSucceeded", text)]
+    assert events(EMPTY, before) == [Event("Normal", "StageStarted", "freeze started (Job it-freeze)")]
+
+
+def test_nothing_new_is_no_event() -> None:
+    found = status(job(active=1, failed=1), upto=FREEZE)
+    assert events(found, found) == []
+
+
+@pytest.mark.parametrize(
+    ("after", "kind", "reason"),
+    [
+        (status(upto="promote"), "Normal", "Promoted"),
+        (status(job(suspend=True), upto=FREEZE, suspend=True), "Normal", "Suspended"),
+        (status(job(condition="Failed"), upto=FREEZE), "Warning", "Failed"),
+        (status(upto=FREEZE, stages={"ingest-images": done(0)}), "Warning", "Held"),
+        (status(job(active=1, failed=1), upto=FREEZE), "Warning", "AttemptFailed"),
+        (status(job(active=1), upto=FREEZE, problems={"it-ingest-images": PULL}), "Warning", "ImagePullBackOff"),
+        (status(job(suspend=True, queue="q"), upto=FREEZE), "Normal", "Queued"),
+        (status(job(active=1), upto=FREEZE, aliases=(3, 1)), "Warning", "AliasMoved"),
+        (status(job(active=1), upto=FREEZE, retries=1), "Normal", "Retry"),
+    ],
+)
+def test_every_change_that_a_person_would_want_to_know_is_an_event(
+    after: IterationStatus, kind: str, reason: str
+) -> None:
+    before = status(job(active=1), upto=FREEZE)
+    assert (kind, reason) in [(e.type, e.reason) for e in events(before, after)]
+
+
+def test_resuming_is_an_event() -> None:
+    before = status(job(suspend=True), upto=FREEZE, suspend=True)
+    after = status(job(active=1), upto=FREEZE, previous=before)
+    assert [e.reason for e in events(before, after)] == ["Resumed"]
