@@ -9,19 +9,23 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
-from viper_operator.plugin.errors import ClusterError, Request, refusal, unreachable
+from viper_operator.plugin.errors import ClusterError, Request, UnavailableError, refusal, unreachable
 
 Object = dict[str, Any]
+T = TypeVar("T")
 
 MERGE_PATCH = "application/merge-patch+json"
 FIELD_MANAGER = "kubectl-viper"
 #: Seconds to connect, and between two bytes of an answer.
 TIMEOUT = (10, 60)
+#: How often, and after how many seconds each, commands that go on for hours ask a server again that does not answer.
+PATIENCE, PAUSE = 60, 5.0
 
 
 class Resource(NamedTuple):
@@ -137,7 +141,7 @@ class Cluster:
     def server_version(self) -> str:
         """The API server's version."""
         request = Request("get", "", "version", "version", "", self.namespace)
-        return str(json.loads(self._send(request, "/version").read())["gitVersion"])
+        return str(self._read(self._send(request, "/version"))["gitVersion"])
 
     def user(self) -> str:
         """Whom the API server takes the person for; empty when it does not say."""
@@ -160,8 +164,7 @@ class Cluster:
     ) -> Object:
         request = Request(verb, resource.group, resource.plural, resource.kind, name, self.namespace)
         path = resource.path(None if everywhere else self.namespace, name)
-        found: Object = json.loads(self._send(request, path, query=query, body=body).read())
-        return found
+        return self._read(self._send(request, path, query=query, body=body))
 
     def _lines(
         self,
@@ -191,6 +194,15 @@ class Cluster:
             return  # cut: whoever reads looks again at what there is
         finally:
             response.close()
+
+    def _read(self, response: Any) -> Object:
+        from urllib3.exceptions import HTTPError
+
+        try:
+            found: Object = json.loads(response.read())
+        except HTTPError as error:
+            raise unreachable(self._client.configuration.host, _cause(error)) from None
+        return found
 
     def _send(
         self,
@@ -239,6 +251,23 @@ def _cause(error: Exception) -> str:
     reason = getattr(error, "reason", None) or error
     text = str(reason).split(": ", 1)[-1]
     return " ".join(text.split())
+
+
+def patiently(look: Callable[[], T], tell: Callable[[str], object], pause: Callable[[float], None] = time.sleep) -> T:
+    """What `look` returns, also when the API server does not answer for a while; tells so once.
+
+    Raises `UnavailableError` when that takes longer than `PATIENCE` pauses.
+    """
+    for left in reversed(range(PATIENCE)):
+        try:
+            return look()
+        except UnavailableError as error:
+            if not left:
+                raise
+            if left == PATIENCE - 1:
+                tell(f"{error.where}: {error.what}; waiting for it")
+            pause(PAUSE)
+    raise AssertionError("the last look returns or raises")
 
 
 def connect(args: argparse.Namespace) -> Cluster:

@@ -22,6 +22,10 @@ class ForbiddenError(ClusterError):
     """The person's rights do not suffice."""
 
 
+class UnavailableError(ClusterError):
+    """The API server, or the kubelet behind it, does not answer now."""
+
+
 class ConflictError(ClusterError):
     """The object changed meanwhile, or is there already."""
 
@@ -61,7 +65,7 @@ def refusal(request: Request, status: int, body: str) -> ClusterError:
 
 
 _INVALID = (ClusterError, "{}", "`kubectl viper explain` describes every field")
-_BUSY = (ClusterError, "the API server cannot answer now: {}", "try again in a while; nothing was lost")
+_BUSY = (UnavailableError, "the API server cannot answer now: {}", "try again in a while; nothing was lost")
 _ANSWERS: dict[int, tuple[type[ClusterError], str, str]] = {
     400: _INVALID,
     401: (
@@ -75,9 +79,9 @@ _ANSWERS: dict[int, tuple[type[ClusterError], str, str]] = {
 }
 
 
-def unreachable(host: str, reason: str) -> ClusterError:
+def unreachable(host: str, reason: str) -> UnavailableError:
     """The error when no answer came."""
-    return ClusterError(
+    return UnavailableError(
         f"the API server does not answer: {reason}",
         where=host,
         fix="check that the cluster runs and that --context or KUBECONFIG names the right one (`kubectl cluster-info`)",

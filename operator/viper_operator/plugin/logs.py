@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TextIO
 
 from viper.spec.status import IterationStatus
 from viper_operator.job_specs import CONTAINER
 from viper_operator.names import ITERATION, STAGE
-from viper_operator.plugin.api import ITERATIONS, PODS, Cluster, Object, connect
-from viper_operator.plugin.errors import ClusterError, MissingObjectError
+from viper_operator.plugin.api import ITERATIONS, PATIENCE, PAUSE, PODS, Cluster, Object, connect, patiently
+from viper_operator.plugin.errors import ClusterError, MissingObjectError, UnavailableError
 from viper_operator.plugin.find import iteration as find_iteration
 from viper_operator.plugin.options import connection
 from viper_operator.plugin.problems import problem
@@ -96,21 +98,25 @@ class Follower:
     def run(self) -> None:
         """Returns when nothing more will be written."""
         while True:
-            body = self._cluster.get(ITERATIONS, self._name)
+            body = patiently(partial(self._cluster.get, ITERATIONS, self._name), self._show.note)
             stage = chosen(body, self._args.stage)
-            found = self._cluster.collection(PODS, labels=f"{ITERATION}={self._name},{STAGE}={stage}")
+            labels = f"{ITERATION}={self._name},{STAGE}={stage}"
+            found = patiently(partial(self._cluster.collection, PODS, labels=labels), self._show.note)
             attempts = select(found["items"], self._args.shard)
             for pod in attempts:
                 self._start(pod, stage, attempts)
             if over(body, self._args.stage):
                 break
             self._tell(stage, attempts)
-            version = found["metadata"]["resourceVersion"]
-            next(self._cluster.watch(PODS, version, labels=f"{ITERATION}={self._name}", seconds=LOOK_AGAIN), None)
+            patiently(partial(self._change, found["metadata"]["resourceVersion"]), self._show.note)
         if not self._threads:
             raise nothing(body, stage, self._args.shard)
         for thread in self._threads.values():
             thread.join()
+
+    def _change(self, version: str) -> None:
+        """Waits for a change of the iteration's pods, or a while."""
+        next(self._cluster.watch(PODS, version, labels=f"{ITERATION}={self._name}", seconds=LOOK_AGAIN), None)
 
     def _start(self, pod: Object, stage: str, attempts: Sequence[Object]) -> None:
         uid = pod["metadata"]["uid"]
@@ -139,23 +145,40 @@ class Follower:
             self._show.note(text)
 
 
-def followed(cluster: Cluster, pod: Object, tail: int | None = None) -> Iterator[str]:
-    """The lines of a pod until it ends. Connections that are cut (kubelets do so after hours) are made again."""
-    name, last = pod["metadata"]["name"], ""
+def followed(
+    cluster: Cluster, pod: Object, tail: int | None = None, pause: Callable[[float], None] = time.sleep
+) -> Iterator[str]:
+    """The lines of a pod until it ends. Connections that are cut (kubelets do so after hours) are made again.
+
+    Raises `UnavailableError` when the API server or the kubelet does not answer for `PATIENCE` attempts.
+    """
+    name, last, over, failures = pod["metadata"]["name"], "", False, 0
     while True:
-        lines = cluster.log(name, container=container(pod), follow=True, tail=tail, timestamps=True, since=last)
-        for line in lines:
-            stamp, _, text = line.partition(" ")
-            if not last or moment(stamp) > moment(last):
-                last, tail = stamp, None
-                yield text
+        seen = last
         try:
+            for line in cluster.log(
+                name, container=container(pod), follow=True, tail=tail, timestamps=True, since=seen
+            ):
+                stamp, _, text = line.partition(" ")
+                if not seen or moment(stamp) > moment(seen):
+                    last, tail, failures = stamp, None, 0
+                    yield text
+            if over:  # it had ended before this connection was made: that was all
+                return
             now = cluster.get(PODS, name)
+            over = now["status"].get("phase") in ("Succeeded", "Failed")
+            if now["metadata"]["uid"] != pod["metadata"]["uid"]:
+                return
+            if not over:
+                version = now["metadata"]["resourceVersion"]
+                next(cluster.watch(PODS, version, fields=f"metadata.name={name}", seconds=5), None)
         except MissingObjectError:
             return
-        if now["metadata"]["uid"] != pod["metadata"]["uid"] or now["status"].get("phase") in ("Succeeded", "Failed"):
-            return
-        next(cluster.watch(PODS, now["metadata"]["resourceVersion"], fields=f"metadata.name={name}", seconds=5), None)
+        except UnavailableError:
+            failures += 1
+            if failures > PATIENCE:
+                raise
+            pause(PAUSE)
 
 
 def moment(stamp: str) -> tuple[str, str]:

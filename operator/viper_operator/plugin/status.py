@@ -7,11 +7,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import TextIO
 
 from viper.cli.tree import Node, tree
 from viper_operator.names import ITERATION, LOOP
-from viper_operator.plugin.api import EVENTS, ITERATIONS, LOOPS, PODS, Cluster, Object, connect
+from viper_operator.plugin.api import EVENTS, ITERATIONS, LOOPS, PODS, Cluster, Object, connect, patiently
 from viper_operator.plugin.errors import ForbiddenError
 from viper_operator.plugin.find import find
 from viper_operator.plugin.options import connection, output, written
@@ -131,16 +132,24 @@ def watch(
 ) -> int:
     """Prints a picture on every change: on a terminal over the last one, elsewhere below, and only if it differs."""
     before = ""
+
+    def tell(note: str) -> None:
+        print(note, file=sys.stderr, flush=True)
+
     while True:
-        text, finished, version = look()
+        text, finished, version = patiently(look, tell, pause)
         if text != before:
             out.write(f"\x1b[H\x1b[J{text}" if out.isatty() else ("\n" if before else "") + text)
             out.flush()
             before = text
         if finished:
             return 0
-        next(happen(version), None)
+        patiently(partial(_next, happen, version), tell, pause)
         pause(PAUSE)
+
+
+def _next(happen: Callable[[str], Iterator[object]], version: str) -> None:
+    next(happen(version), None)
 
 
 def _shown(args: argparse.Namespace, data: Object, node: Node) -> str:
