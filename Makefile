@@ -8,7 +8,7 @@ UV = $(shell command -v uv || echo $(CURDIR)/.uv/bin/uv)
 
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo evolve crds test check format lock benchmarks clean
+.PHONY: help install demo evolve cluster cluster-down images cluster-demo crds test check format lock benchmarks clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,18 @@ demo: $(STAMP) ## three iterations of the small world, start to promoted, withou
 evolve: $(STAMP) ## the proof: three seeds of three iterations; resumable
 	$(BIN)/python benchmarks/evolve.py --dir runs/evolve
 
+cluster: ## a Kubernetes cluster: that of KUBECONFIG, kind's, or one node on this machine
+	tests/cluster/up.sh
+
+cluster-down: ## remove the cluster that `make cluster` started, and every trace of it
+	tests/cluster/down.sh
+
+images: cluster ## build the images operator and cpu and bring them into the cluster
+	tests/cluster/images.sh
+
+cluster-demo: ## cluster, images, chart, the small world on it: ends with promoted versions in MLflow
+	tests/cluster/demo.sh
+
 crds: $(STAMP) ## generate the CustomResourceDefinitions of the chart from the models
 	$(BIN)/python -m viper_operator.crd charts/viper/templates/crds
 
@@ -48,9 +60,15 @@ format: $(STAMP) ## format and fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: ## resolve requirements.lock anew from pyproject.toml
+LOCK_IMAGE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+lock: ## resolve requirements.lock and the images' lock files anew
 	$(UV) pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
 	  --no-emit-index-url --no-header pyproject.toml -o requirements.lock
+	$(LOCK_IMAGE) -c requirements.lock images/operator/requirements.in -o images/operator/requirements.lock
+	$(LOCK_IMAGE) -c requirements.lock --extra cpu pyproject.toml -o images/cpu/requirements.lock
+	$(LOCK_IMAGE) images/build.in -o images/build.lock
+	$(LOCK_IMAGE) images/uv.in -o images/uv.lock
 
 benchmarks: $(STAMP) ## reward and store benchmarks, as ratios
 	$(BIN)/python benchmarks/reward.py

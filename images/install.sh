@@ -6,7 +6,8 @@ here=/opt/viper/share/build
 uv=/tmp/tools/bin/uv
 [ ! -f /run/secrets/uv.toml ] || export UV_CONFIG_FILE=/run/secrets/uv.toml
 [ ! -f /run/secrets/ca.crt ] || export SSL_CERT_FILE=/run/secrets/ca.crt
-export UV_NO_CACHE=1 UV_HTTP_TIMEOUT=300
+[ -d /root/.cache/uv ] || export UV_NO_CACHE=1 # a cache that is mounted spares downloads
+export UV_HTTP_TIMEOUT=300
 # Checked by content hash and never again: nothing here changes, and file times do not survive a reproducible build.
 compile="/opt/viper/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash"
 sh $here/tools.sh $here/uv.lock /tmp/tools
@@ -18,3 +19,4 @@ find . -name '*.pyi' -delete
 for script in $here/*.sh; do case $script in */install.sh | */tools.sh) ;; *) . "$script" ;; esac; done
 $compile . || true # templates that are no Python are among the files
 rm -rf /tmp/tools
+rmdir /root/.cache/uv /root/.cache 2>/dev/null || true

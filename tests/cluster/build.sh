@@ -83,6 +83,7 @@ build() { # build BINARY
       flock 9
     fi
     [ ! -x "$bin/$binary" ] || exit 0 # another build finished while this one waited
+    rm -f "$bin/.$binary".* # of builds that were killed
     say "building $binary $version"
     cd "$work"
     if [ ! -f ready ]; then

@@ -86,6 +86,8 @@ build() { # build IMAGE NAME ARCHIVE
     docker save "$name" >"$archive.new"
     docker run --rm --entrypoint cat "$name" /opt/viper/share/sbom.cdx.json >"${archive%.tar}.cdx.json"
   else
+    # uv has most packages unpacked in its cache, if it set up the development environment here.
+    ! command -v uv >/dev/null || options+=(--volume "$(uv cache dir):/root/.cache/uv")
     buildah bud --layers --timestamp 0 --quiet "${options[@]}" -f "images/$image/Containerfile" -t "$name" . >&2 9>&-
     rm -f "$archive.new"
     buildah push --quiet "$name" "docker-archive:$archive.new:$name" >&2 # layers as they are, not compressed
@@ -111,12 +113,16 @@ for image in "${wanted[@]}"; do
     find "$CACHE" -maxdepth 1 -name "$image-*" ! -name "$image-$hash.*" -delete # only the newest is kept
     say "  $(du -m "$archive" | cut -f1) MB in $((SECONDS - started)) s"
   fi
+  [ $engine = docker ] || for old in $(buildah images --format '{{.Name}}:{{.Tag}}' 2>/dev/null | grep "^viper.local/$image:" | grep -v ":$hash$"); do
+    buildah rmi "$old" >/dev/null 2>&1 || true # its layers stay for the next build, if that begins with them
+  done
   if [ "$import" ]; then
     case $(mode) in
       bare)
         alive containerd || die "there is no cluster to bring $name into" "make cluster, or --no-import"
         containers() { "$("$here/build.sh" ctr)/ctr" --address "$RUN/containerd.sock" --namespace k8s.io "$@" 2>>"$STATE/logs/ctr.log"; }
         containers images list -q | grep -qxF "$name" || containers images import "$archive" >&2
+        for old in $(containers images list -q | grep "^viper.local/$image:" | grep -v ":$hash$"); do containers images remove "$old" >/dev/null; done
         ;;
       kind) kind load image-archive --name viper "$archive" >&2 ;;
       given) say "$archive: push it to a registry that the cluster of KUBECONFIG can read" ;;

@@ -229,7 +229,8 @@ done
 for number in $(seq "$VOLUMES"); do
   name=viper-local-$number
   [ -d "volumes/$name" ] || { mkdir "volumes/$name" && chmod 777 "volumes/$name"; }
-  echo "{apiVersion: v1, kind: PersistentVolume, metadata: {name: $name}, spec: {storageClassName: viper-local, capacity: {storage: 20Gi},
+  # The size is what a claim may ask for; nothing limits what is written.
+  echo "{apiVersion: v1, kind: PersistentVolume, metadata: {name: $name}, spec: {storageClassName: viper-local, capacity: {storage: 200Gi},
     accessModes: [ReadWriteOnce, ReadWriteMany], persistentVolumeReclaimPolicy: Retain, local: {path: $STATE/volumes/$name},
     nodeAffinity: {required: {nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [$NODE]}]}]}}}}"
   echo ---
