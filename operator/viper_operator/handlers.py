@@ -11,7 +11,6 @@ import kopf
 from viper_operator.controller import ITERATIONS, JOBS, LOOPS, PROFILES, Controller
 from viper_operator.names import GROUP, SELECTOR, VERSION
 
-
 WATCHED = (ITERATIONS, LOOPS, PROFILES, JOBS)
 
 

@@ -29,6 +29,19 @@ KIND = "ViperLoop"
 LOOK_AGAIN = 30.0
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A loop as it is now, with its iterations in order and the GPU-seconds they have used."""
+
+    view: LoopView
+    body: dict[str, Any]
+    loop: ViperLoop
+    previous: LoopStatus
+    iterations: Sequence[IterationView]
+    observed: Sequence[LoopObserved]
+    spent: float
+
+
 @dataclass
 class LoopReconciler:
     """`reconcile(name)` brings a loop one step further; returns when it wants to be asked again. Raises `ApiError`."""
@@ -54,13 +67,13 @@ class LoopReconciler:
             message = f"{'.'.join(str(p) for p in problem['loc'])}: {problem['msg']}"
             await self._write(view, previous, self._invalid(view, previous, message))
             return None
-        seen = self._iterations(view, loop)
-        statuses = [i.status() for i in seen]
+        iterations = self._iterations(view, loop)
+        statuses = [i.status() for i in iterations]
         spent = sum(s.gpu_seconds for s in statuses)
-        observed = [await self._observed(loop, i, s) for i, s in zip(seen, statuses, strict=True)]
-        decided = plan_loop(loop.spec, observed, spent)
-        decided = await self._act(view, body, loop, seen, decided, previous)
-        await self._write(view, previous, self._status(view, loop, seen, observed, spent, decided, previous))
+        observed = [await self._observed(loop, i, s) for i, s in zip(iterations, statuses, strict=True)]
+        seen = Seen(view, body, loop, previous, iterations, observed, spent)
+        decided = await self._act(seen, plan_loop(loop.spec, observed, spent))
+        await self._write(view, previous, self._status(seen, decided))
         waits = decided.condition.reason in ("WaitingForPromotion", "IterationHeld")
         return LOOK_AGAIN if waits and self.tracking.uri else None
 
@@ -83,36 +96,34 @@ class LoopReconciler:
             alias = await self.tracking.alias(template.model, template.promotion.alias)
         return LoopObserved(outcome, message, status.version, alias)  # type: ignore[arg-type]
 
-    async def _act(
-        self,
-        view: LoopView,
-        body: dict[str, Any],
-        loop: ViperLoop,
-        seen: Sequence[IterationView],
-        decided: LoopPlan,
-        previous: LoopStatus,
-    ) -> LoopPlan:
+    async def _act(self, seen: Seen, decided: LoopPlan) -> LoopPlan:
+        """Makes the next iteration, or passes `suspend` on; the plan, or why it could not be carried out."""
+        spec, iterations = seen.loop.spec, seen.iterations
         number = decided.next
-        if number is not None and number > len(seen):
-            if loop.spec.suspend:
-                return decided
-            try:
-                made = await self.writer.api.apply(iteration_body(view, body, loop, number))
-            except ApiError as error:
-                if error.status not in (400, 403, 409, 422):
-                    raise
-                message = f"iteration {number} cannot be made: {error}"
-                return LoopPlan(None, Condition("Succeeded", "False", "IterationRefused", message))
-            self.cache.iterations.put(made)
-            self.look_at(made["metadata"]["name"])
-            told = f"iteration {number} of {loop.spec.iterations} made: {made['metadata']['name']}"
-            await self.writer.tell(KIND, view, [Event("Normal", "IterationStarted", told)])
-        elif seen and not seen[-1].settled:
-            was = any(c.type == "Suspended" and c.status == "True" for c in previous.conditions)
-            if loop.spec.suspend and not seen[-1].suspend:
-                await self._suspend(seen[-1], suspend=True)
-            elif was and not loop.spec.suspend and seen[-1].suspend:
-                await self._suspend(seen[-1], suspend=False)
+        if number is not None and number > len(iterations):
+            return decided if spec.suspend else await self._make(seen, decided, number)
+        if iterations and not iterations[-1].settled:
+            last = iterations[-1]
+            was = any(c.type == "Suspended" and c.status == "True" for c in seen.previous.conditions)
+            if spec.suspend and not last.suspend:
+                await self._suspend(last, suspend=True)
+            elif was and not spec.suspend and last.suspend:
+                await self._suspend(last, suspend=False)
+        return decided
+
+    async def _make(self, seen: Seen, decided: LoopPlan, number: int) -> LoopPlan:
+        try:
+            made = await self.writer.api.apply(iteration_body(seen.view, seen.body, seen.loop, number))
+        except ApiError as error:
+            if error.status not in (400, 403, 409, 422):
+                raise
+            message = f"iteration {number} cannot be made: {error}"
+            return LoopPlan(None, Condition("Succeeded", "False", "IterationRefused", message))
+        name = made["metadata"]["name"]
+        self.cache.iterations.put(made)
+        self.look_at(name)
+        told = f"iteration {number} of {seen.loop.spec.iterations} made: {name}"
+        await self.writer.tell(KIND, seen.view, [Event("Normal", "IterationStarted", told)])
         return decided
 
     async def _suspend(self, view: IterationView, *, suspend: bool) -> None:
@@ -125,37 +136,26 @@ class LoopReconciler:
         self.cache.iterations.put(await self.writer.api.apply(body, manager=SUSPEND_MANAGER, force=True))
         self.look_at(view.name)
 
-    def _status(
-        self,
-        view: LoopView,
-        loop: ViperLoop,
-        seen: Sequence[IterationView],
-        observed: Sequence[LoopObserved],
-        spent: float,
-        decided: LoopPlan,
-        previous: LoopStatus,
-    ) -> LoopStatus:
-        number = max(decided.next or 0, len(seen))
-        if loop.spec.suspend and number > len(seen):
-            number = len(seen)
+    def _status(self, seen: Seen, decided: LoopPlan) -> LoopStatus:
+        spec, there = seen.loop.spec, len(seen.iterations)
+        number = there if spec.suspend else max(decided.next or 0, there)
         summary = decided.condition
-        if loop.spec.suspend and decided.next is not None:
-            summary = Condition(summary.type, summary.status, "Suspended", f"{summary.message}; spec.suspend is true")
-        suspended = (
-            Condition("Suspended", "True", "Suspended", "spec.suspend is true")
-            if loop.spec.suspend
-            else Condition("Suspended", "False", "Active", "")
-        )
-        facts = Facts(view.generation, 0, self.clock(), "")
-        versions = [o.version for o in observed if o.promoted]
+        suspended = Condition("Suspended", "False", "Active", "")
+        if spec.suspend:
+            suspended = Condition("Suspended", "True", "Suspended", "spec.suspend is true")
+            if decided.next is not None:
+                message = f"{summary.message}; spec.suspend is true"
+                summary = Condition(summary.type, summary.status, "Suspended", message)
+        facts = Facts(seen.view.generation, 0, self.clock(), "")
+        versions = [o.version for o in seen.observed if o.promoted]
         return LoopStatus(
-            observed_generation=view.generation,
-            conditions=conditions([summary, suspended], facts, previous.conditions),
+            observed_generation=seen.view.generation,
+            conditions=conditions([summary, suspended], facts, seen.previous.conditions),
             iteration=number or None,
-            of=loop.spec.iterations,
-            current=f"{view.name}-{number}" if number else None,
+            of=spec.iterations,
+            current=f"{seen.view.name}-{number}" if number else None,
             version=versions[-1] if versions else None,
-            gpu_seconds=spent,
+            gpu_seconds=seen.spent,
         )
 
     def _invalid(self, view: LoopView, previous: LoopStatus, message: str) -> LoopStatus:

@@ -54,6 +54,18 @@ class SpecProblemError(Exception):
         super().__init__(message)
 
 
+@dataclass(frozen=True)
+class Seen:
+    """An iteration as it is now. `one`: the frozen resource, or the one that will be. `stored`: what manifests say.
+    `reports`: what pods say, by Job."""
+
+    view: IterationView
+    one: ViperIteration
+    frozen: FrozenIteration | None
+    stored: Mapping[str, Stage]
+    reports: Mapping[str, list[PodReport]]
+
+
 @dataclass
 class Memory:
     """What is known beyond objects and the store; nothing here is missed after a restart.
@@ -119,13 +131,14 @@ class IterationReconciler:
         one = self._resource(body) if frozen is None else frozen.iteration
         stored = await self._stored(view, frozen)
         reports = await self._reports(jobs, stored)
-        made = self._plan(view, one, frozen, stored, jobs, reports, now)
+        seen = Seen(view, one, frozen, stored, reports)
+        made = self._plan(seen, jobs, now)
         decision = decide(
             made, jobs, suspended=view.suspend, trainer=partial(self.cache.trainer, view.model, view.name), now=now
         )
         if await self._carry_out(view, one, decision, retry, now):
             jobs = current_jobs(self.cache.jobs_of(view), retry)
-            made = self._plan(view, one, frozen, stored, jobs, reports, now)
+            made = self._plan(seen, jobs, now)
         facts = Facts(
             generation=view.generation,
             retries=retry,
@@ -182,26 +195,17 @@ class IterationReconciler:
                     self.memory.attempts[job.name] = f"{failures(job)}: {text}"
         return found
 
-    def _plan(
-        self,
-        view: IterationView,
-        one: ViperIteration,
-        frozen: FrozenIteration | None,
-        stored: Mapping[str, Stage],
-        jobs: Mapping[str, JobView],
-        reports: Mapping[str, list[PodReport]],
-        now: float,
-    ) -> Plan:
-        stages = dict(stored)
+    def _plan(self, seen: Seen, jobs: Mapping[str, JobView], now: float) -> Plan:
+        spec = seen.one.spec
+        stages = dict(seen.stored)
         for stage, job in jobs.items():
-            seen = stages.get(stage, Stage())
-            retries = one.spec.profile.of(stage).retries
-            shards = shards_of(job, reports.get(job.name, ()), retries=retries, now=now)
-            stages[stage] = Stage(shards, seen.done, seen.problem)
-        alias = self.memory.aliases.get((one.spec.model, one.spec.promotion.alias))
-        then = None if frozen is None else frozen.alias_version
-        observed = Observed(stages, suspend=view.suspend, alias_version=alias, frozen_alias_version=then)
-        return plan(one.spec, observed, now, freeze=True)
+            known = stages.get(stage, Stage())
+            shards = shards_of(job, seen.reports.get(job.name, ()), retries=spec.profile.of(stage).retries, now=now)
+            stages[stage] = Stage(shards, known.done, known.problem)
+        alias = self.memory.aliases.get((spec.model, spec.promotion.alias))
+        then = None if seen.frozen is None else seen.frozen.alias_version
+        observed = Observed(stages, suspend=seen.view.suspend, alias_version=alias, frozen_alias_version=then)
+        return plan(spec, observed, now, freeze=True)
 
     async def _carry_out(
         self, view: IterationView, one: ViperIteration, decision: Decision, retry: int, now: float
