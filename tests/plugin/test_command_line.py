@@ -84,3 +84,9 @@ def test_the_clients_own_version_needs_no_cluster(capsys: pytest.CaptureFixture[
 
     assert main(["version", "--client", "--kubeconfig", "/nowhere"]) == 0
     assert capsys.readouterr().out == f"client      {__version__}\n"
+
+
+def test_a_missing_client_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "kubernetes", None)
+    assert main(["status"]) == 10
+    assert "pip install 'viper[operator]'" in capsys.readouterr().err

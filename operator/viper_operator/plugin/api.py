@@ -272,8 +272,11 @@ def patiently(look: Callable[[], T], tell: Callable[[str], object], pause: Calla
 
 def connect(args: argparse.Namespace) -> Cluster:
     """The cluster that the arguments (`main.connection`) choose, as kubectl does; raises `ClusterError`."""
-    from kubernetes import config
-    from kubernetes.client import ApiClient, Configuration
+    try:
+        from kubernetes import config
+        from kubernetes.client import ApiClient, Configuration
+    except ModuleNotFoundError as error:
+        raise ClusterError(f"the Kubernetes client is missing ({error})", fix="pip install 'viper[operator]'") from None
 
     configuration = Configuration()
     configuration.retries = 1
