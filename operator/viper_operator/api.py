@@ -74,7 +74,7 @@ class Api:
         try:
             await self.request("DELETE", f"/apis/batch/v1/namespaces/{self.namespace}/jobs/{name}", body=options)
         except ApiError as error:
-            if error.status not in (404, 409):
+            if error.status != 404:
                 raise
 
     async def create_event(self, body: Mapping[str, Any]) -> None:

@@ -38,10 +38,10 @@ async def operate(settings: Settings) -> int:
     client = await connect()
     api = Api(client, settings.namespace)
     controller = Controller(settings, api, open_store(settings.store))
-    stop = asyncio.Event()
+    stop, told = asyncio.Event(), asyncio.Event()
     watching = asyncio.create_task(
         kopf.operator(
-            registry=handlers.registry(controller),
+            registry=handlers.registry(controller, told),
             settings=handlers.settings(),
             namespaces=[settings.namespace],
             standalone=True,
@@ -51,9 +51,11 @@ async def operate(settings: Settings) -> int:
     )
     acting = asyncio.create_task(lead(api, settings.lease, settings.identity, controller.run))
     minding = asyncio.create_task(handlers.watch_watches())
+    signalled = asyncio.create_task(told.wait())
     code = 0
     try:
-        done, _ = await asyncio.wait({watching, acting, minding}, return_when=asyncio.FIRST_COMPLETED)
+        tasks = {watching, acting, minding, signalled}
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             if task.exception() is not None:
                 log.error("ended by %r", task.exception(), exc_info=task.exception())
@@ -62,9 +64,9 @@ async def operate(settings: Settings) -> int:
             code = 1
     finally:
         # The lease is given back before anything else takes time.
-        for task in (acting, minding):
+        for task in (acting, minding, signalled):
             task.cancel()
-        await asyncio.gather(acting, minding, return_exceptions=True)
+        await asyncio.gather(acting, minding, signalled, return_exceptions=True)
         stop.set()
         await asyncio.wait({watching}, timeout=10)
         watching.cancel()

@@ -57,8 +57,8 @@ class Writer:
         try:
             body = await self.api.get_job(request.name)
         except ApiError as error:
-            if error.status != 404:
-                raise
+            if error.status != 404 or refusal.status == 409:
+                raise refusal from None  # somebody else was writing: to be tried again
             # 403: quota and policies, which may change; else the profile asks for something that cannot be.
             message = f"{request.stage}: the API server refuses the Job: {refusal}"
             raise RefusedError("JobRefused", message, permanent=refusal.status != 403) from None
@@ -100,7 +100,10 @@ class Writer:
         return self.cache.jobs.items[body["metadata"]["name"]]
 
     async def status(self, kind: str, view: Resource, status: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Replaces the status of a resource; None when it is gone."""
+        """Replaces the status of a resource; None when it is gone.
+
+        409 is an `ApiError`, after which it is looked at again: another one has its name, or somebody else was writing.
+        """
         body = {
             "apiVersion": API_VERSION,
             "kind": kind,
@@ -110,7 +113,7 @@ class Writer:
         try:
             return await self.api.apply_status(body)
         except ApiError as error:
-            if error.status in (404, 409):
+            if error.status == 404:
                 return None
             raise
 
