@@ -12,6 +12,7 @@ from viper_operator.plugin.errors import (
     ForbiddenError,
     MissingObjectError,
     Request,
+    UnavailableError,
     refusal,
 )
 
@@ -48,10 +49,10 @@ def answer(message: str, name: str = "") -> str:
         (LIST, 404, answer("the server could not find the requested resource"), ClusterError, ["does not know pods"]),
         (PATCH, 409, answer("the object has been modified"), ConflictError, ["has been modified", "try again"]),
         (PATCH, 422, answer("spec.model: is immutable"), ClusterError, ["spec.model: is immutable", "explain"]),
-        (PATCH, 429, answer("too many requests"), ClusterError, ["cannot answer now: too many requests"]),
-        (PATCH, 503, "", ClusterError, ["cannot answer now: HTTP 503"]),
+        (PATCH, 429, answer("too many requests"), UnavailableError, ["cannot answer now: too many requests"]),
+        (PATCH, 503, "", UnavailableError, ["cannot answer now: HTTP 503"]),
         (PATCH, 418, "teapot", ClusterError, ["answered 418: teapot"]),
-        (LIST, 500, "[1]", ClusterError, ["cannot answer now: [1]"]),
+        (LIST, 500, "[1]", UnavailableError, ["cannot answer now: [1]"]),
     ],
 )
 def test_a_refusal_says_what_where_and_what_to_do(

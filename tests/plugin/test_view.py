@@ -117,6 +117,13 @@ def test_a_status_older_than_the_spec_is_not_final() -> None:
     assert not Iteration(body).finished
 
 
+@pytest.mark.parametrize(("asked", "finished"), [("1", True), ("2", False), ("soon", True)])
+def test_a_retry_that_nobody_has_begun_is_not_the_end(asked: str, finished: bool) -> None:
+    body = iteration("it", "Failed", retries=1)
+    body["metadata"]["annotations"] = {"viper.dev/retry": asked}
+    assert Iteration(body).finished is finished
+
+
 def test_a_loop_shows_the_stages_of_the_iterations_that_are_not_promoted() -> None:
     body = loop("evolve", "Unknown", "Running", iteration=2, of=3, current="evolve-2", version=5, gpuSeconds=200000.0)
     lines = list(tree(loop_node(Loop(body, (Iteration(PROMOTED), Iteration(RUNNING))), NOW)))
@@ -144,6 +151,13 @@ def test_a_loops_state_is_its_summary(summary: str, reason: str, suspend: bool, 
     body = loop("l", summary, reason)
     body["spec"]["suspend"] = suspend
     assert (Loop(body).state, Loop(body).finished) == (state, finished)
+
+
+def test_a_loop_is_not_at_its_end_while_an_iteration_is_tried_again() -> None:
+    body, failed = loop("l", "False", "IterationFailed"), iteration("l-1", "Failed", loop="l")
+    assert Loop(body, (Iteration(failed),)).finished
+    failed["metadata"]["annotations"] = {"viper.dev/retry": "1"}
+    assert not Loop(body, (Iteration(failed),)).finished
 
 
 def test_the_table_has_loops_with_their_iterations_then_the_others() -> None:

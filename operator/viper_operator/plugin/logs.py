@@ -18,7 +18,7 @@ from viper_operator.plugin.errors import ClusterError, MissingObjectError, Unava
 from viper_operator.plugin.find import iteration as find_iteration
 from viper_operator.plugin.options import connection
 from viper_operator.plugin.problems import problem
-from viper_operator.plugin.view import FINISHED
+from viper_operator.plugin.view import Iteration
 
 INDEX = "batch.kubernetes.io/job-completion-index"
 #: States in which a stage writes no more.
@@ -205,9 +205,8 @@ def chosen(body: Object, stage: str) -> str:
 
 def over(body: Object, stage: str) -> bool:
     """Whether nothing more will be written: by the stage, or by the iteration when no stage is asked for."""
-    status = _status(body)
-    finished = status.outcome in FINISHED
-    return finished or any(s.name == stage and s.state in OVER for s in status.stages)
+    seen = Iteration(body)
+    return seen.finished or (not seen.unseen and any(s.name == stage and s.state in OVER for s in seen.status.stages))
 
 
 def select(pods: Iterable[Object], shard: int | None, *, previous: bool = False) -> list[Object]:

@@ -11,6 +11,7 @@ from viper_operator.plugin.api import ITERATIONS, Cluster, Object, connect
 from viper_operator.plugin.errors import ClusterError, ConflictError
 from viper_operator.plugin.find import iteration
 from viper_operator.plugin.options import connection
+from viper_operator.views import whole
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -54,8 +55,8 @@ def wanted(body: Object) -> int:
     """The number of the next retry; raises `ClusterError` where there is nothing to try again."""
     status = IterationStatus.model_validate(body.get("status") or {})
     name = body["metadata"]["name"]
-    asked = body["metadata"].get("annotations", {}).get(RETRY, "0")
-    if asked.isdigit() and int(asked) > status.retries:
+    asked = whole(body["metadata"].get("annotations", {}).get(RETRY))
+    if asked > status.retries:
         raise ClusterError(
             f"retry {asked} of {name} has been asked for already; the operator has not begun it",
             where=f"annotation {RETRY}",

@@ -10,7 +10,8 @@ from typing import Any
 from viper.cli.tree import Node, stage_line, telling
 from viper.spec.status import GeneratorStatus, IterationStatus, LoopStatus, StageStatus
 from viper.stage.progress import ProgressRecord
-from viper_operator.names import LOOP
+from viper_operator.names import LOOP, RETRY
+from viper_operator.views import whole
 
 Object = dict[str, Any]
 
@@ -48,9 +49,10 @@ class Iteration:
 
     @property
     def unseen(self) -> bool:
-        """Whether the status is older than the last change of the spec."""
-        generation: int | None = self.body["metadata"].get("generation")
-        return self.status.observed_generation != generation
+        """Whether the status is older than the last change of the spec, or a person's last retry."""
+        meta, status = self.body["metadata"], self.status
+        retry = whole(meta.get("annotations", {}).get(RETRY))
+        return status.observed_generation != meta.get("generation") or status.retries < retry
 
     @property
     def finished(self) -> bool:
@@ -103,7 +105,9 @@ class Loop:
     def finished(self) -> bool:
         """Whether nothing will happen without a person."""
         generation: int | None = self.body["metadata"].get("generation")
-        return self.status.observed_generation == generation and self.state not in ("Unseen", "Running", "Suspended")
+        if self.status.observed_generation != generation or any(not i.finished for i in self.iterations):
+            return False  # an iteration that is tried again goes on before its loop says so
+        return self.state not in ("Unseen", "Running", "Suspended")
 
     @property
     def message(self) -> str:
