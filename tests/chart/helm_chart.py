@@ -109,11 +109,11 @@ def previous_version(folder: Path) -> Path:
     shutil.copytree(CHART, chart)
     about = yaml.safe_load((chart / "Chart.yaml").read_text("utf-8"))
     (chart / "Chart.yaml").write_text(yaml.safe_dump({**about, "version": "0.0.9", "appVersion": "0.0.9"}), "utf-8")
-    crd = chart / "templates" / "crds" / "viperiterations.yaml"
+    crd = chart / "templates" / "crds" / "viperprofiles.yaml"
     head, body, tail = _split_template(crd.read_text("utf-8"))
     definition = yaml.safe_load(body)
     schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    del schema["properties"]["spec"]["properties"]["suspend"]
+    del schema["properties"]["spec"]["properties"]["queueName"]
     crd.write_text(f"{head}\n{yaml.safe_dump(definition)}\n{tail}\n", "utf-8")
     return chart
 

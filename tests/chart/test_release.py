@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from helm_chart import CHART, EVERYTHING, EXTERNAL, HelmError, Release, pods, previous_version, render
+from kubernetes import client, config
 
 from servers.kube import KubeApi, eventually
+from servers.running import free_port
 
 pytestmark = pytest.mark.kube
 
 CRDS = ("viperiterations.viper.dev", "viperloops.viper.dev", "viperprofiles.viper.dev")
-ITERATION = {
+ITERATION: dict[str, Any] = {
     "apiVersion": "viper.dev/v1alpha1",
     "kind": "ViperIteration",
     "metadata": {"name": "live"},
@@ -24,6 +29,20 @@ ITERATION = {
         "images": {"uri": "smallworld:scenes?count=10&seed=1"},
         "engines": dict.fromkeys(("reconstructor", "editor", "similarity", "imageSimilarity"), "smallworld"),
         "profileRef": "cpu-small",
+    },
+}
+
+#: Its Jobs succeed without having done anything, and are not tried again.
+LOOP = {
+    "apiVersion": "viper.dev/v1alpha1",
+    "kind": "ViperLoop",
+    "metadata": {"name": "again"},
+    "spec": {
+        "iterations": 2,
+        "template": {
+            **{k: v for k, v in ITERATION["spec"].items() if k != "profileRef"},
+            "profile": {"defaults": {"retries": 0}},
+        },
     },
 }
 
@@ -96,19 +115,19 @@ def test_an_upgrade_keeps_credentials_definitions_and_running_work(old: Release,
     eventually(lambda: old.get("pod", "-l", "job-name=live-ingest-images")["items"])
     before = kept()
     assert set(before["secrets"]) == {"viper-store", "viper-minio-root"}
-    assert "suspend" not in _spec_fields(old)
+    assert "queueName" not in _spec_fields(old)
 
     old.upgrade()
 
     assert kept() == before
-    assert "suspend" in _spec_fields(old)
+    assert "queueName" in _spec_fields(old)
     operator = old.get("deployment", "viper-operator")["spec"]["template"]["spec"]["containers"][0]
     version = yaml.safe_load((CHART / "Chart.yaml").read_text("utf-8"))["appVersion"]
     assert operator["image"] == f"viper.local/operator:{version}"
 
 
 def _spec_fields(release: Release) -> set[str]:
-    version = release.get("crd", CRDS[0])["spec"]["versions"][0]
+    version = release.get("crd", "viperprofiles.viper.dev")["spec"]["versions"][0]
     return set(version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"])
 
 
@@ -189,28 +208,72 @@ def test_the_operator_may_do_its_work_and_nothing_else(old: Release, verb: str, 
 
 def _can(kube: KubeApi, who: str, namespace: str, verb: str, resource: str) -> str:
     """What the API server's authorizer says; `resource` is resource[.group][/subresource, or a Lease's name]."""
-    review = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SubjectAccessReview",
-        "spec": {"user": who, "groups": _groups(who), "resourceAttributes": _attributes(namespace, verb, resource)},
-    }
-    answer = json.loads(kube.kubectl("create", "-o", "json", "-f", "-", stdin=json.dumps(review)))
-    return "yes" if answer["status"]["allowed"] else "no"
-
-
-def _groups(who: str) -> list[str]:
-    parts = who.split(":")
-    own = ["system:serviceaccounts", f"system:serviceaccounts:{parts[2]}"] if len(parts) == 4 else []
-    return ["system:authenticated", *own]
-
-
-def _attributes(namespace: str, verb: str, resource: str) -> dict[str, str]:
     kind, _, rest = resource.partition("/")
     name, _, group = kind.partition(".")
-    found = {"namespace": namespace, "verb": verb, "resource": name, "group": group}
+    attributes = {"namespace": namespace, "verb": verb, "resource": name, "group": group}
     if rest:
-        found["name" if name == "leases" else "subresource"] = rest
-    return found
+        attributes["name" if name == "leases" else "subresource"] = rest
+    review = {"spec": {"user": who, "groups": ["system:authenticated"], "resourceAttributes": attributes}}
+    with config.new_client_from_config(str(kube.kubeconfig)) as api:
+        answer = client.AuthorizationV1Api(api).create_subject_access_review(review)
+    return "yes" if answer.status.allowed else "no"
+
+
+@pytest.mark.slow
+def test_the_operator_works_with_exactly_these_rights(old: Release, tmp_path: Path) -> None:
+    """The operator itself, as its service account, from a loop to a Job, its status and Events; nothing is refused."""
+    kube, namespace = old.kube, old.namespace
+    account = f"system:serviceaccount:{namespace}:viper-operator"
+    deployment = old.get("deployment", "viper-operator")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    environment = {
+        **{e["name"]: e.get("value", namespace) for e in container["env"]},
+        "VIPER_STORE": (tmp_path / "store").as_uri(),
+        "VIPER_HEALTH_PORT": str(free_port()),
+        "VIPER_METRICS_PORT": str(free_port()),
+        "KUBECONFIG": str(_kubeconfig(kube, namespace, tmp_path)),
+        "PATH": os.environ["PATH"],
+    }
+    kube.apply(LOOP, namespace=namespace)
+    with (tmp_path / "log").open("wb") as log:
+        operator = subprocess.Popen(
+            [sys.executable, "-m", "viper_operator.main"], env=environment, stdout=log, stderr=log
+        )
+    try:
+        eventually(lambda: _finished(old, "again-1"), patience_s=180)
+    finally:
+        operator.terminate()
+        operator.wait(timeout=60)
+    asked = [r for r in kube.requests() if r["user"]["username"] == account]
+    objects = [(r["verb"], r["objectRef"]) for r in asked if "objectRef" in r]  # the others are discovery
+    done = {(verb, about["resource"], about.get("subresource", "")) for verb, about in objects}
+    assert {
+        ("patch", "viperiterations", ""),
+        ("patch", "viperiterations", "status"),
+        ("patch", "viperloops", "status"),
+        ("patch", "jobs", ""),
+        ("create", "events", ""),
+        ("update", "leases", ""),
+    } <= done
+    refused = [(r["verb"], r["requestURI"]) for r in asked if r["responseStatus"]["code"] == 403]
+    assert refused == []
+
+
+def _finished(release: Release, name: str) -> bool:
+    """Whether the iteration has failed for good: fake pods succeed and leave nothing in the store."""
+    found = {i["metadata"]["name"]: i for i in release.get("viperiterations")["items"]}
+    conditions = found.get(name, {}).get("status", {}).get("conditions", [])
+    return any((c["type"], c["status"]) == ("Succeeded", "False") for c in conditions)
+
+
+def _kubeconfig(kube: KubeApi, namespace: str, folder: Path) -> Path:
+    """The service account's, as the token volume of its pod would let it in."""
+    content = yaml.safe_load(kube.kubeconfig.read_text("utf-8"))
+    token = kube.kubectl("-n", namespace, "create", "token", "viper-operator").strip()
+    content["users"] = [{"name": "admin", "user": {"token": token}}]
+    path = folder / "operator.conf"
+    path.write_text(yaml.safe_dump(content), "utf-8")
+    return path
 
 
 def test_whoever_may_edit_a_namespace_may_edit_its_iterations(old: Release) -> None:
@@ -239,19 +302,17 @@ def test_a_second_release_leaves_out_what_belongs_to_the_cluster(old: Release) -
 def test_an_uninstall_keeps_resources_and_data_and_nothing_hangs(old: Release) -> None:
     kube, namespace = old.kube, old.namespace
     eventually(lambda: old.get("pvc")["items"][1:])
+    ours = old.get("viper")["items"]
+    assert len(ours) >= 3
 
     old.uninstall()
 
-    kinds = (
-        "deployment,statefulset,service,role,rolebinding,serviceaccount,secret,networkpolicy,pdb,configmap,pvc,vi,vp"
-    )
-    left = [o for o in old.get(kinds)["items"] if o["metadata"]["name"] not in {"default", "kube-root-ca.crt"}]
-    assert sorted((o["kind"], o["metadata"]["name"]) for o in left if o["metadata"]["name"] not in ROLES) == [
+    assert old.get("viper")["items"] == ours
+    installed = "deployment,statefulset,service,role,rolebinding,serviceaccount,secret,networkpolicy,pdb,configmap,pvc"
+    left = old.get(installed, "-l", "app.kubernetes.io/name=viper")["items"]
+    assert sorted((o["kind"], o["metadata"]["name"]) for o in left) == [
         ("PersistentVolumeClaim", "data-viper-minio-0"),
         ("PersistentVolumeClaim", "viper-mlflow"),
-        ("ViperIteration", "live"),
-        ("ViperProfile", "a100-8x"),
-        ("ViperProfile", "cpu-small"),
     ]
     assert all(old.get("crd", c) for c in CRDS)
     assert old.get("job", "live-ingest-images")["status"]["active"] == 1
