@@ -66,9 +66,10 @@ def stage_job(request: JobRequest, settings: Settings) -> dict[str, Any]:
         "completionMode": "Indexed",
         "completions": shards,
         "parallelism": shards,
-        "backoffLimitPerIndex": resources.retries,
-        # One shard that failed for good fails the stage: the others would work for nothing.
-        "maxFailedIndexes": 0,
+        # Not backoffLimitPerIndex: under it a failed pod keeps its finalizer until its successor is there, which in a
+        # namespace that is being deleted never comes, so that the namespace stays for ever (Kubernetes 1.33 and later
+        # delete pods first). That no shard has more attempts than the others is seen to in `shards_of`.
+        "backoffLimit": resources.retries * shards,
         # A shard is never run twice at a time.
         "podReplacementPolicy": "Failed",
         "podFailurePolicy": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,7 +60,8 @@ def shards_of(job: JobView, reports: Sequence[PodReport], *, retries: int, now: 
     """
     before = job.attempt - 1
     if job.working:
-        return {i: Shard(running_since=now, ended=before) for i in range(job.shards)}
+        working = {i: Shard(running_since=now, ended=before) for i in range(job.shards)}
+        return working | _used_up(job, reports, retries)
     if job.complete:
         end = Exit(job.ended or now, 0)
         return {i: Shard(ended=job.attempt, last=end) for i in range(job.shards)}
@@ -67,6 +69,13 @@ def shards_of(job: JobView, reports: Sequence[PodReport], *, retries: int, now: 
         last = last_exits(job, reports) or {0: Exit(job.ended or now, 1, job.reason or "JobFailed", job.message)}
         return {i: Shard(ended=retries + 1, last=end) for i, end in last.items()}
     return {i: Shard(ended=before) for i in range(job.shards)}
+
+
+def _used_up(job: JobView, reports: Sequence[PodReport], retries: int) -> dict[int, Shard]:
+    """Shards that have had all their attempts, while the Job as a whole still has some."""
+    ends = last_exits(job, reports)
+    times = Counter(r.index for r in reports if r.job == job.name and r.exit is not None)
+    return {i: Shard(ended=times[i], last=end) for i, end in ends.items() if times[i] > retries}
 
 
 def last_exits(job: JobView, reports: Sequence[PodReport]) -> dict[int, Exit]:

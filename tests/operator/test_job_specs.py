@@ -85,8 +85,7 @@ def test_a_job_of_a_stage_whole() -> None:
             "completionMode": "Indexed",
             "completions": 1,
             "parallelism": 1,
-            "backoffLimitPerIndex": 2,
-            "maxFailedIndexes": 0,
+            "backoffLimit": 2,
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {"rules": rules},
             "ttlSecondsAfterFinished": 604800,
@@ -180,7 +179,7 @@ def test_everything_that_a_profile_asks_for_is_in_the_job() -> None:
     assert job["metadata"]["annotations"]["viper.dev/gpus"] == "8"
     assert job["metadata"]["annotations"]["viper.dev/seconds-before"] == "61"
     spec = job["spec"]
-    assert (spec["completions"], spec["parallelism"], spec["backoffLimitPerIndex"]) == (8, 8, 1)
+    assert (spec["completions"], spec["parallelism"], spec["backoffLimit"]) == (8, 8, 8)
     assert spec["ttlSecondsAfterFinished"] == 100
     assert "suspend" not in spec
     made = pod(job)

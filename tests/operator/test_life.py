@@ -97,7 +97,7 @@ def test_a_profile_is_awaited_used_and_frozen(cluster: Cluster) -> None:
     assert env[0] in job["spec"]["template"]["spec"]["containers"][0]["env"]
     cluster.apply({**profile, "spec": {"defaults": {"retries": 5}}})
     assert cluster.finished()["outcome"] == "Promoted"
-    assert cluster.jobs()["it-promote"]["spec"]["backoffLimitPerIndex"] == 0
+    assert cluster.jobs()["it-promote"]["spec"]["backoffLimit"] == 0
 
 
 def test_two_iterations_of_a_model_never_train_at_the_same_time(cluster: Cluster) -> None:

@@ -52,6 +52,17 @@ def test_a_failed_job_ends_as_the_last_attempt_of_each_of_its_shards_did() -> No
     assert shards_of(one, reports, retries=2, now=NOW) == expected
 
 
+def test_a_shard_that_has_had_its_attempts_ends_while_others_still_work() -> None:
+    one = job(shards=2, active=2, failed=4)
+    times = ["2026-01-01T00:00:10Z", "2026-01-01T00:00:20Z", "2026-01-01T00:00:50Z"]
+    bad = [pod_report(pod_body(index=1, containerStatuses=terminated(1, message="boom", at=t))) for t in times]
+    other = pod_report(pod_body(index=0, containerStatuses=terminated(1)))
+    working = Shard(running_since=NOW)
+    assert shards_of(one, [*bad[:2], other], retries=2, now=NOW) == {0: working, 1: working}
+    ended = Shard(ended=3, last=Exit(POD_END, 1, "Error", "boom"))
+    assert shards_of(one, [*bad, other], retries=2, now=NOW) == {0: working, 1: ended}
+
+
 @pytest.mark.parametrize(
     ("body", "exit_"),
     [
