@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,14 @@ class LoopPlan:
     condition: Condition
 
 
+#: Why a loop goes no further after an iteration, and what to say of it.
+STOPS: Mapping[Outcome, tuple[str, str]] = {
+    "registered": ("WaitingForPromotion", "waits for a person to promote it"),
+    "held": ("IterationHeld", "is held"),
+    "failed": ("IterationFailed", "failed"),
+}
+
+
 def plan_loop(spec: LoopSpec, iterations: Sequence[LoopObserved], gpu_seconds: float = 0.0) -> LoopPlan:
     """The next iteration is the first that is not promoted yet, unless the one before stopped the loop.
 
@@ -48,11 +56,8 @@ def plan_loop(spec: LoopSpec, iterations: Sequence[LoopObserved], gpu_seconds: f
             return _go_on(number, spec.iterations)
         if seen.promoted or (seen.outcome == "registered" and spec.template.promotion.policy == "Never"):
             continue
-        if seen.outcome == "registered":
-            return _stop("WaitingForPromotion", f"iteration {number} waits for a person to promote it", seen)
-        if seen.outcome == "held":
-            return _stop("IterationHeld", f"iteration {number} is held", seen)
-        return _stop("IterationFailed", f"iteration {number} failed", seen)
+        reason, what = STOPS[seen.outcome]
+        return _stop(reason, f"iteration {number} {what}", seen)
     finished = len(iterations[: spec.iterations])
     if finished < spec.iterations:
         budget = spec.budget.gpu_hours
