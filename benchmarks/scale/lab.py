@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from fakes.kubelet import Connection
-from servers.kube import KubeApi, binaries
+from servers.kube import KubeApi, binaries, eventually
 from servers.running import free_port
 
 JOBSET = "jobset-v0.10.1"
@@ -94,10 +94,12 @@ class Lab:
 
     def kubeconfig(self, account: str) -> Path:
         """How an account of ours reaches the API server."""
+        path = self.folder / f"{account}.conf"
+        if path.exists():
+            return path
         token = self.kube.kubectl("-n", account, "create", "token", account, "--duration=24h").strip()
         content = yaml.safe_load(self.kube.kubeconfig.read_text())
         content["users"][0]["user"] = {"token": token}
-        path = self.folder / f"{account}.conf"
         path.write_text(yaml.safe_dump(content))
         return path
 
@@ -179,7 +181,8 @@ class Lab:
         they would fill in, the JobSets have already, and it costs nothing."""
         folder = binaries("api", "jobset")
         self.kube.apply(yaml.safe_load((folder / f"{JOBSET}.yaml").read_text()))
-        self.kube.kubectl("wait", "--for=condition=Established", "crd/jobsets.jobset.x-k8s.io", "--timeout=60s")
+        crd = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/jobsets.jobset.x-k8s.io"
+        eventually(lambda: "Established" in json.dumps(self.api.call("GET", crd).get("status")))
         health = f"127.0.0.1:{free_port()}"
         certificates = self.folder / "certificates"
         _certificate(certificates)
@@ -288,8 +291,8 @@ def _certificate(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "none")])
     now = dt.datetime.now(dt.UTC)
-    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now)
-    signed = made.not_valid_after(now + dt.timedelta(days=2)).sign(key, hashes.SHA256())
+    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    signed = made.not_valid_before(now).not_valid_after(now + dt.timedelta(days=2)).sign(key, hashes.SHA256())
     form = serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
     (folder / "tls.key").write_bytes(key.private_bytes(*form))
     (folder / "tls.crt").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
