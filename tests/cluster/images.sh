@@ -122,7 +122,6 @@ for image in "${wanted[@]}"; do
         alive containerd || die "there is no cluster to bring $name into" "make cluster, or --no-import"
         containers() { "$("$here/build.sh" ctr)/ctr" --address "$RUN/containerd.sock" --namespace k8s.io "$@" 2>>"$STATE/logs/ctr.log"; }
         containers images list -q | grep -qxF "$name" || containers images import "$archive" >&2
-        for old in $(containers images list -q | grep "^viper.local/$image:" | grep -v ":$hash$"); do containers images remove "$old" >/dev/null; done
         ;;
       kind) kind load image-archive --name viper "$archive" >&2 ;;
       given) say "$archive: push it to a registry that the cluster of KUBECONFIG can read" ;;

@@ -146,6 +146,7 @@ clusterDomain: cluster.local
 evictionHard: {memory.available: 100Mi, nodefs.available: 1%, imagefs.available: 1%}
 imageGCHighThresholdPercent: 99
 imageGCLowThresholdPercent: 98
+imageMaximumGCAge: 24h # of unused images: what was built earlier
 podLogsDir: $STATE/logs/pods
 volumePluginDir: $STATE/plugins
 tlsCertFile: $STATE/pki/kubelet.crt
