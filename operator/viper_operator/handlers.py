@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from typing import Any
 
 import kopf
@@ -15,11 +14,8 @@ from viper_operator.names import GROUP, SELECTOR, VERSION
 WATCHED = (ITERATIONS, LOOPS, PROFILES, JOBS)
 
 
-def registry(controller: Controller, told: asyncio.Event) -> kopf.OperatorRegistry:
-    """The handlers. Only `on.event`: no finalizers, no annotations, no timers; every decision is the brain's.
-
-    `told` is set on SIGTERM and SIGINT. kopf by itself would wait for our tasks, and so for the lease, before it ends.
-    """
+def registry(controller: Controller) -> kopf.OperatorRegistry:
+    """The handlers. Only `on.event`: no finalizers, no annotations, no timers; every decision is the brain's."""
     found = kopf.OperatorRegistry()
 
     def hand_on(plural: str) -> Any:
@@ -36,12 +32,6 @@ def registry(controller: Controller, told: asyncio.Event) -> kopf.OperatorRegist
         kopf.on.event(GROUP, VERSION, plural, id=f"see-{plural}", registry=found)(hand_on(plural))
     kopf.on.event("batch", "v1", JOBS, id="see-jobs", registry=found)(hand_on(JOBS))
     kopf.on.login(registry=found)(login)
-
-    async def take_signals(**_: Any) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, told.set)
-
-    kopf.on.startup(registry=found)(take_signals)
     return found
 
 

@@ -67,7 +67,9 @@ class Lease(BaseLock):  # type: ignore[misc]
         """Lets the next one lead at once, when this one does; best effort."""
         found, record = await self.get(self.name, self.namespace)
         if found and record.holder_identity == self.identity:
-            body = {**self._known, "spec": {**self._known["spec"], "holderIdentity": ""}}
+            # Without a holder: an empty one is refused.
+            spec = {k: v for k, v in self._known["spec"].items() if k != "holderIdentity"}
+            body = {**self._known, "spec": {**spec, "leaseDurationSeconds": 1}}
             await self._send("PUT", f"{self._path}/{self.name}", body)
 
     async def _send(self, method: str, path: str, body: dict[str, Any]) -> bool:

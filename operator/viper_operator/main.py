@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import sys
 
 import kopf
@@ -39,36 +40,37 @@ async def operate(settings: Settings) -> int:
     api = Api(client, settings.namespace)
     controller = Controller(settings, api, open_store(settings.store))
     stop, told = asyncio.Event(), asyncio.Event()
-    watching = asyncio.create_task(
-        kopf.operator(
-            registry=handlers.registry(controller, told),
-            settings=handlers.settings(),
-            namespaces=[settings.namespace],
-            # kopf would make one up from the user's name, which the user of a pod does not have.
-            identity=settings.identity,  # type: ignore[arg-type]  # a NewType that kopf does not export
-            standalone=True,
-            liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz",
-            stop_flag=stop,
-        )
+    root = await kopf.spawn_tasks(
+        registry=handlers.registry(controller),
+        settings=handlers.settings(),
+        namespaces=[settings.namespace],
+        standalone=True,
+        liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz",
+        stop_flag=stop,
     )
-    acting = asyncio.create_task(lead(api, settings.lease, settings.identity, controller.run))
-    minding = asyncio.create_task(handlers.watch_watches())
-    signalled = asyncio.create_task(told.wait())
-    code = 0
+    # In place of kopf's own, which would end our tasks, and so give the lease back, only after a pause.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    watching = asyncio.create_task(kopf.run_tasks(root))
+    ours = [
+        asyncio.create_task(work)
+        for work in (
+            lead(api, settings.lease, settings.identity, controller.run),
+            handlers.watch_watches(),
+            told.wait(),
+        )
+    ]
     try:
-        tasks = {watching, acting, minding, signalled}
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            if task.exception() is not None:
+        await asyncio.wait({watching, *ours}, return_when=asyncio.FIRST_COMPLETED)
+        code = 0 if told.is_set() else 1
+        for task in (watching, *ours):
+            if task.done() and not task.cancelled() and task.exception() is not None:
                 log.error("ended by %r", task.exception(), exc_info=task.exception())
-                code = 1
-        if acting in done:
-            code = 1
     finally:
         # The lease is given back before anything else takes time.
-        for task in (acting, minding, signalled):
+        for task in ours:
             task.cancel()
-        await asyncio.gather(acting, minding, signalled, return_exceptions=True)
+        await asyncio.gather(*ours, return_exceptions=True)
         stop.set()
         await asyncio.wait({watching}, timeout=10)
         watching.cancel()

@@ -35,17 +35,26 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the proxy says instead of the server."""
+    """What the proxy says instead of the server, or `after` it has carried the request out nevertheless. 410 is said as
+    the server says it of a watch: as an event of a stream."""
 
-    status: int
+    code: int
     headers: dict[str, str] = field(default_factory=dict)
     after: bool = False
 
     @property
+    def status(self) -> int:
+        return 200 if self.code == 410 else self.code
+
+    @property
     def body(self) -> bytes:
+        said = self._said()
+        return json.dumps({"type": "ERROR", "object": said} if self.code == 410 else said).encode() + b"\n"
+
+    def _said(self) -> dict[str, Any]:
         reasons = {409: "Conflict", 429: "TooManyRequests", 500: "InternalError", 503: "ServiceUnavailable"}
-        said = {"kind": "Status", "status": "Failure", "code": self.status, "reason": reasons.get(self.status, "")}
-        return json.dumps({**said, "message": "injected"}).encode()
+        said = {"kind": "Status", "status": "Failure", "code": self.code, "reason": reasons.get(self.code, "")}
+        return {**said, "message": "injected"}
 
 
 class FaultProxy:

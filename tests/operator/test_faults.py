@@ -232,7 +232,7 @@ def test_a_store_that_is_down_is_said_and_waited_for(cluster: Cluster) -> None:
     folder = cluster.folder / "store" / "iterations"
     away = cluster.folder / "away"
     folder.rename(away)
-    folder.write_text("not a folder")
+    folder.symlink_to(folder)  # every access fails, with something else than "not found"
     for pod in cluster.kubelet.running:
         cluster.kubelet.kill(pod)
     status = cluster.until(lambda s: s["conditions"][0]["reason"] == "StoreUnavailable")
