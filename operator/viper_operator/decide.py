@@ -9,7 +9,7 @@ from viper.plan import Plan, RetryAt, StartStage, StopStage
 from viper.spec.status import IterationStatus
 from viper_operator.cache import trains
 from viper_operator.observed import Problem
-from viper_operator.status import WAITS_FOR_MODEL, failures
+from viper_operator.status import STORE_UNAVAILABLE, WAITS_FOR_MODEL, failures
 from viper_operator.views import IterationView, JobView
 
 
@@ -99,7 +99,8 @@ def quiet(
     working = {j.name for j in by_name.values() if j.working}
     if iteration.suspend:
         return status.outcome == "Suspended" and not working
-    if status.outcome != "Running" or not status.conditions or status.conditions[0].status != "Unknown":
+    summary = status.conditions[0] if status.outcome == "Running" and status.conditions else None
+    if summary is None or summary.status != "Unknown" or summary.reason == STORE_UNAVAILABLE:
         return False
     for stage in status.stages:
         if stage.state in ("Succeeded", "Waiting"):

@@ -51,7 +51,8 @@ async def operate(settings: Settings) -> int:
     # In place of kopf's own, which would end our tasks, and so give the lease back, only after a pause.
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
-    watching = asyncio.create_task(kopf.run_tasks(root))
+    main = asyncio.current_task()
+    watching = asyncio.create_task(kopf.run_tasks(root, ignored={main} if main is not None else set()))
     ours = [
         asyncio.create_task(work)
         for work in (

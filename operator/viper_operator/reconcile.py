@@ -33,7 +33,7 @@ from viper_operator.observed import (
     shards_of,
 )
 from viper_operator.settings import Settings
-from viper_operator.status import Facts, explained, failures, iteration_status, with_progress
+from viper_operator.status import STORE_UNAVAILABLE, Facts, explained, failures, iteration_status, with_progress
 from viper_operator.stores import Stores
 from viper_operator.tracking import TrackingServer
 from viper_operator.views import FINISHED, IterationView, JobView
@@ -118,7 +118,7 @@ class IterationReconciler:
                 for job in self.cache.jobs_of(view):
                     if job.working and not job.queued:
                         await self.writer.suspend_job(job, self.clock())
-            await self._write(view, previous, self._explained(view, previous, "StoreUnavailable", error.what))
+            await self._write(view, previous, self._explained(view, previous, STORE_UNAVAILABLE, error.what))
             raise
 
     # ---- observe, plan, act ------------------------------------------------------------------------------------

@@ -21,8 +21,9 @@ from viper.stage.progress import ProgressRecord
 from viper_operator.observed import Problem
 from viper_operator.views import JobView
 
-#: Reasons that pods give; kept as long as nothing newer is known about them.
+#: Reasons of our own that are looked for again.
 WAITS_FOR_MODEL = "WaitsForModel"
+STORE_UNAVAILABLE = "StoreUnavailable"
 RUNNING_STATES = ("Running", "Pending", "Retrying")
 
 

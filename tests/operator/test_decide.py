@@ -132,6 +132,12 @@ BLOCKED = said(state="Pending", reason="WaitsForModel", job=None)
         (BLOCKED, [], {}, False),
         ({**said(), "outcome": "Suspended"}, [job(suspend=True)], {"suspend": True}, True),
         ({**said(), "outcome": "Suspended"}, [job(active=1)], {"suspend": True}, False),
+        (
+            {**said(), "conditions": [{**said()["conditions"][0], "reason": "StoreUnavailable"}]},
+            [job(active=1)],
+            {},
+            False,
+        ),
         ({}, [], {}, False),
     ],
 )
