@@ -44,6 +44,8 @@ async def operate(settings: Settings) -> int:
         registry=handlers.registry(controller),
         settings=handlers.settings(),
         namespaces=[settings.namespace],
+        # kopf would make one up from the user's name, which the user of a pod does not have.
+        identity=settings.identity,  # type: ignore[arg-type]  # a NewType that kopf does not export
         standalone=True,
         liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz",
         stop_flag=stop,
