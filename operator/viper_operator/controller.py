@@ -41,6 +41,7 @@ class Controller:
         self.tracking = TrackingServer(settings.tracking)
         writer = Writer(api, self.cache, settings)
         self.iterations = IterationReconciler(settings, self.cache, writer, self.stores, self.tracking, self.memory)
+        self.iterations.hurry = lambda: bool(self.queue.urgent)
         self.loops = LoopReconciler(settings, self.cache, writer, self.tracking, self._look_at)
         self.queue: WorkQueue[Key] = WorkQueue(self._work, failed=self._failed)
         cache = self.cache
@@ -108,13 +109,14 @@ class Controller:
                 self._enqueue("iteration", name)
 
     def _iteration_changed(self, view: IterationView) -> None:
-        self._enqueue("iteration", view.name)
+        # What nobody has looked at yet has no Job.
+        self._enqueue("iteration", view.name, urgent=not view.outcome)
         if view.loop:
             self._enqueue("loop", view.loop)
 
-    def _enqueue(self, kind: str, name: str) -> None:
+    def _enqueue(self, kind: str, name: str, *, urgent: bool = False) -> None:
         if self._acting:  # all of them are looked at when it begins to act
-            self.queue.add((kind, name))
+            self.queue.add((kind, name), urgent=urgent)
 
     def _look_at(self, iteration: str) -> None:
         self._enqueue("iteration", iteration)

@@ -91,6 +91,8 @@ class IterationReconciler:
     stores: Stores
     tracking: TrackingServer
     memory: Memory
+    #: Whether other iterations have no Job yet.
+    hurry: Callable[[], bool] = lambda: False
     clock: Callable[[], float] = time.time
 
     async def reconcile(self, name: str) -> float | None:
@@ -137,6 +139,8 @@ class IterationReconciler:
             made, jobs, suspended=view.suspend, trainer=partial(self.cache.trainer, view.model, view.name), now=now
         )
         if await self._carry_out(view, one, decision, retry, now):
+            if not previous.outcome and self.hurry():
+                return 0.0  # when many come at once, their first Jobs come before words about any of them
             jobs = current_jobs(self.cache.jobs_of(view), retry)
             made = self._plan(seen, jobs, now)
         facts = Facts(

@@ -31,6 +31,7 @@ class WorkQueue(Generic[Key]):
         longest: float = 60.0,
     ) -> None:
         self._work, self._failed, self._first, self._longest = work, failed, first, longest
+        self._urgent: OrderedDict[Key, None] = OrderedDict()
         self._ready: OrderedDict[Key, None] = OrderedDict()
         self._active: set[Key] = set()
         self._again: set[Key] = set()
@@ -43,14 +44,23 @@ class WorkQueue(Generic[Key]):
 
     def __len__(self) -> int:
         """Keys that are ready or being worked on."""
-        return len(self._ready) + len(self._active)
+        return len(self._urgent) + len(self._ready) + len(self._active)
 
-    def add(self, key: Key) -> None:
-        """As soon as possible."""
+    @property
+    def urgent(self) -> int:
+        """Urgent keys that nobody works on yet."""
+        return len(self._urgent)
+
+    def add(self, key: Key, *, urgent: bool = False) -> None:
+        """As soon as possible; `urgent`: before all that are not."""
         self._due.pop(key, None)
         if key in self._active:
             self._again.add(key)
-        elif key not in self._ready:
+        elif urgent:
+            self._ready.pop(key, None)
+            self._urgent[key] = None
+            self._wake.set()
+        elif key not in self._ready and key not in self._urgent:
             self._ready[key] = None
             self._wake.set()
 
@@ -58,7 +68,7 @@ class WorkQueue(Generic[Key]):
         """After a while; the earliest of several wishes counts."""
         now = asyncio.get_running_loop().time()
         due = now + max(seconds, 0.0)
-        if key in self._ready or self._due.get(key, float("inf")) <= due:
+        if key in self._ready or key in self._urgent or self._due.get(key, float("inf")) <= due:
             return
         self._due[key] = due
         self._number += 1
@@ -88,6 +98,8 @@ class WorkQueue(Generic[Key]):
                 due, _, key = heapq.heappop(self._later)
                 if self._due.get(key) == due:
                     self.add(key)
+            if self._urgent:
+                return self._urgent.popitem(last=False)[0]
             if self._ready:
                 return self._ready.popitem(last=False)[0]
             timeout = self._later[0][0] - loop.time() if self._later else None

@@ -151,3 +151,23 @@ def test_work_that_wants_to_be_called_again_is() -> None:
         assert calls == ["a", "a"]
 
     run(scenario)
+
+
+def test_an_urgent_key_comes_before_those_that_wait_and_is_worked_on_once() -> None:
+    async def scenario() -> None:
+        work = Worker()
+        queue = WorkQueue[str](work)
+        for key in ("a", "b", "c"):
+            queue.add(key)
+        queue.add("new", urgent=True)
+        queue.add("c", urgent=True)
+        queue.add("new")
+        queue.add_after("new", 3600)
+        assert (queue.urgent, len(queue)) == (2, 4)
+        task = asyncio.create_task(queue.run(1))
+        await queue.idle()
+        task.cancel()
+        assert work.calls == ["new", "c", "a", "b"]
+        assert queue.urgent == 0
+
+    run(scenario)
