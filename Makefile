@@ -54,6 +54,7 @@ check: $(STAMP) ## format, lint, types, import contracts
 	$(BIN)/lint-imports
 
 test: check ## every check and every test
+	tests/packages.sh
 	$(BIN)/pytest
 
 format: $(STAMP) ## format and fix
