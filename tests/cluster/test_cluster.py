@@ -67,9 +67,7 @@ def finished(cluster: OneNode, namespace: str, name: str) -> str:
 def test_a_pod_reaches_a_service_by_its_name(one_node: OneNode) -> None:
     image = one_node.images("operator")["operator"]
     namespace = one_node.namespace()
-    server = pod(
-        "server", image, "import http.server as h; h.test(h.SimpleHTTPRequestHandler, port=8080)", workingDir="/tmp"
-    )
+    server = pod("server", image, "import http.server as h; h.test(h.SimpleHTTPRequestHandler, port=8080)")
     service = {
         "apiVersion": "v1",
         "kind": "Service",

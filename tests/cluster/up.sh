@@ -95,6 +95,16 @@ start() { # start NAME FLAG...: a server that runs on when this script ends
   echo $! >"run/$1.pid"
 }
 
+settings() { # settings FILE [SERVER]: writes its input where it differs; the server that reads it has to start again then
+  local content
+  content=$(cat)
+  [ "$content" != "$(cat "$1" 2>/dev/null)" ] || return 0
+  echo "$content" >"$1"
+  [ $# -gt 1 ] || return 0
+  ! alive "$2" || kill "$(cat "run/$2.pid")"
+  while alive "$2"; do sleep 0.1; done
+}
+
 until_true() { # until_true SECONDS NAME COMMAND...: waits, unless the server NAME ends
   local tries=$(($1 * 5)) name=$2
   while ! "${@:3}" >/dev/null 2>&1; do
@@ -103,7 +113,7 @@ until_true() { # until_true SECONDS NAME COMMAND...: waits, unless the server NA
   done
 }
 
-cat >containerd.toml <<END
+settings containerd.toml containerd <<END
 version = 3
 root = "$STATE/containerd"
 state = "$RUN/containerd"
@@ -127,11 +137,11 @@ Root = "$RUN/runc"
 BinaryName = "$BIN/runc"
 END
 # ptp routes every packet of a pod through the host, so that Services work without bridge netfilter.
-cat >cni/10-viper.conflist <<END
+settings cni/10-viper.conflist <<END
 {"cniVersion": "1.0.0", "name": "viper", "plugins": [{"type": "ptp", "ipMasq": false, "ipam": {"type": "host-local",
  "dataDir": "$STATE/cni/addresses", "ranges": [[{"subnet": "$PODS"}]], "routes": [{"dst": "0.0.0.0/0"}]}}]}
 END
-cat >kubelet.yaml <<END
+settings kubelet.yaml kubelet <<END
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 address: $IP
@@ -152,17 +162,18 @@ volumePluginDir: $STATE/plugins
 tlsCertFile: $STATE/pki/kubelet.crt
 tlsPrivateKeyFile: $STATE/pki/kubelet.key
 END
-cat >kube-proxy.yaml <<END
+settings kube-proxy.yaml kube-proxy <<END
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 clientConnection: {kubeconfig: $STATE/kube-proxy.conf}
 mode: iptables
 iptables: {localhostNodePorts: false}
 clusterCIDR: $PODS
+nodePortAddresses: [primary]
 hostnameOverride: $NODE
 conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
 END
-cat >Corefile <<END
+settings Corefile coredns <<END
 . {
   bind $IP
   errors
