@@ -1,0 +1,112 @@
+"""Nothing fails silently: what keeps an iteration from running is in its status, on a real API server."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from fakes import world
+from fakes.cluster import Cluster, manifest, stages
+from fakes.kubelet import MERGE
+from servers.kube import eventually
+
+pytestmark = [pytest.mark.kube, pytest.mark.slow]
+
+
+def said(cluster: Cluster, reason: str) -> dict[str, Any]:
+    """The status, once its summary gives this reason."""
+    return cluster.until(lambda s: s["conditions"][0]["reason"] == reason)
+
+
+def pods(cluster: Cluster) -> list[dict[str, Any]]:
+    found = cluster.api.call("GET", f"/api/v1/namespaces/{cluster.namespace}/pods")
+    return found["items"]  # type: ignore[no-any-return]
+
+
+def test_a_pod_that_no_node_takes_is_said_and_forgotten_once_it_runs(cluster: Cluster) -> None:
+    cluster.kubelet.hold = lambda pod: True
+    cluster.start()
+    cluster.iteration()
+    pod = eventually(lambda: pods(cluster))[0]["metadata"]["name"]
+    why = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes: no GPUs"}
+    path = f"/api/v1/namespaces/{cluster.namespace}/pods/{pod}/status"
+    cluster.api.call("PATCH", path, {"status": {"conditions": [why]}}, MERGE)
+    status = said(cluster, "Unschedulable")
+    assert status["conditions"][0]["status"] == "Unknown"
+    assert "0/3 nodes: no GPUs" in status["conditions"][0]["message"]
+    assert status["progress"] == "0/10 stages, freeze Unschedulable"
+    assert stages(status)["freeze"]["state"] == "Pending"
+    assert "Unschedulable" in [reason for reason, _ in cluster.events()]
+    cluster.kubelet.hold = lambda pod: False
+    cluster.kubelet.look_again()
+    assert cluster.finished()["outcome"] == "Promoted"
+
+
+def test_pods_that_a_policy_forbids_are_said_with_the_policys_words(cluster: Cluster) -> None:
+    """Restricted Pod Security refuses a privileged pod; the Job controller alone hears of it."""
+    cluster.start()
+    stage = {"name": "stage", "securityContext": {"privileged": True, "allowPrivilegeEscalation": True}}
+    cluster.iteration(profile={"defaults": {"podTemplate": {"spec": {"containers": [stage]}}}})
+    status = said(cluster, "FailedCreate")
+    assert "violates PodSecurity" in status["conditions"][0]["message"]
+
+
+def test_a_job_that_cannot_be_made_fails_the_iteration_with_the_servers_words(cluster: Cluster) -> None:
+    cluster.start()
+    cluster.iteration(profile={"defaults": {"podTemplate": {"spec": {"restartPolicy": "Always"}}}})
+    status = cluster.finished()
+    assert (status["outcome"], status["conditions"][0]["reason"]) == ("Failed", "JobRefused")
+    assert re.search("restartPolicy", status["conditions"][0]["message"])
+
+
+def test_somebody_elses_job_of_the_same_name_is_left_alone(cluster: Cluster) -> None:
+    container = {
+        "name": "c",
+        "image": "x",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "runAsNonRoot": True,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    }
+    spec = {"suspend": True, "template": {"spec": {"restartPolicy": "Never", "containers": [container]}}}
+    jobs = f"/apis/batch/v1/namespaces/{cluster.namespace}/jobs"
+    body = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "it-freeze"}, "spec": spec}
+    before = cluster.api.call("POST", jobs, body)
+    cluster.start()
+    cluster.iteration()
+    status = said(cluster, "NameTaken")
+    assert "it-freeze" in status["conditions"][0]["message"]
+    after = cluster.jobs()["it-freeze"]
+    assert (after["spec"], after["metadata"]["uid"]) == (before["spec"], before["metadata"]["uid"])
+
+
+def test_a_loop_passes_suspension_on_and_makes_no_further_iteration_meanwhile(cluster: Cluster) -> None:
+    world.fault(cluster.store, "validate-captions", "hang")
+    cluster.start()
+    kind = {"apiVersion": "viper.dev/v1alpha1", "kind": "ViperLoop", "metadata": {"name": "turn"}}
+    loop = {**kind, "spec": {"iterations": 1, "template": manifest()["spec"]}}
+    cluster.apply(loop)
+    eventually(lambda: any(p.startswith("turn-1-validate-captions-") for p in cluster.kubelet.running), 120)
+    eventually(lambda: not world.pending_faults(cluster.store))
+    cluster.patch({"spec": {"suspend": True}}, "turn", "viperloops")
+    cluster.until(lambda s: s.get("outcome") == "Suspended", "turn-1")
+    conditions = cluster.status("turn", "viperloops")["conditions"]
+    assert conditions[0]["status"] == "Unknown"
+    cluster.patch({"spec": {"suspend": False}}, "turn", "viperloops")
+    assert cluster.finished("turn-1")["outcome"] == "Promoted"
+    eventually(lambda: cluster.status("turn", "viperloops")["conditions"][0]["status"] == "True")
+
+
+def test_progress_is_in_the_status_while_a_stage_runs(cluster: Cluster) -> None:
+    world.fault(cluster.store, "synthesize-captions", "hang", at=15)
+    cluster.start()
+    cluster.iteration()
+    status = cluster.until(lambda s: stages(s).get("synthesize-captions", {}).get("items"))
+    items = stages(status)["synthesize-captions"]["items"]
+    assert items["total"] == 3
+    assert 0 <= items["done"] <= 3
+    assert f"{items['done']}/3 synthesize-captions" in status["progress"]
