@@ -213,25 +213,37 @@ class Lab:
 
 
 class Process:
-    """A controller."""
+    """A controller. One that ends by itself is started again, as a kubelet does; `restarts` counts that."""
 
     def __init__(self, command: list[str], environment: Mapping[str, str], log: Path) -> None:
-        self.log = log
-        with log.open("ab") as target:
-            self._process = subprocess.Popen(
-                command, env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, stdout=target, stderr=target
-            )
+        self.log, self.restarts = log, 0
+        self._command, self._environment = command, {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+        self._process, self._over = self._launch(), False
+        threading.Thread(target=self._keep, daemon=True).start()
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as target:
+            return subprocess.Popen(self._command, env=self._environment, stdout=target, stderr=target)
+
+    def _keep(self) -> None:
+        while not self._over:
+            self._process.wait()
+            PAUSE.wait(1)
+            if not self._over:
+                self.restarts += 1
+                self._process = self._launch()
 
     def until(self, look: Callable[[], Any], patience_s: float) -> None:
-        """Returns once `look` is content; raises `RuntimeError` when the process ends before."""
+        """Returns once `look` is content; raises `RuntimeError` when that takes too long."""
         deadline = time.monotonic() + patience_s
         while not look():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"ended, or too late ({patience_s:g} s):\n{self.log.read_text()[-3000:]}")
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"too late ({patience_s:g} s):\n{self.log.read_text()[-3000:]}")
             PAUSE.wait(0.5)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Ends it."""
+        self._over = True
         if self._process.poll() is None:
             self._process.send_signal(number)
             self._process.wait(60)

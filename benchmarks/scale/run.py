@@ -117,6 +117,8 @@ class Phase:
             lab.settle(self.user, quiet_s=12)
             found = lab.count(self.user, before)
             self._add("writes per resource", found.total() / len(bodies), writes=dict(found))
+            if process.restarts:
+                self._add("controller ended by itself, times", process.restarts)
             self._add("controller's CPU per resource (ms)", 1000 * (process.cpu() - cpu) / len(bodies))
             self.memory()
 
