@@ -18,7 +18,7 @@ from viper_operator.metrics import API_REQUESTS
 from viper_operator.names import GROUP, MANAGER, VERSION
 
 #: Seconds one request may take. What a former leader has sent arrives before its lease can be anybody else's.
-TIMEOUT = 5.0
+TIMEOUT = 4.0
 #: Pauses between attempts when the server says nothing better.
 PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)
 #: Longest pause that a server may ask for and get; a key that waits longer gives its worker to another.

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 #: Another replica takes over at the latest `LEASE_SECONDS` + `RETRY_SECONDS` after the leader's last sign of life. A
 #: leader that cannot renew stops acting `LEASE_SECONDS` - `RENEW_SECONDS` before that, longer than a request takes.
-LEASE_SECONDS, RENEW_SECONDS, RETRY_SECONDS = 15, 9, 2
+LEASE_SECONDS, RENEW_SECONDS, RETRY_SECONDS = 16, 11, 2
 
 
 class Lease(BaseLock):  # type: ignore[misc]

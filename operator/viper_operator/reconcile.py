@@ -33,7 +33,15 @@ from viper_operator.observed import (
     shards_of,
 )
 from viper_operator.settings import Settings
-from viper_operator.status import STORE_UNAVAILABLE, Facts, explained, failures, iteration_status, with_progress
+from viper_operator.status import (
+    STORE_UNAVAILABLE,
+    Facts,
+    explained,
+    failures,
+    iteration_status,
+    noticeable,
+    with_progress,
+)
 from viper_operator.stores import Stores
 from viper_operator.tracking import TrackingServer
 from viper_operator.views import FINISHED, IterationView, JobView
@@ -303,9 +311,12 @@ class IterationReconciler:
                 self.cache.iterations.put(body)
 
     async def _tell_progress(self, view: IterationView, previous: IterationStatus) -> None:
-        records = self.memory.progress.pop(view.name, None)
-        if records:
-            await self._write(view, previous, with_progress(previous, records))
+        records = self.memory.progress.pop(view.name, {})
+        shown = {s.name: s.items for s in previous.stages}
+        # What is in the status already may be news to a process that has just started.
+        news = {name: r for name, r in records.items() if noticeable(shown.get(name), r)}
+        if news:
+            await self._write(view, previous, with_progress(previous, news))
 
     def _waits(self, view: IterationView, previous: IterationStatus) -> bool:
         waits = any(s.state == "Pending" and s.reason == "WaitsForModel" for s in previous.stages)
