@@ -210,7 +210,7 @@ def test_a_job_that_vanishes_while_its_watch_is_cut_is_missed(cluster: Cluster, 
     world.fault(cluster.store, "validate-captions", "hang")
     cluster.start(VIPER_SWEEP_SECONDS="2")
     cluster.iteration()
-    cluster.until(lambda s: stages(s).get("validate-captions", {}).get("state") == "Running")
+    eventually(lambda: len(cluster.kubelet.started) > 3 and not world.pending_faults(cluster.store), 120)
     proxy.before = lambda request: Answer(503) if "watch=true" in request.path else None
     proxy.cut_watches()
     path = f"/apis/batch/v1/namespaces/{cluster.namespace}/jobs/it-validate-captions"

@@ -20,13 +20,14 @@ def running(stage: str) -> Any:
 
 
 def pod_runs(cluster: Cluster, stage: str, name: str = "it") -> None:
-    """Returns once the program of a stage is at work."""
+    """Returns once the program of a stage is at work and has met the faults that were meant for it."""
 
     def runs() -> bool:
         assert cluster.operator is None or cluster.operator.alive, cluster.tail()
         return any(p.startswith(f"{name}-{stage}-") for p in cluster.kubelet.running)
 
     eventually(runs, 240)
+    eventually(lambda: not world.pending_faults(cluster.store), 120)
 
 
 def test_an_operator_that_is_killed_in_a_training_leaves_the_job_alone_and_its_successor_goes_on(
@@ -53,7 +54,6 @@ def test_suspending_stops_the_pods_and_resuming_repeats_only_the_part_in_flight(
     cluster.start()
     cluster.iteration()
     pod_runs(cluster, "synthesize-captions")
-    eventually(lambda: not world.pending_faults(cluster.store), 120)
     cluster.patch({"spec": {"suspend": True}})
     status = cluster.until(lambda s: s.get("outcome") == "Suspended")
     assert stages(status)["synthesize-captions"]["state"] == "Suspended"
