@@ -109,10 +109,12 @@ class Controller:
                 self._enqueue("iteration", name)
 
     def _iteration_changed(self, view: IterationView) -> None:
-        # What nobody has looked at yet has no Job.
-        self._enqueue("iteration", view.name, urgent=not view.outcome)
+        self._enqueue("iteration", view.name, urgent=self._lacks_job(view))
         if view.loop:
             self._enqueue("loop", view.loop)
+
+    def _lacks_job(self, view: IterationView) -> bool:
+        return not view.outcome and not self.cache.jobs_of(view)
 
     def _enqueue(self, kind: str, name: str, *, urgent: bool = False) -> None:
         if self._acting:  # all of them are looked at when it begins to act
@@ -128,8 +130,8 @@ class Controller:
         await self.sweep.wait_until_known()
         self._acting = True
         metrics.LEADER.set(1)
-        for name in self.cache.iterations.items:
-            self._enqueue("iteration", name)
+        for name, view in self.cache.iterations.items.items():
+            self._enqueue("iteration", name, urgent=self._lacks_job(view))
         for name in self.cache.loops.items:
             self._enqueue("loop", name)
         log.info(
