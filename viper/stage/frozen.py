@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 from pydantic import ModelWrapValidatorHandler, PrivateAttr, model_validator
@@ -49,9 +50,14 @@ class FrozenIteration(SpecModel):
         """Takes the identity from what was stored: a later version of the models adds fields when it reads it."""
         made = handler(data)
         stored = isinstance(data, dict) and isinstance(data.get("iteration"), dict)
-        content = dict(data) if stored else made.dump()
-        content.pop("tracking", None)
-        made._identity = digest_of(content)
+        made._identity = _identity(data if stored else made.dump())
+        return made
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's; a copy with other content is another iteration."""
+        made = super().model_copy(update=update, deep=deep)
+        if update:
+            made._identity = _identity(made.dump())
         return made
 
     @property
@@ -68,3 +74,7 @@ class FrozenIteration(SpecModel):
     def identity(self) -> str:
         """sha256 over what decides the data: spec, models, versions; not where runs are tracked."""
         return self._identity
+
+
+def _identity(content: Mapping[str, Any]) -> str:
+    return digest_of({key: value for key, value in content.items() if key != "tracking"})
