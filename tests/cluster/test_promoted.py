@@ -156,8 +156,11 @@ def test_a_browser_finds_the_version_its_alias_its_lineage_and_its_scores(one_no
     browser += ["--window-size=1400,1600", "--virtual-time-budget=60000"]
     with forwarded(one_node, promoted, "viper-mlflow", 5000) as port:
         pages = {
-            "model": (f"http://127.0.0.1:{port}/#/models/{MODEL}", ["Version 3", "generator"]),
-            "version": (f"http://127.0.0.1:{port}/#/models/{MODEL}/versions/3", [PARENT_VERSION, "accuracy"]),
+            "model": (f"http://127.0.0.1:{port}/#/models/{MODEL}", ["Version 3", "generator", "viper.scores"]),
+            "version": (
+                f"http://127.0.0.1:{port}/#/models/{MODEL}/versions/3",
+                ["Version 3", "generator", "viper.base_version", "evolve-2"],
+            ),
         }
         for name, (address, words) in pages.items():
             picture = SCREENSHOTS / f"{name}.png"
