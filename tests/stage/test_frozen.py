@@ -30,3 +30,11 @@ def test_fields_that_a_later_version_adds_do_not_make_it_another_iteration() -> 
 
 def test_another_spec_is_another_iteration() -> None:
     assert world.frozen("it", recipe={"seed": 5}).identity != FROZEN.identity
+
+
+def test_a_copy_with_another_generator_is_another_iteration_and_known_by_what_is_stored_of_it() -> None:
+    other = FROZEN.generator.model_copy(update={"digest": "sha256:other"})
+    copy = FROZEN.model_copy(update={"generator": other})
+    assert copy.identity != FROZEN.identity
+    assert FrozenIteration.model_validate_json(copy.model_dump_json(by_alias=True)).identity == copy.identity
+    assert FROZEN.model_copy().identity == FROZEN.identity
