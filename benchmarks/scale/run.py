@@ -94,8 +94,10 @@ class Phase:
 
         def look() -> list[Write]:
             new = lab.look()[before:]
-            jobs = (w for w in new if w.resource == "jobs" and w.user == self.user and w.status == 201)
-            made.update((w.name, w.answered) for w in jobs)
+            # Not only 201: a Job whose request timed out is there when it is asked for again.
+            for w in new:
+                if w.resource == "jobs" and w.user == self.user:
+                    made.setdefault(w.name, w.answered)
             return new
 
         lab.create(path, bodies)
