@@ -21,13 +21,11 @@ from viper_operator.names import (
     job_name,
     pod_labels,
 )
+from viper_operator.restricted import TERMINATION_LOG, restricted_container, restricted_pod
 from viper_operator.settings import Settings
 
-#: User and group of every pod; the images have no other.
-USER = 65532
 #: Name of the container that runs the stage program.
 CONTAINER = "stage"
-TERMINATION_LOG = "/dev/termination-log"
 WORK, SCRATCH = "/work", "/tmp"  # noqa: S108 (a volume of the pod's own)
 
 
@@ -125,20 +123,11 @@ def pod_template(
     """The pod template: what the profile asks for within restricted Pod Security, its own changes merged last."""
     labels = pod_labels(request.iteration.metadata.name, request.stage)
     pod: dict[str, Any] = {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        **restricted_pod(),
         "containers": [_container(request, resources, profile, settings, gpus)],
         "volumes": _volumes(resources),
     }
+    pod["securityContext"]["fsGroupChangePolicy"] = "OnRootMismatch"
     # Per attempt, as the local runner counts it; the Job's own deadline would span all of them.
     _put(pod, "activeDeadlineSeconds", resources.deadline_seconds)
     _put(pod, "nodeSelector", resources.node_selector)
@@ -177,17 +166,8 @@ def _container(
         "env": environment,
         "resources": _resources(resources, gpus),
         "volumeMounts": mounts,
-        "terminationMessagePath": TERMINATION_LOG,
-        # A program that could not leave a message has its last lines of log.
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        **restricted_container(settings),
     }
-    if settings.credentials_secret:
-        container["envFrom"] = [{"secretRef": {"name": settings.credentials_secret}}]
     _put(container, "imagePullPolicy", resources.image_pull_policy)
     return container
 

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from viper_operator.job_specs import CONTAINER, SCRATCH, TERMINATION_LOG, USER
+from viper_operator.job_specs import CONTAINER, SCRATCH
 from viper_operator.names import COMPONENT, MANAGED_BY, MANAGER, MODEL, NAME
 from viper_operator.plugin.api import FIELD_MANAGER, JOBS, PODS, Cluster, Object
 from viper_operator.plugin.errors import ClusterError, ConflictError
 from viper_operator.plugin.installation import Installation
 from viper_operator.plugin.problems import problem, termination
+from viper_operator.restricted import TERMINATION_LOG, restricted_container, restricted_pod
 
 #: Seconds that a finished Job and its log stay.
 TTL = 3600
@@ -47,27 +48,10 @@ def registry_job(name: str, wish: Wish, operator: Installation, *, by: str, reas
         "env": [{"name": "HOME", "value": SCRATCH}],
         "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
         "volumeMounts": [{"name": "tmp", "mountPath": SCRATCH}],
-        "terminationMessagePath": TERMINATION_LOG,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        **restricted_container(settings),
     }
-    if settings.credentials_secret:
-        container["envFrom"] = [{"secretRef": {"name": settings.credentials_secret}}]
     pod: Object = {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        **restricted_pod(),
         "containers": [container],
         "volumes": [{"name": "tmp", "emptyDir": {}}],
         **operator.placement,
