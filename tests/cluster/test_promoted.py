@@ -23,7 +23,9 @@ from servers.node import OneNode
 from viper.freeze import load_frozen
 from viper.lineage import PARENT_VERSION
 from viper.registry import Registry
+from viper.registry.moves import ALIAS_MOVE
 from viper.store import open_store
+from viper_operator.plugin.main import main as kubectl_viper
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.torch]
 
@@ -170,3 +172,24 @@ def test_a_browser_finds_the_version_its_alias_its_lineage_and_its_scores(one_no
             ).stdout
             assert picture.stat().st_size > 10_000
             assert all(word in page for word in words), page[-5000:]
+
+
+@pytest.mark.timeout(600)
+def test_a_person_moves_the_alias_back_and_forth_and_both_moves_are_recorded(
+    one_node: OneNode, promoted: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["-n", promoted, "--kubeconfig", str(one_node.kubeconfig)]
+    assert kubectl_viper(["rollback", MODEL, *where, "--reason", "reads worse"]) == 0
+    assert f"{MODEL}@generator: version 3 → version 2" in capsys.readouterr().out
+    assert kubectl_viper(["promote", "evolve-2", *where]) == 0
+    assert f"{MODEL}@generator: version 2 → version 3" in capsys.readouterr().out
+    with forwarded(one_node, promoted, "viper-mlflow", 5000) as port:
+        registry = Registry(f"http://127.0.0.1:{port}")
+        assert registry.get_alias(MODEL, "generator") == 3
+        moves = {
+            v.version: [n for t, n in v.tags.items() if t.startswith(ALIAS_MOVE)] for v in registry.versions(MODEL)
+        }
+    assert [len(moves[number]) for number in (1, 2, 3)] == [0, 1, 1]
+    assert "rolled back" in moves[2][0]
+    assert "reads worse" in moves[2][0]
+    assert "promoted by" in moves[3][0]

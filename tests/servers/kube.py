@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import signal
 import ssl
 import subprocess
@@ -29,6 +30,9 @@ from servers.running import free_port
 
 _HERE = Path(__file__).parent
 _POLL = threading.Event()  # never set: a pause between two looks at a server that is starting
+
+#: Before a command: the kernel kills it when the thread that starts it is gone, be it by SIGKILL.
+_DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
 
 #: Those that act on what the operator or the chart creates.
 CONTROLLERS = (
@@ -288,7 +292,7 @@ class KubeApi(Cluster):
             return
         with (self.folder / f"{name}.log").open("ab") as log:
             self._running[name] = subprocess.Popen(
-                [self.bin / name, *(f"--{flag}={value}" for flag, value in flags.items())],
+                [*_DIES_WITH_US, self.bin / name, *(f"--{flag}={value}" for flag, value in flags.items())],
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
