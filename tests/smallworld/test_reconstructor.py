@@ -18,7 +18,8 @@ def test_it_is_a_reconstructor() -> None:
 
 def test_a_full_caption_is_drawn_as_it_says() -> None:
     scenes = [scene_from_seed(seed) for seed in range(20)]
-    images = SmallWorldReconstructor().reconstruct([caption(scene) for scene in scenes], range(20), (96, 96))
+    made = SmallWorldReconstructor().reconstruct([caption(scene) for scene in scenes], range(20), (96, 96))
+    images = [one.image for one in made]
     assert [sight and sight.scene for sight in map(see, images)] == scenes
 
 
@@ -55,12 +56,12 @@ def test_text_about_nothing_known_gives_an_empty_picture() -> None:
 
 def test_the_seed_fixes_the_picture() -> None:
     tool = SmallWorldReconstructor()
-    first, again, other = (np.asarray(tool.reconstruct([BARE], [seed], (96, 96))[0]) for seed in (1, 1, 2))
+    first, again, other = (np.asarray(tool.reconstruct([BARE], [seed], (96, 96))[0].image) for seed in (1, 1, 2))
     assert (first == again).all()
     assert (first != other).any()
 
 
 def test_any_size_can_be_asked_for() -> None:
-    image = SmallWorldReconstructor().reconstruct([BARE], [0], (200, 120))[0]
+    image = SmallWorldReconstructor().reconstruct([BARE], [0], (200, 120))[0].image
     assert isinstance(image, Image.Image)
     assert image.size == (200, 120)

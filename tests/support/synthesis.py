@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
-from viper.engines.base import EditResult, Sampling, VlmOutput, VlmRequest
+from viper.engines.base import EditResult, Reconstruction, Sampling, VlmOutput, VlmRequest
 from viper.prompts import PromptSet
 from viper.spec import parse_resource
 from viper.spec.iteration import ViperIteration
@@ -90,17 +90,20 @@ class FakeVlm:
 
 
 class FakeReconstructor:
-    """One flat colour for each caption."""
+    """A colour for each caption, and a black corner."""
 
     engine_id = "fake-reconstructor/1"
 
     def __init__(self) -> None:
         self.calls: list[tuple[int, tuple[int, int]]] = []
 
-    def reconstruct(self, captions: Sequence[str], seeds: Sequence[int], size: tuple[int, int]) -> list[Image.Image]:
+    def reconstruct(self, captions: Sequence[str], seeds: Sequence[int], size: tuple[int, int]) -> list[Reconstruction]:
         self.calls.append((len(captions), size))
         colours = [hashlib.sha256(f"{c}{s}".encode()).digest()[:3] for c, s in zip(captions, seeds, strict=True)]
-        return [Image.new("RGB", size, tuple(colour)) for colour in colours]
+        images = [Image.new("RGB", size, tuple(colour)) for colour in colours]
+        for image in images:
+            image.putpixel((0, 0), (0, 0, 0))
+        return [Reconstruction(image) for image in images]
 
 
 class FakeEditor:

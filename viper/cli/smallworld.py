@@ -70,14 +70,14 @@ def _draw(args: argparse.Namespace) -> None:
     """Writes `scene-<seed>.png` files and `truth.jsonl` (file, caption), or one picture of a caption."""
     from viper.smallworld.drawing import render
     from viper.smallworld.language import caption
-    from viper.smallworld.reconstructor import SmallWorldReconstructor
+    from viper.smallworld.reconstructor import imagined
     from viper.smallworld.scenes import scene_from_seed
 
     if args.caption is not None:
         if args.out.suffix.lower() != ".png":
             raise InputError("a caption is drawn into one PNG file", where="--out", fix="name a file that ends in .png")
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        SmallWorldReconstructor().reconstruct([args.caption], [args.seed])[0].save(args.out)
+        render(imagined(args.caption, args.seed), args.seed).save(args.out)
         print(args.out)
         return
     if args.count < 1:

@@ -1,6 +1,7 @@
 """The interfaces behind which every model stands. Implementations differ in size, never in meaning.
 
-Images are `PIL.Image.Image` in mode RGB. Nothing here imports a deep-learning library.
+Images are `PIL.Image.Image` in mode RGB. An engine that holds memory worth freeing has a method `close()`, after which
+it is not used again. Nothing here imports a deep-learning library.
 """
 
 from __future__ import annotations
@@ -56,6 +57,14 @@ class VisionLanguageModel(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Reconstruction:
+    """`image` is None when there is none; `note` says why, in words; empty on success."""
+
+    image: Image | None
+    note: str = ""
+
+
 @runtime_checkable
 class Reconstructor(Protocol):
     """Text-to-image: draws what a caption says (the paper's Qwen-Image)."""
@@ -63,8 +72,11 @@ class Reconstructor(Protocol):
     @property
     def engine_id(self) -> str: ...
 
-    def reconstruct(self, captions: Sequence[str], seeds: Sequence[int], size: tuple[int, int]) -> list[Image]:
-        """One image of `size` (width, height) in pixels per caption; `seeds[i]` fixes image i."""
+    def reconstruct(self, captions: Sequence[str], seeds: Sequence[int], size: tuple[int, int]) -> list[Reconstruction]:
+        """One image of `size` (width, height) in pixels per caption; `seeds[i]` fixes image i.
+
+        A caption that the model cannot take whole gets no image but a note: what is cut off would look like a flaw.
+        """
         ...
 
 

@@ -54,11 +54,12 @@ def engine_class(interface: str, name: str) -> tuple[type[Any], tuple[Path, ...]
         ) from error
 
 
-def _create(interface: str, name: str, device: str, *arguments: Any) -> Any:
-    """An instance; engines without weights take no device."""
+def _create(interface: str, name: str, device: str, *arguments: Any, settings: object = None) -> Any:
+    """An instance; it gets `device` and `settings` as far as its constructor has parameters of these names."""
     cls, configured = engine_class(interface, name)
     signature = inspect.signature(cls)
-    placed = {"device": device} if "device" in signature.parameters else {}
+    offered = {"device": device} | ({} if settings is None else {"settings": settings})
+    placed = {key: value for key, value in offered.items() if key in signature.parameters}
     try:
         signature.bind(*arguments, *configured, **placed)
     except TypeError as error:
@@ -72,17 +73,23 @@ def _create(interface: str, name: str, device: str, *arguments: Any) -> Any:
 
 def vision_language_model(spec: IterationSpec, model_dir: Path) -> VisionLanguageModel:
     """Loads a model directory into the engine `spec.engines.vlm`."""
-    return cast(VisionLanguageModel, _create("vlm", spec.engines.vlm, spec.profile.device, model_dir))
+    return cast(
+        VisionLanguageModel,
+        _create("vlm", spec.engines.vlm, spec.profile.device, model_dir, settings=spec.engines.generation),
+    )
 
 
 def reconstructor(spec: IterationSpec) -> Reconstructor:
     """The text-to-image engine."""
-    return cast(Reconstructor, _create("reconstructor", spec.engines.reconstructor, spec.profile.device))
+    return cast(
+        Reconstructor,
+        _create("reconstructor", spec.engines.reconstructor, spec.profile.device, settings=spec.engines.reconstruction),
+    )
 
 
 def editor(spec: IterationSpec) -> Editor:
     """The editing engine."""
-    return cast(Editor, _create("editor", spec.engines.editor, spec.profile.device))
+    return cast(Editor, _create("editor", spec.engines.editor, spec.profile.device, settings=spec.engines.editing))
 
 
 def similarity(spec: IterationSpec | str) -> SimilarityModel:

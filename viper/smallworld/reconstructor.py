@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
+from viper.engines.base import Reconstruction
 from viper.smallworld.drawing import IMAGE_PIXELS, WORLD, Style, render
 from viper.smallworld.reading import read_caption
 from viper.smallworld.scenes import (
@@ -69,9 +70,10 @@ class SmallWorldReconstructor:
 
     def reconstruct(
         self, captions: Sequence[str], seeds: Sequence[int], size: tuple[int, int] = (IMAGE_PIXELS, IMAGE_PIXELS)
-    ) -> list[Image.Image]:
+    ) -> list[Reconstruction]:
         """One image of `size` (width, height) per caption; raises `ValueError` when the lengths differ."""
         images = [
             render(imagined(caption, seed), seed, self._style) for caption, seed in zip(captions, seeds, strict=True)
         ]
-        return [image if image.size == size else image.resize(size, Image.Resampling.BICUBIC) for image in images]
+        sized = (i if i.size == size else i.resize(size, Image.Resampling.BICUBIC) for i in images)
+        return [Reconstruction(image) for image in sized]

@@ -1,9 +1,9 @@
 """The specification: pydantic models of the three resources, of recipe and profile (`viper.dev/v1alpha1`)."""
 
+from viper.spec.engines import DiffusionSettings, EditingSettings, Engines, GenerationSettings
 from viper.spec.iteration import (
     API_VERSION,
     Budget,
-    Engines,
     Evaluation,
     Gate,
     GeneratorRef,
@@ -40,9 +40,12 @@ __all__ = [
     "CategoryBalance",
     "ClipFilter",
     "ColdStart",
+    "DiffusionSettings",
+    "EditingSettings",
     "Engines",
     "Evaluation",
     "Gate",
+    "GenerationSettings",
     "GeneratorRef",
     "Images",
     "IterationSpec",

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from viper.spec.base import SpecModel, setting
+from viper.spec.engines import Engines
 from viper.spec.forms import ALIAS, MODEL, NAME, NAME_LENGTH, OBJECT_NAME
 from viper.spec.profile import CLUSTER, Profile
 from viper.spec.recipe import OURS, Recipe
@@ -89,22 +90,6 @@ class Images(SpecModel):
                 f"minSide ({self.min_side}) is more than maxSide ({self.max_side}); lower one or raise the other"
             )
         return self
-
-
-_ENGINE: dict[str, Any] = {"min_length": 1, "max_length": WORD_LENGTH}
-
-
-class Engines(SpecModel):
-    """Engine names (`viper.engines.factory`), one per interface."""
-
-    vlm: str = setting(
-        "transformers", **_ENGINE, description="VisionLanguageModel for captions, critiques, proposals, judging."
-    )
-    reconstructor: str = setting(**_ENGINE, description="Reconstructor (the paper: Qwen-Image).")
-    editor: str = setting(**_ENGINE, description="Editor (the paper: OmniGen2).")
-    similarity: str = setting(**_ENGINE, description="SimilarityModel of the reward (the paper: BGE-M3).")
-    image_similarity: str = setting(**_ENGINE, description="ImageSimilarityModel of the CLIP filter.")
-    trainer: str = setting("trl", **_ENGINE, description="Trainer (the paper: verl).")
 
 
 class Evaluation(SpecModel):

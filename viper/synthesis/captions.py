@@ -20,6 +20,7 @@ from viper.stage import Manifest, StageContext
 from viper.stage.context import Row
 from viper.stage.work import work_parts
 from viper.synthesis.engines import StageEngines
+from viper.synthesis.pictures import broken
 from viper.synthesis.pool import Pool, PoolImage, batches
 from viper.synthesis.structured import Answer, Critique, ask, read_text, reader, request_schema
 
@@ -72,6 +73,7 @@ class Draft:
     caption: Answer[str]
     reconstruction: Image.Image | None = None
     reconstruction_seed: int = 0
+    reconstruction_problem: tuple[str, str] = ("", "")
     critique: Answer[Critique] | None = None
     refined: Answer[str] | None = None
 
@@ -100,13 +102,16 @@ class Draft:
 
     def seeds(self) -> dict[str, int]:
         """Seeds of the steps taken."""
-        drawn = {} if self.reconstruction is None else {"reconstruct": self.reconstruction_seed}
+        tried = self.reconstruction is not None or self.reconstruction_problem[0]
+        drawn = {"reconstruct": self.reconstruction_seed} if tried else {}
         return {name: answer.seed for name, answer in self.answers().items()} | drawn
 
     def problem(self) -> tuple[str, str]:
         """Reason and detail of the rejection; empty for a sample."""
         if self.caption.value is None:
             return ("empty-caption" if self.caption.problem == "empty" else "unfinished-caption"), self.caption.problem
+        if self.reconstruction is None:
+            return self.reconstruction_problem
         if self.critique is None or self.critique.value is None:
             return "invalid-json", self.critique.problem if self.critique else ""
         return "", self.refined.problem if self.refined else ""
@@ -165,9 +170,14 @@ class CaptionSynthesis:
         for size, group in by_size.items():
             captions = [d.text for d in group]
             seeds = [d.reconstruction_seed for d in group]
-            images = self._engines.reconstructor.reconstruct(captions, seeds, size)
-            for draft, image in zip(group, images, strict=True):
-                draft.reconstruction = image
+            made = self._engines.reconstructor.reconstruct(captions, seeds, size)
+            for draft, one in zip(group, made, strict=True):
+                if one.image is None:
+                    draft.reconstruction_problem = "not-reconstructed", one.note
+                elif problem := broken(one.image, size):
+                    draft.reconstruction_problem = "broken-reconstruction", problem
+                else:
+                    draft.reconstruction = one.image
 
     def _criticise(self, drafts: Sequence[Draft], seed: Seed) -> None:
         form = request_schema(Critique)

@@ -23,6 +23,7 @@ from viper.stage.context import Row
 from viper.stage.work import work_parts
 from viper.synthesis.balance import steer
 from viper.synthesis.engines import StageEngines
+from viper.synthesis.pictures import broken
 from viper.synthesis.pool import Pool, PoolImage, batches
 from viper.synthesis.structured import Answer, CategoryChoice, Instruction, ask, reader, request_schema
 from viper.synthesis.text import comparable
@@ -134,8 +135,11 @@ class Proposal:
                 return "invalid-json", answer.problem
         if self.weakness:
             return self.weakness, ""
-        if self.result is not None and self.result.note:
-            return "editor-refused", self.result.note
+        if self.result is not None:
+            if self.result.note:
+                return "editor-refused", self.result.note
+            if problem := broken(self.result.image, self.original.size):
+                return "broken-edit", problem
         return "", ""
 
     def counters(self) -> dict[str, int]:
@@ -259,7 +263,7 @@ class OperationSynthesis:
             "entity": written.entity_to_edit if written else "",
             "instruction": proposal.text,
             # A refused edit is the original again.
-            "edited": b"" if result is None or result.note else encode_png(result.image),
+            "edited": b"" if reason or result is None else encode_png(result.image),
             "editor_note": result.note if result else "",
             "attempts": sum(answer.attempts for answer in answers.values()),
             "detail": detail,

@@ -1,0 +1,108 @@
+"""Which implementation stands behind each interface, and how it runs."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from viper.spec.base import SpecModel, setting
+from viper.spec.recipe import OURS
+
+#: Longest name of an engine, with the place of its model; a URI fits.
+ENGINE_LENGTH = 1024
+_ENGINE: dict[str, Any] = {"min_length": 1, "max_length": ENGINE_LENGTH}
+
+
+class GenerationSettings(SpecModel):
+    """How vision-language models run, wherever one writes text. Fields that an engine has no use for change nothing."""
+
+    max_model_tokens: int = setting(
+        16384, unit="tokens", source=OURS, ge=256, le=1_048_576, description="Prompt, images and output together."
+    )
+    min_pixels: int | None = setting(
+        None, unit="px", source=OURS, ge=784, description="Smaller images are enlarged to this area; null: the model's."
+    )
+    max_pixels: int | None = setting(
+        None, unit="px", source=OURS, ge=784, description="Larger images are reduced to this area; null: the model's."
+    )
+    batch: int = setting(
+        256, unit="requests", source=OURS, ge=1, le=4096, description="Requests that are worked on at once."
+    )
+    memory_share: float = setting(
+        0.9, source=OURS, gt=0, le=1, description="Share of the GPU that vLLM takes for weights and cache."
+    )
+    tensor_parallel: int = setting(1, unit="GPUs", source=OURS, ge=1, le=64, description="GPUs that one model spans.")
+    timeout_seconds: float = setting(
+        600.0, unit="s", source=OURS, gt=0, le=86400, description="Longest wait for one answer of an endpoint."
+    )
+
+
+class DiffusionSettings(SpecModel):
+    """How a diffusion model runs."""
+
+    steps: int = setting(50, source=OURS, ge=1, le=1000, description="Denoising steps.")
+    guidance: float = setting(
+        4.0,
+        source=OURS,
+        ge=0,
+        le=100,
+        description="Classifier-free guidance on the text; up to 1 is off, at half the cost.",
+    )
+    negative_prompt: str = setting(" ", source=OURS, max_length=4096, description="What to keep away from.")
+    batch: int = setting(
+        1, unit="images", source=OURS, ge=1, le=256, description="Images at once; halved when memory does not suffice."
+    )
+    dtype: Literal["bfloat16", "float16", "float32"] = setting("bfloat16", source=OURS, description="Type of weights.")
+    lora: str | None = setting(
+        None,
+        source=OURS,
+        min_length=1,
+        max_length=ENGINE_LENGTH,
+        description="Directory or URI of LoRA weights (safetensors), such as those of a model distilled to few steps.",
+    )
+    lora_scale: float = setting(1.0, source=OURS, ge=-10, le=10, description="Weight of the LoRA.")
+    cache: Literal["none", "firstBlock"] = setting(
+        "none", source=OURS, description="Reuse of transformer blocks' outputs between steps: faster, less exact."
+    )
+    cache_threshold: float = setting(
+        0.08, source=OURS, gt=0, le=1, description="Relative change of the first block up to which the rest is reused."
+    )
+    offload: Literal["none", "model", "sequential"] = setting(
+        "none", source=OURS, description="Keep parts that are not at work in host memory: whole models, or layers."
+    )
+    tiled_decoding: bool = setting(False, source=OURS, description="Decode in tiles: less memory for large images.")
+    compile: bool = setting(False, source=OURS, description="Compile the transformer (minutes at the start).")
+
+
+class EditingSettings(DiffusionSettings):
+    """How the editor runs."""
+
+    image_guidance: float = setting(
+        2.0,
+        source=OURS,
+        ge=0,
+        le=100,
+        description="Guidance on the original image, where the editor has it (OmniGen2).",
+    )
+    max_pixels: int = setting(
+        1_048_576, unit="px", source=OURS, ge=1024, description="Area that is edited; larger originals are scaled."
+    )
+
+
+class Engines(SpecModel):
+    """Engines by name (`viper.engines.factory`), one per interface.
+
+    A name, a name with the place of its model (`qwen-image:hf://Qwen/Qwen-Image`, `open-clip:/models/clip`), or
+    `module:Class` for an engine of one's own.
+    """
+
+    vlm: str = setting(
+        "transformers", **_ENGINE, description="VisionLanguageModel for captions, critiques, proposals, judging."
+    )
+    reconstructor: str = setting(**_ENGINE, description="Reconstructor (the paper: Qwen-Image).")
+    editor: str = setting(**_ENGINE, description="Editor (the paper: OmniGen2).")
+    similarity: str = setting(**_ENGINE, description="SimilarityModel of the reward (the paper: BGE-M3).")
+    image_similarity: str = setting(**_ENGINE, description="ImageSimilarityModel of the CLIP filter.")
+    trainer: str = setting("trl", **_ENGINE, description="Trainer (the paper: verl).")
+    generation: GenerationSettings = setting(GenerationSettings, source=OURS, description="How `vlm` runs.")
+    reconstruction: DiffusionSettings = setting(DiffusionSettings, source=OURS, description="How `reconstructor` runs.")
+    editing: EditingSettings = setting(EditingSettings, source=OURS, description="How `editor` runs.")
