@@ -60,3 +60,9 @@ class StageError(ViperError):
     """A stage cannot produce a valid manifest."""
 
     exit_code = 7
+
+
+class EngineError(ViperError):
+    """An engine cannot do its work: memory, library, endpoint."""
+
+    exit_code = 8

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from viper.errors import InputError, StageError
 from viper.spec.stages import THETA0, stage_graph
 from viper.stage.frozen import ResolvedModel
 from viper.store import ObjectStore, child_uri, open_store
+from viper.store.places import cache_dir
 from viper.store.transfer import (
     MANIFEST,
     directory_digest,
@@ -33,11 +33,6 @@ _PARTS: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
     ("tokenizer", (("tokenizer.json",), ("vocab.json", "merges.txt"))),
     ("processor", (("processor_config.json",), ("preprocessor_config.json",))),
 )
-
-
-def cache_dir() -> Path:
-    """Where downloaded models are kept: $VIPER_CACHE, else ~/.cache/viper."""
-    return Path(os.environ.get("VIPER_CACHE") or Path.home() / ".cache" / "viper")
 
 
 def resolve_model(uri: str, store: ObjectStore) -> ResolvedModel:

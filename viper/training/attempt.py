@@ -12,10 +12,10 @@ from typing import Protocol
 
 from viper.engines.base import RlSample
 from viper.errors import AlreadyExistsError, StageError, StoreError
-from viper.models import cache_dir
 from viper.spec.stages import THETA0, StageNode, stage_graph
 from viper.stage import StageContext
 from viper.store import child_uri
+from viper.store.places import cache_dir
 from viper.store.transfer import MANIFEST, local_directory, upload_directory
 from viper.training.live import LiveCurves, Send
 from viper.training.mirror import mirror_for
