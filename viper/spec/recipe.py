@@ -86,6 +86,14 @@ class CaptionRecipe(SpecModel):
     """Task 1, caption self-refining: samples (I, C_g, R)."""
 
     samples: int = setting(7000, unit="samples", source=PAPER, ge=1, description="Quota of accepted samples.")
+    expected_acceptance: float = setting(
+        0.9,
+        source=OURS,
+        gt=0,
+        le=1,
+        description="Share of captions with flaws that validation should accept; synthesis stops once it has "
+        "`samples` divided by this.",
+    )
     captioning: SamplingSettings = setting(SamplingSettings, source=OURS, description="Sampling of captions C_g.")
     critique: GreedySettings = setting(GreedySettings, source=OURS, description="Sampling of critiques R.")
     reconstruction_size: int = setting(
@@ -124,6 +132,14 @@ class OperationRecipe(SpecModel):
     """Task 2, visual-operation predicting: samples (I_orig, I_recon, Ops)."""
 
     samples: int = setting(3000, unit="samples", source=PAPER, ge=1, description="Quota of accepted samples.")
+    expected_acceptance: float = setting(
+        0.5,
+        source=OURS,
+        gt=0,
+        le=1,
+        description="Share of edits that validation should accept; synthesis stops once it has `samples` divided by "
+        "this.",
+    )
     edits_per_image: int = setting(1, source=OURS, ge=1, le=64, description="Operations proposed per image.")
     proposing: SamplingSettings = setting(
         SamplingSettings, source=OURS, description="Sampling of category choices and instructions."
