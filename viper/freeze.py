@@ -13,10 +13,13 @@ from pydantic import ValidationError
 
 from viper.errors import AlreadyExistsError, InputError, NotFoundError, RegistryError, SpecError, StoreError
 from viper.lineage import BASE_VERSION, PARENT_VERSION
+from viper.modelcache import pin
+from viper.modelcache.needs import engine_models
+from viper.modelcache.uris import is_remote
 from viper.models import resolve_model
 from viper.registry import MissingError, ModelVersion, Registry
 from viper.spec import IterationSpec, ViperIteration
-from viper.stage.frozen import FrozenIteration, ResolvedModel, Tracking
+from viper.stage.frozen import FrozenIteration, PinnedWeights, ResolvedModel, Tracking
 from viper.store import ObjectStore
 
 #: Distributions whose versions decide data and weights.
@@ -112,8 +115,23 @@ def _resolve(iteration: ViperIteration, store: ObjectStore, registry: Registry) 
         judge=judge,
         alias_version=registry.get_alias(spec.model, spec.promotion.alias),
         tracking=Tracking(uri=registry.uri, parent_run=run),
+        weights=_weights(spec, registry),
         versions=library_versions(),
     )
+
+
+def _weights(spec: IterationSpec, registry: Registry) -> dict[str, PinnedWeights]:
+    """The same weights for all shards and attempts, whatever a branch or an alias means later."""
+    found = {}
+    for path, uri in engine_models(spec.engines).items():
+        if not is_remote(uri):
+            continue
+        try:
+            pinned = pin(uri, registry=registry)
+        except InputError as error:
+            raise InputError(f"{uri} {error.what}", where=path, fix=error.fix) from error
+        found[uri] = PinnedWeights(uri=pinned.uri, digest=pinned.digest, model=pinned.model, version=pinned.version)
+    return found
 
 
 def _generator(spec: IterationSpec, store: ObjectStore, registry: Registry) -> tuple[ResolvedModel, ResolvedModel]:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from viper.errors import InputError, StageError
+from viper.modelcache import ModelCache, fetch, model_cache
 from viper.spec.stages import THETA0, stage_graph
 from viper.stage.frozen import ResolvedModel
-from viper.store import ObjectStore, child_uri, open_store
+from viper.store import DirectoryStore, ObjectStore, child_uri, open_store
 from viper.store.places import cache_dir
 from viper.store.transfer import (
     MANIFEST,
@@ -39,13 +40,17 @@ def resolve_model(uri: str, store: ObjectStore) -> ResolvedModel:
     """Pins a model directory by content and makes sure that it is complete.
 
     Args:
-        uri: `file:///directory`, `s3://bucket/prefix` of a directory that `upload_directory` stored, or
-            `smallworld:starter`, which is copied into `store`, so that its lineage does not depend on an installation.
+        uri: `file:///directory`, `s3://bucket/prefix` of a directory that `upload_directory` stored; or
+            `hf://org/name@revision`, `models:/name@alias` or `smallworld:starter`, which are copied into `store`,
+            so that their lineage does not depend on a hub or an installation.
 
     Raises `InputError` when files are missing or the URI is of no known kind, `StoreError` when S3 cannot be read.
     """
     if uri == STARTER:
         return _starter(store)
+    if uri.startswith(("hf://", "models:/")):
+        # Into the store, so that its lineage depends on no hub; what is there already is not sent again.
+        return _stored_copy(uri, fetch(uri).path, store)
     place = _file(uri)
     if place is not None:
         digests = directory_digests(place, cache=cache_dir() / "digests.json")
@@ -57,7 +62,9 @@ def resolve_model(uri: str, store: ObjectStore) -> ResolvedModel:
         check_model(uri, digests.files, remote.get)
         return ResolvedModel(uri=uri, digest=digests.digest)
     raise InputError(
-        "is not the URI of a model", where=uri, fix=f"use file:///directory, s3://bucket/prefix or {STARTER}"
+        "is not the URI of a model",
+        where=uri,
+        fix=f"use file:///directory, s3://bucket/prefix, hf://org/name@revision or {STARTER}",
     )
 
 
@@ -69,8 +76,12 @@ def _starter(store: ObjectStore) -> ResolvedModel:
         raise InputError(
             "the starter model is not installed", where=str(folder), fix="install the package with its assets"
         )
+    return _stored_copy(STARTER, folder, store)
+
+
+def _stored_copy(uri: str, folder: Path, store: ObjectStore) -> ResolvedModel:
     digests = directory_digests(folder)
-    check_model(STARTER, digests.files, lambda name: (folder / name).read_bytes())
+    check_model(uri, digests.files, lambda name: (folder / name).read_bytes())
     key = f"models/{digests.digest.replace(':', '-')}"
     upload_directory(store, key, folder)
     return ResolvedModel(uri=child_uri(store.uri, key), digest=digests.digest)
@@ -134,7 +145,13 @@ def model_dir(ctx: StageContext, model: ResolvedModel | str) -> Path:
         return place
     store = open_store(resolved.uri)
     _same(resolved, stored_digests(store, "").digest)
-    return local_directory(store, "", cache_dir() / "models")
+    if isinstance(store, DirectoryStore):
+        return local_directory(store, "", cache_dir())
+    shared = model_cache()
+    if not shared.writable and (entry := shared.find(resolved.uri)) is not None and shared.damaged(entry) == []:
+        return entry.path
+    # Checkpoints are made while the iteration runs: nobody could have put them into a cache that is read-only.
+    return fetch(resolved.uri, shared if shared.writable else ModelCache(cache_dir())).path
 
 
 def _same(model: ResolvedModel, digest: str) -> None:

@@ -21,6 +21,15 @@ class ResolvedModel(SpecModel):
     version: int | None = setting(None, description="Registry version; null when outside the registry.")
 
 
+class PinnedWeights(SpecModel):
+    """What the URI of an engine's weights meant when the iteration started."""
+
+    uri: str = setting(description="The URI with everything movable resolved: a commit of the hub, a store's prefix.")
+    digest: str | None = setting(None, description="Digest of the directory; null where only the commit is known yet.")
+    model: str | None = setting(None, description="Registered model name; null when outside the registry.")
+    version: int | None = setting(None, description="Registry version; null when outside the registry.")
+
+
 class Tracking(SpecModel):
     """The MLflow side of the iteration."""
 
@@ -40,6 +49,7 @@ class FrozenIteration(SpecModel):
         None, description="Version behind the promotion alias at the start: what promotion compares before it sets."
     )
     tracking: Tracking = setting(description="MLflow.")
+    weights: dict[str, PinnedWeights] = setting(dict, description="URIs in `spec.engines` and what they meant.")
     versions: dict[str, str] = setting(dict, description="Versions of the libraries that produce data and weights.")
 
     _identity: str = PrivateAttr("")

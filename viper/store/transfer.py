@@ -153,7 +153,7 @@ def upload_directory(
 
     if done is None:
         _remove_strangers(store, prefix, set(present) - {_key(prefix, path) for path in digests.files})
-    _in_parallel(send, _largest_first(digests), digests.size, progress)
+    in_parallel(send, _largest_first(digests), digests.size, progress)
     if done is None:
         try:
             store.put(manifest, digests.to_json(), if_absent=True)
@@ -196,7 +196,7 @@ def download_directory(
             raise StoreError("the file does not have the recorded digest", where=f"{store.uri} {key}", fix=_DAMAGED)
         return expected.size
 
-    _in_parallel(fetch, _largest_first(digests), digests.size, progress)
+    in_parallel(fetch, _largest_first(digests), digests.size, progress)
     DirectoryStore(directory).put(MANIFEST, digests.to_json())
     return digests
 
@@ -295,7 +295,7 @@ def _matches(path: Path, expected: FileDigest) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest() == expected.sha256
 
 
-def _in_parallel(work: Callable[[T], int], items: Iterable[T], total: int, progress: Progress | None) -> None:
+def in_parallel(work: Callable[[T], int], items: Iterable[T], total: int, progress: Progress | None) -> None:
     """Do `work` on all items; on the first error nothing more is started and the error is raised."""
     done = 0
     with ThreadPoolExecutor(_WORKERS) as pool:

@@ -10,6 +10,7 @@ from viper.engines import factory
 from viper.errors import InputError
 from viper.evaluation.questions import load_questions
 from viper.evaluation.runner import accuracy, ask
+from viper.modelcache.stage import local_spec
 from viper.prompts import PromptSet
 from viper.registry import Registry
 from viper.stage import StageContext
@@ -27,7 +28,7 @@ def grpo_tools(ctx: StageContext) -> Tools:
     return Tools(
         train=train_grpo,
         verify=verify_model,
-        similarity=factory.similarity(ctx.frozen.iteration.spec),
+        similarity=factory.similarity(local_spec(ctx.frozen, "similarity")),
         perception=held_out_perception(ctx),
         send_curves=live_curves(ctx),
     )
@@ -51,7 +52,7 @@ def held_out_perception(ctx: StageContext) -> Callable[[Path], float] | None:
     prompts = PromptSet.load(spec.recipe.prompts)
 
     def measure(model_dir: Path) -> float:
-        vlm = factory.vision_language_model(spec, model_dir)
+        vlm = factory.vision_language_model(local_spec(ctx.frozen, "vlm"), model_dir)
         settings = spec.evaluation
         return accuracy(ask(vlm, questions, prompts, max_tokens=settings.max_tokens, batch=settings.batch))
 

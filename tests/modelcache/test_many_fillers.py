@@ -1,0 +1,118 @@
+"""Eight processes want the same model at once, on one volume."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from modelcache_files import names
+
+from fakes.hub import FakeHub
+from viper.modelcache import Entry, ModelCache, fetch
+from viper.modelcache.remotes import Remote, RemoteFile, git_blob
+
+CONTENT = {"config.json": b"{}", "model.safetensors": bytes(range(256)) * 40}
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from viper.modelcache import ModelCache, fetch
+print(fetch("hf://org/name@main", ModelCache(Path(sys.argv[1]))).path)
+"""
+
+#: flock that succeeds for everybody, as on some shared file systems, and hosts of different names.
+WITHOUT = """
+import fcntl, os, socket
+fcntl.flock = lambda *_: None
+socket.gethostname = lambda: f"host-{os.getpid()}"
+"""
+#: A file system that has no locks.
+REFUSED = """
+import fcntl, errno
+def refuse(*_): raise OSError(errno.ENOSYS, "Function not implemented")
+fcntl.flock = refuse
+"""
+
+
+@pytest.mark.parametrize("locks", ["", WITHOUT, REFUSED], ids=["locks", "locks of one host", "no locks"])
+def test_all_get_the_same_whole_directory(hub: FakeHub, cache: ModelCache, locks: str) -> None:
+    command = [sys.executable, "-c", locks + PROGRAM, str(cache.root)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(8)]
+    places = {process.communicate()[0].strip() for process in processes}
+    assert [p.returncode for p in processes] == [0] * 8
+    assert len(places) == 1
+    found = fetch("hf://org/name@main", cache, offline=True)
+    assert cache.damaged(found, thorough=True) == []
+    assert str(found.path) == places.pop()
+    assert list((cache.root / "partial").iterdir()) == []
+    if not locks:
+        assert len(hub.downloads) == len(names(found.path))
+
+
+def remote(fetch_file: object, digest: str | None = None) -> Remote:
+    import hashlib
+
+    files = {n: RemoteFile(len(c), sha256=hashlib.sha256(c).hexdigest()) for n, c in CONTENT.items()}
+    return Remote("s3://bucket/model", files, fetch_file, digest)  # type: ignore[arg-type]
+
+
+def write(path: str, directory: Path) -> None:
+    (directory / path).write_bytes(CONTENT[path])
+
+
+def test_the_loser_of_a_race_without_locks_throws_its_copy_away(
+    cache: ModelCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    both = threading.Barrier(2)
+
+    def slow(path: str, directory: Path) -> None:
+        if path == "config.json":
+            both.wait(60)  # both are in the middle of it
+        write(path, directory)
+
+    caches = [cache, ModelCache(cache.root)]
+    monkeypatch.setattr("os.getpid", iter(range(100, 1000)).__next__)
+    with ThreadPoolExecutor(2) as pool:
+        entries = list(pool.map(lambda c: c.fill("s3://bucket/model", remote(slow)), caches))
+    assert entries[0] == entries[1]
+    assert names(entries[0].path) == sorted(CONTENT)
+    assert list((cache.root / "partial").iterdir()) == []
+
+
+def test_a_winner_whose_files_are_damaged_is_mended_by_the_loser(cache: ModelCache) -> None:
+    first = cache.fill("s3://bucket/model", remote(write))
+    (first.path / "config.json").write_bytes(b"")
+    ref = next((cache.root / "refs").iterdir())
+    ref.unlink()  # as for a process that does not know of it
+    assert cache.fill("s3://bucket/model", remote(write)) == first
+    assert cache.damaged(first, thorough=True) == []
+
+
+def test_a_record_that_was_cut_short_counts_as_absent(cache: ModelCache) -> None:
+    cache.fill("s3://bucket/model", remote(write))
+    ref = next((cache.root / "refs").iterdir())
+    ref.write_text(json.dumps({"uri": "x"})[:-3])
+    assert cache.entries() == []
+    assert isinstance(cache.fill("s3://bucket/model", remote(write)), Entry)
+
+
+def test_progress_counts_bytes_up_to_all_of_them(cache: ModelCache) -> None:
+    seen: list[tuple[str, int, int]] = []
+    cache.fill("s3://bucket/model", remote(write), lambda *r: seen.append(r))
+    total = sum(len(c) for c in CONTENT.values())
+    assert (seen[0], seen[-1]) == (("s3://bucket/model", 0, total), ("s3://bucket/model", total, total))
+
+
+def test_gits_name_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    assert git_blob(tmp_path / "empty") == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"

@@ -1,0 +1,105 @@
+"""Which model directories the engines of a stage need. Pure: it reads a specification and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from viper.modelcache.uris import engine_uri, is_uri
+from viper.spec.engines import Engines
+from viper.spec.iteration import IterationSpec
+from viper.spec.stages import (
+    COLD_START,
+    EVALUATE,
+    FREEZE,
+    SYNTHESIZE_CAPTIONS,
+    SYNTHESIZE_OPERATIONS,
+    TRAIN_CAPTIONS,
+    TRAIN_MIXED,
+    TRAIN_OPERATIONS,
+    VALIDATE_OPERATIONS,
+    stage_graph,
+)
+
+#: Fields of `spec.engines` with settings that may name weights of their own.
+LORA = {"reconstructor": "reconstruction", "editor": "editing"}
+FIELDS = ("vlm", "reconstructor", "editor", "similarity", "image_similarity")
+#: Engines that a stage loads.
+_ENGINES: dict[str, tuple[str, ...]] = {
+    SYNTHESIZE_CAPTIONS: ("vlm", "reconstructor"),
+    SYNTHESIZE_OPERATIONS: ("vlm", "editor"),
+    VALIDATE_OPERATIONS: ("vlm", "image_similarity"),
+    COLD_START: ("vlm", "similarity"),
+    TRAIN_CAPTIONS: ("vlm", "similarity"),
+    TRAIN_OPERATIONS: ("vlm", "similarity"),
+    TRAIN_MIXED: ("vlm", "similarity"),
+    EVALUATE: ("vlm",),
+}
+
+
+def engine_fields(stage: str) -> tuple[str, ...]:
+    """The fields of `spec.engines` that a stage makes engines of."""
+    return _ENGINES.get(stage, ())
+
+
+def engine_models(engines: Engines, fields: tuple[str, ...] = FIELDS) -> dict[str, str]:
+    """Field path (`spec.engines.editing.lora`) → URI of a model directory; plain paths are left out."""
+    found: dict[str, str] = {}
+    for field in fields:
+        uri = engine_uri(getattr(engines, field))
+        if uri is not None:
+            found[_path(field)] = uri
+        if field in LORA:
+            lora = getattr(engines, LORA[field]).lora
+            if lora is not None and is_uri(lora):
+                found[f"{_path(LORA[field])}.lora"] = lora
+    return found
+
+
+def stage_models(spec: IterationSpec, stage: str) -> dict[str, str]:
+    """Field path → URI of what a stage, or freezing, needs before it starts, as far as the specification tells.
+
+    Freezing needs the models that become part of the store: θ0, critic and judge where the file names them by URI.
+    """
+    return _roles(spec) if stage == FREEZE else engine_models(spec.engines, engine_fields(stage))
+
+
+def all_models(spec: IterationSpec) -> dict[str, str]:
+    """Field path → URI of everything that an iteration needs."""
+    stages = {node.name for node in stage_graph(spec.recipe)}
+    fields = tuple(f for f in FIELDS if any(f in engine_fields(stage) for stage in stages))
+    return _roles(spec) | engine_models(spec.engines, fields)
+
+
+def with_directories(engines: Engines, fields: tuple[str, ...], place: Callable[[str], str]) -> Engines:
+    """The same engines, with `place(uri)` where one of `fields` (or its LoRA) names a URI."""
+    changed: dict[str, object] = {}
+    for field in fields:
+        name = getattr(engines, field)
+        if (uri := engine_uri(name)) is not None:
+            changed[field] = f"{name.partition(':')[0]}:{place(uri)}"
+        if field in LORA:
+            settings = getattr(engines, LORA[field])
+            if settings.lora is not None and is_uri(settings.lora):
+                changed[LORA[field]] = settings.model_copy(update={"lora": place(settings.lora)})
+    return engines.model_copy(update=changed)
+
+
+def _roles(spec: IterationSpec) -> dict[str, str]:
+    return dict(_role_uris(spec))
+
+
+def _role_uris(spec: IterationSpec) -> Iterator[tuple[str, str]]:
+    generator, models = spec.generator, spec.recipe.models
+    for path, value in (
+        ("spec.generator.uri", generator.uri),
+        ("spec.generator.initialUri", generator.initial_uri),
+        ("spec.recipe.models.critic", models.critic),
+        ("spec.recipe.models.judge", models.judge),
+    ):
+        if value is not None and is_uri(value):
+            yield path, value
+
+
+def _path(field: str) -> str:
+    first, *rest = field.split("_")
+    return "spec.engines." + first + "".join(word.capitalize() for word in rest)
