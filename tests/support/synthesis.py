@@ -146,14 +146,16 @@ class FakeEngines(StageEngines):
     def __init__(self, ctx: StageContext, vlm: FakeVlm | None = None, **roles: Any) -> None:
         super().__init__(ctx)
         self.vlm = vlm or FakeVlm()
-        self.__dict__.update(
-            {"reconstructor": FakeReconstructor(), "editor": FakeEditor(), "image_similarity": FakeClip()}
-        )
-        self.__dict__.update(roles)
+        self.fakes = {"reconstructor": FakeReconstructor(), "editor": FakeEditor(), "image_similarity": FakeClip()}
+        self.fakes |= roles
         self._vlms: dict[str, FakeVlm] = roles.get("vlms", {})
 
-    def _vlm(self, model: ResolvedModel) -> FakeVlm:
-        return self._vlms.get(model.digest, self.vlm)
+    def _load(self, role: str) -> Any:
+        model = self._model(role)
+        return self.fakes[role] if model is None else self._vlms.get(model.digest, self.vlm)
+
+    def _needed(self, role: str) -> int:
+        return 0
 
 
 def frozen(images: str, recipe: Mapping[str, Any] | None = None, **spec: Any) -> FrozenIteration:

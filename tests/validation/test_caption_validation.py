@@ -80,7 +80,7 @@ def test_the_same_caption_with_the_same_flaws_counts_once(tmp_path: Path) -> Non
 
 
 def test_the_quota_takes_the_first_samples_in_order(tmp_path: Path) -> None:
-    manifest, ctx = validated(tmp_path, {"captions": {"samples": 4}})
+    manifest, ctx = validated(tmp_path, {"captions": {"samples": 4, "expectedAcceptance": 0.5}})
     assert (manifest.accepted, manifest.rejected) == (4, {"over-quota": 4})
     assert [r["accepted"] for r in ctx.rows("validate-captions", ["accepted"], rejected=True)] == [True] * 4 + [
         False
@@ -98,7 +98,7 @@ def test_the_split_is_counted_and_about_the_share_that_was_asked_for(tmp_path: P
 
 
 def test_the_card_tells_counts_funnel_distributions_and_origin(tmp_path: Path) -> None:
-    manifest, ctx = validated(tmp_path, {"captions": {"samples": 4}}, critique=flaws([], ["A.", "B."], ["C."]))
+    manifest, ctx = validated(tmp_path, {"captions": {"samples": 4, "expectedAcceptance": 0.5}}, critique=flaws([], ["A.", "B."], ["C."]))
     assert manifest.outputs["card"] == "card.json"
     card = json.loads(ctx.store.get(f"{ctx.prefix}/card.json"))
     assert card["counts"]["accepted"] == card["counts"]["train"] + card["counts"]["heldOut"] == manifest.accepted
@@ -120,7 +120,7 @@ def test_cards_and_manifests_are_the_same_bytes_for_the_same_iteration(tmp_path:
 
 
 def test_a_rerun_after_any_part_ends_in_the_same_manifest(tmp_path: Path) -> None:
-    recipe = {"captions": {"samples": 5}}
+    recipe = {"captions": {"samples": 5, "expectedAcceptance": 0.5}}
     whole, _ = validated(tmp_path / "whole", recipe)
     for stop in (0, 1, 2):
         it = frozen("smallworld:scenes?count=8&seed=3", {"partSize": 3, **recipe})

@@ -142,7 +142,7 @@ def test_a_broken_embedding_counts_as_drift() -> None:
 
 def test_the_quota_keeps_the_targets_when_categories_are_steered(tmp_path: Path) -> None:
     balance = {"mode": "targets"}
-    operations = {"editsPerImage": 4, "samples": 8, "categoryBalance": balance}
+    operations = {"editsPerImage": 4, "samples": 8, "expectedAcceptance": 0.25, "categoryBalance": balance}
     manifest, _, _ = validated(tmp_path, proposed(tmp_path, {"operations": operations}))
     assert {k: v for k, v in manifest.counters.items() if k.startswith("accepted.")} == {
         f"accepted.{c}": 2 for c in CATEGORIES

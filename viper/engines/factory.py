@@ -71,6 +71,17 @@ def _create(interface: str, name: str, device: str, *arguments: Any, settings: o
     return cls(*arguments, *configured, **placed)
 
 
+def memory_needed(interface: str, name: str, settings: object, *arguments: Any) -> int:
+    """Bytes on the device that an engine takes; 0 for one without weights, and for one that does not say.
+
+    Args:
+        arguments: what the constructor gets before the place in the name: the model directory of a `vlm`.
+    """
+    cls, configured = engine_class(interface, name)
+    planned = getattr(cls, "memory_needed", None)
+    return int(planned(*arguments, *configured, settings)) if planned is not None else 0
+
+
 def vision_language_model(spec: IterationSpec, model_dir: Path) -> VisionLanguageModel:
     """Loads a model directory into the engine `spec.engines.vlm`."""
     return cast(

@@ -31,6 +31,15 @@ def empty_cache() -> None:
         torch.cuda.empty_cache()
 
 
+def device_memory(device: str) -> int | None:
+    """Bytes of memory of a torch device; None where there is no limit of its own to keep to (the CPU)."""
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    return int(torch.cuda.mem_get_info(torch.device(device))[1])
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that the device (or, on a CPU, the machine) has no memory left."""
     torch: Any = sys.modules.get("torch")

@@ -106,3 +106,8 @@ class Engines(SpecModel):
     generation: GenerationSettings = setting(GenerationSettings, source=OURS, description="How `vlm` runs.")
     reconstruction: DiffusionSettings = setting(DiffusionSettings, source=OURS, description="How `reconstructor` runs.")
     editing: EditingSettings = setting(EditingSettings, source=OURS, description="How `editor` runs.")
+
+    def of(self, interface: str) -> str:
+        """The engine behind an interface, by the interface's name in a file (`imageSimilarity`)."""
+        fields = {field.alias: name for name, field in type(self).model_fields.items()}
+        return str(getattr(self, fields[interface] or interface))

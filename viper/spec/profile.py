@@ -62,6 +62,11 @@ class StageResources(SpecModel):
         list, source=CLUSTER, max_length=8, description="Secrets for pulling the image, by reference."
     )
     gpus: int = setting(0, unit="GPUs per pod", source=CLUSTER, ge=0, le=64, description="GPUs of every pod.")
+    gpu_memory: Quantity | None = setting(
+        None,
+        unit="bytes",
+        description="Memory of one GPU, against which the plan of each phase is checked; null: what the device says.",
+    )
     gpu_resource_name: str = setting(
         "nvidia.com/gpu",
         source=CLUSTER,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import Image
+from pydantic import BaseModel
 
-from viper.engines.base import EditResult, VlmRequest
+from viper.engines.base import VlmRequest
 from viper.images import encode_png
 from viper.passport import Passport, text_digest
 from viper.prompts import PromptSet
@@ -20,23 +21,33 @@ from viper.spec.recipe import CATEGORIES
 from viper.spec.stages import INGEST, SYNTHESIZE_CAPTIONS, SYNTHESIZE_OPERATIONS, VALIDATE_CAPTIONS, stage_graph
 from viper.stage import Manifest, StageContext
 from viper.stage.context import Row
-from viper.stage.work import work_parts
+from viper.stage.phases import Chunk, Draft, Drafts, Gathered, Phase, PhasedStage, bytes_of
+from viper.stage.quota import Quota, candidates
 from viper.synthesis.balance import steer
+from viper.synthesis.captions import CHUNK, chunk_name
 from viper.synthesis.engines import StageEngines
 from viper.synthesis.pictures import broken
 from viper.synthesis.pool import Pool, PoolImage, batches
-from viper.synthesis.structured import Answer, CategoryChoice, Instruction, ask, reader, request_schema
+from viper.synthesis.structured import (
+    Answer,
+    CategoryChoice,
+    Instruction,
+    ask,
+    reader,
+    request_schema,
+    restored,
+    stored,
+)
 from viper.synthesis.text import comparable
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: Model calls per proposal, for progress: category, instruction, edit.
-STEPS = 3
 #: Instructions are short and directly usable (paper, prompt 3); longer ones are dropped before the edit.
 MAX_INSTRUCTION = 300
 _TEMPLATES = ("category", "instruction")
 Seed = Callable[..., int]
+M = TypeVar("M", bound=BaseModel)
 
 
 def schema() -> pa.Schema:
@@ -64,16 +75,24 @@ def schema() -> pa.Schema:
 
 
 def synthesize_operations(ctx: StageContext, engines: StageEngines | None = None) -> Manifest | None:
-    """Runs the stage: the parts of this shard, then the manifest when all shards' parts are there."""
+    """Runs the stage: parts until the quota is reached, then the manifest when all that it needs are there."""
     engines = engines or StageEngines(ctx)
     pool, captions = Pool(ctx), Captions(ctx)
-    work = OperationSynthesis(ctx, engines)
-    edits = ctx.frozen.iteration.spec.recipe.operations.edits_per_image
-    sizes = [STEPS * edits * pool.size(i) for i in range(pool.parts)]
-    work_parts(
-        ctx, "operations", sizes, lambda index: work.part(index, pool.part(index), captions.part(index)), schema()
+    recipe = ctx.frozen.iteration.spec.recipe.operations
+    proposals = [recipe.edits_per_image * pool.size(i) for i in range(pool.parts)]
+    work = OperationSynthesis(ctx, engines, pool, captions)
+    stage = PhasedStage(
+        ctx,
+        engines,
+        work.drafts,
+        work.phases,
+        proposals,
+        Quota(candidates(recipe.samples, recipe.expected_acceptance), proposals),
+        work.assemble,
+        schema(),
     )
-    return ctx.finish((INGEST, *captions.inputs, *engines.inputs), parts=pool.parts)
+    parts = stage.run()
+    return None if parts is None else ctx.finish((INGEST, *captions.inputs, *engines.inputs), parts=parts)
 
 
 class Captions:
@@ -90,8 +109,11 @@ class Captions:
         return () if self._manifest is None else (SYNTHESIZE_CAPTIONS,)
 
     def part(self, index: int) -> dict[str, str]:
-        """Refined caption (the caption itself where nobody refined it) by image id, for the images of part `index`."""
-        if self._manifest is None:
+        """Refined caption (the caption itself where nobody refined it) by image id, for the images of part `index`.
+
+        Images beyond the quota of captions have none.
+        """
+        if self._manifest is None or index >= len(self._manifest.parts):
             return {}
         columns = ["image_id", "caption", "refined_caption"]
         rows = self._ctx.table(SYNTHESIZE_CAPTIONS, self._manifest.parts[index], columns).to_pylist()
@@ -103,20 +125,22 @@ class Proposal:
     """One operation on its way to a sample (I_orig, I_recon, Ops). `edit` counts the proposals on one image."""
 
     image: PoolImage
-    original: Image.Image
     caption: str
     edit: int
-    choice: Answer[CategoryChoice] | None = None
+    choice: Answer[CategoryChoice]
     category: str = ""
     instruction: Answer[Instruction] | None = None
     weakness: str = ""
-    edit_seed: int = 0
-    result: EditResult | None = None
+    edit_seed: int | None = None
+    edited: bytes = b""
+    edit_problem: tuple[str, str] = ("", "")
+    editor_note: str = ""
+    engines: dict[str, str] = field(default_factory=dict)
 
     @property
     def chosen(self) -> str:
         """What the model chose; empty when its answer could not be read."""
-        return self.choice.value.chosen_category if self.choice and self.choice.value else ""
+        return self.choice.value.chosen_category if self.choice.value else ""
 
     @property
     def text(self) -> str:
@@ -124,7 +148,7 @@ class Proposal:
         return self.instruction.value.editing_instruction if self.instruction and self.instruction.value else ""
 
     def answers(self) -> dict[str, Answer[Any]]:
-        """Answers so far, by step."""
+        """Answers by step."""
         steps: dict[str, Answer[Any] | None] = {"category": self.choice, "instruction": self.instruction}
         return {name: answer for name, answer in steps.items() if answer is not None}
 
@@ -133,14 +157,7 @@ class Proposal:
         for answer in self.answers().values():
             if answer.value is None:
                 return "invalid-json", answer.problem
-        if self.weakness:
-            return self.weakness, ""
-        if self.result is not None:
-            if self.result.note:
-                return "editor-refused", self.result.note
-            if problem := broken(self.result.image, self.original.size):
-                return "broken-edit", problem
-        return "", ""
+        return (self.weakness, "") if self.weakness else self.edit_problem
 
     def counters(self) -> dict[str, int]:
         """Requests, attempts and failures of each step; categories as chosen and as used."""
@@ -155,101 +172,177 @@ class Proposal:
         return counts
 
 
-class OperationSynthesis:
-    """Makes parts of the stage. A part is a function of the frozen iteration, its images and its index."""
+@dataclass(frozen=True)
+class ToPropose:
+    """Images of a chunk, decoded, with their captions."""
 
-    def __init__(self, ctx: StageContext, engines: StageEngines) -> None:
-        self._ctx, self._engines = ctx, engines
+    number: int
+    images: Sequence[PoolImage]
+    originals: Sequence[Image.Image]
+    captions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ToEdit:
+    """Edits of a chunk: place of the proposal, original, instruction, seed."""
+
+    places: Sequence[int]
+    originals: Sequence[Image.Image]
+    instructions: Sequence[str]
+    seeds: Sequence[int]
+
+
+class OperationSynthesis:
+    """The phases of the stage: propose (category, then instruction), edit. Weak instructions are dropped in between. A
+    part is a function of the frozen iteration, its images and its index."""
+
+    def __init__(self, ctx: StageContext, engines: StageEngines, pool: Pool, captions: Captions) -> None:
+        self._ctx, self._engines, self._pool, self._captions = ctx, engines, pool, captions
         self._recipe = ctx.frozen.iteration.spec.recipe
         self._settings = self._recipe.operations
         self._prompts = PromptSet.load(self._recipe.prompts)
         self._tasks = {c: task_text(self._recipe.prompts, c) for c in CATEGORIES}
+        self.drafts = Drafts(ctx)
+        self.phases: tuple[Phase[Any], ...] = (
+            Phase("propose", "generator", self._to_propose, self._propose),
+            Phase("edit", "editor", self._to_edit, self._edit),
+        )
 
-    def part(
-        self, index: int, images: Sequence[PoolImage], captions: Mapping[str, str]
-    ) -> tuple[list[Row], Mapping[str, int]]:
-        """Rows image by image, and counters of model calls, failures and categories."""
-        rows: list[Row] = []
-        counters: Counter[str] = Counter()
-        for number, batch in enumerate(batches(images, 1 + self._settings.edits_per_image)):
-            seed = partial(derive, self._recipe.seed, SYNTHESIZE_OPERATIONS, index, number)
-            proposals = [
-                Proposal(image, original, captions.get(image.image_id, ""), edit)
-                for image in batch
-                for original in (image.decode(),)
-                for edit in range(self._settings.edits_per_image)
-            ]
-            self._choose(proposals, seed, index + number)
-            self._ctx.progress.advance(len(proposals))
-            self._instruct([p for p in proposals if p.category], seed)
-            self._ctx.progress.advance(len(proposals))
-            self._edit([p for p in proposals if p.instruction and not p.problem()[0]], seed)
-            self._ctx.progress.advance(len(proposals))
-            rows += [self._row(index, proposal) for proposal in proposals]
-            for proposal in proposals:
-                counters.update(proposal.counters())
-        return rows, counters
+    def _seed(self, part: int, number: int) -> Seed:
+        return partial(derive, self._recipe.seed, SYNTHESIZE_OPERATIONS, part, number)
 
-    def _choose(self, proposals: Sequence[Proposal], seed: Seed, first: int) -> None:
+    def _batches(self, part: int) -> Iterator[tuple[int, list[PoolImage]]]:
+        return enumerate(batches(self._pool.part(part), 1 + self._settings.edits_per_image))
+
+    # ---- propose -------------------------------------------------------------------------------------------------
+
+    def _to_propose(self, part: int) -> Iterator[Chunk[ToPropose]]:
+        edits = self._settings.edits_per_image
+        for number, batch in self._batches(part):
+            yield Chunk(chunk_name(number), edits * len(batch), partial(self._opened, part, number, batch))
+
+    def _opened(self, part: int, number: int, batch: Sequence[PoolImage]) -> ToPropose:
+        return ToPropose(number, batch, [image.decode() for image in batch], self._captions.part(part))
+
+    def _propose(self, part: int, chunk: ToPropose) -> list[Draft]:
+        seed, edits = self._seed(part, chunk.number), self._settings.edits_per_image
+        each = [(i, o, edit) for i, o in zip(chunk.images, chunk.originals, strict=True) for edit in range(edits)]
+        captions = [chunk.captions.get(image.image_id, "") for image, _, _ in each]
         form = request_schema(CategoryChoice)
         requests = [
-            VlmRequest((p.original,), self._prompts.render("category", caption=p.caption), form) for p in proposals
+            VlmRequest((original,), self._prompts.render("category", caption=caption), form)
+            for (_, original, _), caption in zip(each, captions, strict=True)
         ]
-        sampling = self._settings.proposing
-        answers = ask(self._engines.generator, requests, reader(CategoryChoice), sampling, partial(seed, "category"))
-        for proposal, answer in zip(proposals, answers, strict=True):
-            proposal.choice = answer
-        readable = [p for p in proposals if p.chosen]
-        used = [p.chosen for p in readable]
+        choices = self._ask(requests, CategoryChoice, partial(seed, "category"))
+        known = [i for i, choice in enumerate(choices) if choice.value is not None]
+        used = [choice.value.chosen_category for choice in choices if choice.value is not None]
         if self._settings.category_balance.mode == "targets":
-            used = steer(used, self._settings.category_balance.targets, first)
-        for proposal, category in zip(readable, used, strict=True):
-            proposal.category = category
-
-    def _instruct(self, proposals: Sequence[Proposal], seed: Seed) -> None:
+            used = steer(used, self._settings.category_balance.targets, part + chunk.number)
+        categories = dict(zip(known, used, strict=True))
         form = request_schema(Instruction)
         requests = [
             VlmRequest(
-                (p.original,),
-                self._prompts.render(
-                    "instruction", caption=p.caption, category=p.category, task=self._tasks[p.category]
-                ),
+                (each[i][1],),
+                self._prompts.render("instruction", caption=captions[i], category=category, task=self._tasks[category]),
                 form,
             )
-            for p in proposals
+            for i, category in categories.items()
         ]
-        sampling = self._settings.proposing
-        answers = ask(self._engines.generator, requests, reader(Instruction), sampling, partial(seed, "instruction"))
-        earlier: set[tuple[str, str]] = set()
-        for proposal, answer in zip(proposals, answers, strict=True):
-            proposal.instruction = answer
-            if answer.value is not None:
-                key = proposal.image.image_id, comparable(proposal.text)
-                proposal.weakness = weakness(proposal.text) or ("repeated-instruction" if key in earlier else "")
+        answers = self._ask(requests, Instruction, partial(seed, "instruction"))
+        instructions = dict(zip(categories, answers, strict=True))
+        engine, earlier, drafts = self._engines.generator.engine_id, set[tuple[str, str]](), []
+        for i, (image, _, edit) in enumerate(each):
+            instruction = instructions.get(i)
+            data: dict[str, Any] = {
+                "choice": stored(choices[i]),
+                "category": categories.get(i, ""),
+                "instruction": stored(instruction) if instruction else None,
+                "weakness": "",
+                "engine": engine,
+            }
+            if instruction and instruction.value is not None:
+                text = instruction.value.editing_instruction
+                key = image.image_id, comparable(text)
+                data["weakness"] = weakness(text) or ("repeated-instruction" if key in earlier else "")
                 earlier.add(key)
+            drafts.append(Draft(image.position * edits + edit, data))
+        return drafts
 
-    def _edit(self, proposals: Sequence[Proposal], seed: Seed) -> None:
-        if not proposals:
-            return
-        for proposal in proposals:
-            proposal.edit_seed = seed("edit", proposal.image.position, proposal.edit)
-        images, texts = [p.original for p in proposals], [p.text for p in proposals]
-        results = self._engines.editor.edit(images, texts, [p.edit_seed for p in proposals])
-        for proposal, result in zip(proposals, results, strict=True):
-            proposal.result = result
+    def _ask(self, requests: Sequence[VlmRequest], model: type[M], seed: Callable[[int], int]) -> list[Answer[M]]:
+        return ask(self._engines.generator, requests, reader(model), self._settings.proposing, seed)
+
+    # ---- edit ----------------------------------------------------------------------------------------------------
+
+    def _to_edit(self, part: int) -> Iterator[Chunk[ToEdit]]:
+        edits = self._settings.edits_per_image
+        step = max(1, CHUNK // edits)
+        for number, batch in self._batches(part):
+            for start in range(0, len(batch), step):
+                images = batch[start : start + step]
+                name = f"{chunk_name(number)}-{start:04d}"
+                yield Chunk(name, edits * len(images), partial(self._proposed, part, number, images))
+
+    def _proposed(self, part: int, number: int, images: Sequence[PoolImage]) -> ToEdit:
+        """Those proposals on the images that are worth an edit."""
+        proposed, _ = self.drafts.read(part, "propose", chunk_name(number))
+        edits = self._settings.edits_per_image
+        places, originals, texts, seeds = [], [], [], []
+        for image in images:
+            original = None
+            for edit in range(edits):
+                data = proposed[image.position * edits + edit].data
+                written = data["instruction"]
+                if written and written["value"] and not data["weakness"]:
+                    original = original or image.decode()
+                    places.append(image.position * edits + edit)
+                    originals.append(original)
+                    texts.append(written["value"]["editing_instruction"])
+                    seeds.append(self._seed(part, number)("edit", image.position, edit))
+        return ToEdit(places, originals, texts, seeds)
+
+    def _edit(self, part: int, chunk: ToEdit) -> list[Draft]:
+        if not chunk.places:
+            return []
+        editor = self._engines.editor
+        results = editor.edit(chunk.originals, chunk.instructions, chunk.seeds)
+        drafts = []
+        for place, seed, original, result in zip(chunk.places, chunk.seeds, chunk.originals, results, strict=True):
+            reason, detail = ("editor-refused", result.note) if result.note else ("", "")
+            if not reason and (detail := broken(result.image, original.size)):
+                reason = "broken-edit"
+            data = {"seed": seed, "reason": reason, "detail": detail, "note": result.note, "engine": editor.engine_id}
+            drafts.append(Draft(place, data, b"" if reason else partial(encode_png, result.image)))
+        return drafts
+
+    # ---- rows ----------------------------------------------------------------------------------------------------
+
+    def assemble(self, part: int, drafts: Gathered) -> tuple[list[Row], Mapping[str, int]]:
+        """Rows image by image, and counters of model calls, failures and categories."""
+        edits, captions = self._settings.edits_per_image, self._captions.part(part)
+        rows: list[Row] = []
+        counters: Counter[str] = Counter()
+        for image in self._pool.part(part):
+            for edit in range(edits):
+                place = image.position * edits + edit
+                caption = captions.get(image.image_id, "")
+                proposal = _proposal(image, caption, edit, drafts["propose"][place], drafts["edit"].get(place))
+                rows.append(self._row(part, proposal))
+                counters.update(proposal.counters())
+        return rows, counters
 
     def _row(self, index: int, proposal: Proposal) -> Row:
-        answers, result = proposal.answers(), proposal.result
+        answers = proposal.answers()
         written = proposal.instruction.value if proposal.instruction else None
         task = self._tasks.get(proposal.category, "")
+        drawn = {} if proposal.edit_seed is None else {"edit": proposal.edit_seed}
         passport = Passport(
             task="operations",
             image_id=proposal.image.image_id,
             inputs={"caption": text_digest(proposal.caption), "task": text_digest(task)},
             prompts={name: self._prompts.digest(name) for name in _TEMPLATES},
             models={"generator": self._engines.generator_model.digest},
-            engines={"vlm": self._engines.generator.engine_id, "editor": self._engines.editor.engine_id},
-            seeds={name: a.seed for name, a in answers.items()} | ({"edit": proposal.edit_seed} if result else {}),
+            engines=proposal.engines,
+            seeds={name: answer.seed for name, answer in answers.items()} | drawn,
             part=index,
             position=proposal.image.position * self._settings.edits_per_image + proposal.edit,
         )
@@ -262,15 +355,29 @@ class OperationSynthesis:
             "steered": proposal.category != proposal.chosen,
             "entity": written.entity_to_edit if written else "",
             "instruction": proposal.text,
-            # A refused edit is the original again.
-            "edited": b"" if reason or result is None else encode_png(result.image),
-            "editor_note": result.note if result else "",
+            "edited": proposal.edited,
+            "editor_note": proposal.editor_note,
             "attempts": sum(answer.attempts for answer in answers.values()),
             "detail": detail,
             "passport": passport.text,
             "accepted": not reason,
             "reason": reason,
         }
+
+
+def _proposal(image: PoolImage, caption: str, edit: int, proposed: Draft, edited: Draft | None) -> Proposal:
+    """A proposal out of what the phases made of it."""
+    data = proposed.data
+    proposal = Proposal(image, caption, edit, restored(data["choice"], CategoryChoice), data["category"])
+    proposal.instruction = restored(data["instruction"], Instruction) if data["instruction"] else None
+    proposal.weakness = data["weakness"]
+    proposal.engines["vlm"] = data["engine"]
+    if edited is not None:
+        proposal.edit_seed, proposal.edited = edited.data["seed"], bytes_of(edited)
+        proposal.edit_problem = edited.data["reason"], edited.data["detail"]
+        proposal.editor_note = edited.data["note"]
+        proposal.engines["editor"] = edited.data["engine"]
+    return proposal
 
 
 def weakness(instruction: str) -> str:

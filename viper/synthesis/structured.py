@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -88,6 +88,18 @@ class Answer(Generic[T]):
     attempts: int
     seed: int
     problem: str = ""
+
+
+def stored(answer: Answer[M]) -> dict[str, Any]:
+    """An answer as plain data; see `restored`."""
+    value = None if answer.value is None else answer.value.model_dump(mode="json")
+    return {"value": value, "attempts": answer.attempts, "seed": answer.seed, "problem": answer.problem}
+
+
+def restored(data: Mapping[str, Any], model: type[M]) -> Answer[M]:
+    """The answer that `stored` was given."""
+    value = None if data["value"] is None else model.model_validate(data["value"])
+    return Answer(value, data["attempts"], data["seed"], data["problem"])
 
 
 def objects(text: str) -> Iterator[dict[str, Any]]:
