@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from viper.modelcache.needs import engine_fields, stage_models
+from viper.modelcache.uris import is_remote
 from viper.plan import PERMANENT_EXIT_CODES
 from viper.spec import Profile, StageResources, ViperIteration
 from viper.spec.stages import FREEZE
@@ -26,6 +28,8 @@ from viper_operator.settings import Settings
 
 #: Name of the container that runs the stage program.
 CONTAINER = "stage"
+#: Name of the container that fills the model cache before it.
+FILLER = "models"
 WORK, SCRATCH = "/work", "/tmp"  # noqa: S108 (a volume of the pod's own)
 
 
@@ -60,6 +64,9 @@ def stage_job(request: JobRequest, settings: Settings) -> dict[str, Any]:
     labels = job_labels(name, request.stage, request.retry, request.attempt)
     if profile.queue_name is not None:
         labels[QUEUE] = profile.queue_name
+    template = pod_template(request, resources, profile, settings, gpus=gpus)
+    ours = [c for c in template["spec"].get("initContainers", ()) if c["name"] == FILLER]
+    containers = [{"name": CONTAINER}, *ours]
     spec: dict[str, Any] = {
         "completionMode": "Indexed",
         "completions": shards,
@@ -74,17 +81,10 @@ def stage_job(request: JobRequest, settings: Settings) -> dict[str, Any]:
             "rules": [
                 # Preemption, eviction and loss of the node are no failures.
                 {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-                {
-                    "action": "FailJob",
-                    "onExitCodes": {
-                        "containerName": CONTAINER,
-                        "operator": "In",
-                        "values": sorted(PERMANENT_EXIT_CODES),
-                    },
-                },
+                *(_fails_for_good(c["name"]) for c in containers),
             ]
         },
-        "template": pod_template(request, resources, profile, settings, gpus=gpus),
+        "template": template,
     }
     if resources.ttl_seconds_after_finished is not None:
         spec["ttlSecondsAfterFinished"] = resources.ttl_seconds_after_finished
@@ -127,6 +127,7 @@ def pod_template(
         "containers": [_container(request, resources, profile, settings, gpus)],
         "volumes": _volumes(resources),
     }
+    _put(pod, "initContainers", _filler(request, resources, profile, settings))
     pod["securityContext"]["fsGroupChangePolicy"] = "OnRootMismatch"
     # Per attempt, as the local runner counts it; the Job's own deadline would span all of them.
     _put(pod, "activeDeadlineSeconds", resources.deadline_seconds)
@@ -146,30 +147,81 @@ def pod_template(
 def _container(
     request: JobRequest, resources: StageResources, profile: Profile, settings: Settings, gpus: int
 ) -> dict[str, Any]:
-    environment = [{"name": "HOME", "value": SCRATCH}]
-    if profile.offline:
-        environment.append({"name": "HF_HUB_OFFLINE", "value": "1"})
-    environment += [_given(e) for e in resources.env]
+    environment = _environment(resources, profile)
     if request.stage == FREEZE:
         environment.append({"name": "VIPER_ITERATION", "value": frozen_resource(request.iteration)})
-    mounts = [
-        {"name": "work", "mountPath": WORK},
-        {"name": "tmp", "mountPath": SCRATCH},
-        {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
-    ]
-    if (cache := resources.model_cache) is not None:
-        mounts.append({"name": "models", "mountPath": cache.mount_path, "readOnly": cache.read_only})  # type: ignore[dict-item]
     container: dict[str, Any] = {
         "name": CONTAINER,
         "image": resources.image or settings.image,
         **_program(request, resources.shards, settings),
         "env": environment,
         "resources": _resources(resources, gpus),
-        "volumeMounts": mounts,
+        "volumeMounts": [
+            {"name": "work", "mountPath": WORK},
+            {"name": "tmp", "mountPath": SCRATCH},
+            {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
+            *_cache_mounts(resources),
+        ],
         **restricted_container(settings),
     }
     _put(container, "imagePullPolicy", resources.image_pull_policy)
     return container
+
+
+def _filler(
+    request: JobRequest, resources: StageResources, profile: Profile, settings: Settings
+) -> list[dict[str, Any]]:
+    """The container that brings what the stage needs into the model cache, where that may be written.
+
+    It has no GPU of its own. Its memory and CPUs are the stage's: a pod requests the larger of both, not the sum.
+    """
+    cache, stage, spec = resources.model_cache, request.stage, request.iteration.spec
+    if cache is None or cache.read_only:
+        return []
+    needed = [uri for uri in stage_models(spec, stage).values() if is_remote(uri)]
+    if stage == FREEZE:
+        if not needed:
+            return []
+        arguments = ["--tracking-uri", settings.tracking, *dict.fromkeys(needed)]
+    elif needed or "vlm" in engine_fields(stage):
+        place = child_uri(settings.store, f"iterations/{request.iteration.metadata.name}")
+        arguments = ["--iteration", place, "--stage", stage]
+    else:
+        return []
+    container: dict[str, Any] = {
+        "name": FILLER,
+        "image": resources.image or settings.image,
+        "command": ["viper"],
+        "args": ["models", "pull", *arguments],
+        "env": _environment(resources, profile),
+        "resources": _resources(resources, 0),
+        "volumeMounts": [{"name": "tmp", "mountPath": SCRATCH}, *_cache_mounts(resources)],
+        **restricted_container(settings),
+    }
+    _put(container, "imagePullPolicy", resources.image_pull_policy)
+    return [container]
+
+
+def _environment(resources: StageResources, profile: Profile) -> list[dict[str, Any]]:
+    environment = [{"name": "HOME", "value": SCRATCH}]
+    if profile.offline:
+        environment.append({"name": "HF_HUB_OFFLINE", "value": "1"})
+    if resources.model_cache is not None:
+        environment.append({"name": "VIPER_MODEL_CACHE", "value": resources.model_cache.mount_path})
+    return environment + [_given(e) for e in resources.env]
+
+
+def _cache_mounts(resources: StageResources) -> list[dict[str, Any]]:
+    cache = resources.model_cache
+    if cache is None:
+        return []
+    return [{"name": "models", "mountPath": cache.mount_path, "readOnly": cache.read_only}]
+
+
+def _fails_for_good(container: str) -> dict[str, Any]:
+    """Failures that another attempt would meet again end the Job."""
+    codes = {"containerName": container, "operator": "In", "values": sorted(PERMANENT_EXIT_CODES)}
+    return {"action": "FailJob", "onExitCodes": codes}
 
 
 def _program(request: JobRequest, shards: int, settings: Settings) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from fakes import world
 from fakes.kubelet import Connection
 from servers.kube import KubeApi
 from viper.spec import ViperIteration, parse_resource
-from viper.spec.stages import FREEZE
+from viper.spec.stages import FREEZE, STAGES
 from viper_operator.job_specs import JobRequest, stage_job
 
 RICH: dict[str, Any] = {
@@ -202,7 +202,11 @@ def test_everything_that_a_profile_asks_for_is_in_the_job() -> None:
         "requests": {"cpu": "500m"},
         "limits": {"memory": "1Gi", "nvidia.com/gpu": "1"},
     }
-    assert stage["env"] == [{"name": "HOME", "value": "/tmp"}, {"name": "COLOUR", "value": "blue"}]
+    assert stage["env"] == [
+        {"name": "HOME", "value": "/tmp"},
+        {"name": "VIPER_MODEL_CACHE", "value": "/models"},
+        {"name": "COLOUR", "value": "blue"},
+    ]
     assert {"name": "models", "mountPath": "/models", "readOnly": True} in stage["volumeMounts"]
 
 
@@ -218,9 +222,70 @@ def test_a_profiles_own_pod_template_comes_last() -> None:
     assert pod(job)["hostNetwork"] is False
 
 
+MODELS = {
+    "reconstructor": "qwen-image:hf://Qwen/Qwen-Image@main",
+    "editor": "omnigen2:/models/omnigen2",
+    "similarity": "bge-m3:s3://weights/bge-m3",
+    "imageSimilarity": "open-clip:models:/clip@production",
+    "editing": {"lora": "hf://org/lora@main"},
+}
+FILLED: dict[str, Any] = {
+    **RICH,
+    "defaults": {**RICH["defaults"], "modelCache": {"claimName": "models", "readOnly": False}},
+}
+
+
+def with_models(stage: str, profile: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    one = world.iteration("it", profile=profile, engines=MODELS, **spec)
+    return stage_job(JobRequest(one, "uid-it", stage), SETTINGS)
+
+
+def test_a_cache_that_may_be_written_is_filled_before_the_stage_starts() -> None:
+    job = with_models("synthesize-captions", FILLED)
+    (filler,) = pod(job)["initContainers"]
+    stage = container(job)
+    assert filler["name"] == "models"
+    assert filler["command"] == ["viper"]
+    iteration = "s3://viper/iterations/it?endpoint=http://minio:9000"
+    assert filler["args"] == ["models", "pull", "--iteration", iteration, "--stage", "synthesize-captions"]
+    assert filler["resources"] == {"requests": {"cpu": "500m"}, "limits": {"memory": "1Gi"}}
+    assert stage["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    for same in ("image", "imagePullPolicy", "env", "envFrom", "securityContext", "terminationMessagePath"):
+        assert filler[same] == stage[same]
+    assert {"name": "VIPER_MODEL_CACHE", "value": "/models"} in filler["env"]
+    assert {"name": "models", "mountPath": "/models", "readOnly": False} in filler["volumeMounts"]
+    rules = job["spec"]["podFailurePolicy"]["rules"]
+    assert [r["onExitCodes"]["containerName"] for r in rules[1:]] == ["stage", "models"]
+
+
+def test_a_cache_that_is_read_only_is_not_filled_and_the_stage_is_told_where_it_is() -> None:
+    job = with_models("synthesize-captions", RICH)
+    assert "initContainers" not in pod(job)
+    assert {"name": "VIPER_MODEL_CACHE", "value": "/models"} in container(job)["env"]
+
+
+def test_only_stages_that_load_models_fill_the_cache() -> None:
+    filled = {stage for stage in (FREEZE, *STAGES) if "initContainers" in pod(with_models(stage, FILLED))}
+    assert filled == {s for s in STAGES if s.startswith(("synthesize", "train", "cold", "evaluate"))} | {
+        "validate-operations"
+    }
+
+
+def test_freezing_fills_the_cache_with_models_that_go_into_the_store() -> None:
+    generator = {"alias": "generator", "initialUri": "hf://Qwen/Qwen2.5-VL-7B-Instruct@main"}
+    (filler,) = pod(with_models(FREEZE, FILLED, generator=generator))["initContainers"]
+    assert filler["args"][2:] == ["--tracking-uri", "http://mlflow:5000", "hf://Qwen/Qwen2.5-VL-7B-Instruct@main"]
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_the_profile_decides_whether_the_cache_may_be_filled_from_the_hub(offline: bool) -> None:
+    (filler,) = pod(with_models("synthesize-captions", {**FILLED, "offline": offline}))["initContainers"]
+    assert ({"name": "HF_HUB_OFFLINE", "value": "1"} in filler["env"]) is offline
+
+
 @pytest.mark.kube
 @pytest.mark.parametrize("stage", [FREEZE, "ingest-images", "synthesize-captions"])
-@pytest.mark.parametrize("profile", [{}, RICH], ids=["plain", "rich"])
+@pytest.mark.parametrize("profile", [{}, RICH, FILLED], ids=["plain", "rich", "filled"])
 def test_an_api_server_takes_them_where_pod_security_is_restricted(
     kube_api: KubeApi, stage: str, profile: dict[str, Any]
 ) -> None:

@@ -1,0 +1,74 @@
+"""What `viper models pull` fetches: for a file, for URIs, or for one stage of a frozen iteration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from viper.errors import InputError, NotFoundError, StoreError
+from viper.modelcache.needs import all_models, engine_fields, engine_models
+from viper.modelcache.uris import is_remote, is_uri
+from viper.spec import ViperIteration, ViperLoop, load_runnable
+from viper.spec.stages import SYNTHESIZE_CAPTIONS, THETA0, VALIDATE_OPERATIONS, stage_graph
+from viper.stage.frozen import FrozenIteration
+from viper.stage.manifest import Manifest
+from viper.store import ObjectStore, open_store
+
+
+def wanted(what: str) -> list[str]:
+    """The remote models behind an argument: a URI, or the file of an iteration or a loop."""
+    if is_uri(what):
+        return [what]
+    if "://" in what or not Path(what).is_file():
+        raise InputError(
+            "is neither the URI of a model nor a file",
+            where=what,
+            fix="use hf://org/name@revision, s3://bucket/prefix, models:/name@alias, or a file with a ViperIteration",
+        )
+    resource: ViperIteration | ViperLoop = load_runnable(Path(what))
+    spec = resource.spec.template if isinstance(resource, ViperLoop) else resource.spec
+    return _once(uri for uri in all_models(spec).values() if is_remote(uri))
+
+
+def of_stage(iteration_uri: str, stage: str) -> list[tuple[str, str]]:
+    """URI and digest (empty when not known) of what a stage of a frozen iteration needs, in its pinned form.
+
+    Args:
+        iteration_uri: `<store URI>/iterations/<name>`.
+
+    Raises `StoreError` when the iteration or a checkpoint it needs is not there.
+    """
+    store = open_store(iteration_uri)
+    try:
+        frozen = FrozenIteration.model_validate_json(store.get("iteration.json"))
+    except NotFoundError:
+        raise StoreError("is not a frozen iteration", where=iteration_uri) from None
+    found = dict(_weights(frozen, stage)) | dict(_policies(frozen, stage, store))
+    return [(uri, digest) for uri, digest in found.items() if is_remote(uri)]
+
+
+def _weights(frozen: FrozenIteration, stage: str) -> Iterator[tuple[str, str]]:
+    for uri in engine_models(frozen.iteration.spec.engines, engine_fields(stage)).values():
+        pinned = frozen.weights.get(uri)
+        yield (uri, "") if pinned is None else (pinned.uri, pinned.digest or "")
+
+
+def _policies(frozen: FrozenIteration, stage: str, store: ObjectStore) -> Iterator[tuple[str, str]]:
+    """θ0 or a checkpoint of a stage before, critic, judge: as far as this stage loads them."""
+    node = next((n for n in stage_graph(frozen.iteration.spec.recipe) if n.name == stage), None)
+    if node is None or "vlm" not in engine_fields(stage):
+        return
+    if node.model == THETA0:
+        yield frozen.generator.uri, frozen.generator.digest
+    elif node.model is not None:
+        manifest = Manifest.model_validate_json(store.get(f"stages/{node.model}/manifest.json"))
+        model = manifest.outputs.get("model")
+        if isinstance(model, dict):
+            yield str(model["uri"]), str(model["digest"])
+    for name, role in ((SYNTHESIZE_CAPTIONS, frozen.critic), (VALIDATE_OPERATIONS, frozen.judge)):
+        if stage == name:
+            yield role.uri, role.digest
+
+
+def _once(uris: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(uris))
