@@ -12,12 +12,12 @@ import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
 
-from viper.errors import SpecError, StageError, ViperError
+from viper.costs.measured import remember
+from viper.errors import SpecError, StageError, StoreError, ViperError
 from viper.recording import record_stage
 from viper.spec.stages import STAGES, stage_graph
 from viper.stage import Manifest, StageContext, open_stage
@@ -40,8 +40,15 @@ def stage_program(stage: str) -> StageProgram:
 
 
 def recorder(ctx: StageContext) -> Callable[[Manifest], None]:
-    """Records the finished stage in MLflow."""
-    return partial(record_stage, ctx)
+    """Records the finished stage in MLflow, and what it took in the store's table of throughputs."""
+
+    def record(manifest: Manifest) -> None:
+        record_stage(ctx, manifest)
+        # A courtesy to later plans. A store that is down fails the stage at its manifest, not here.
+        with suppress(StoreError):
+            remember(ctx.store, ctx.frozen, manifest)
+
+    return record
 
 
 def main(

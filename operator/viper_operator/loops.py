@@ -94,7 +94,7 @@ class LoopReconciler:
         alias = None
         if outcome in ("registered", "held") and status.version is not None and template.promotion.policy != "Never":
             alias = await self.tracking.alias(template.model, template.promotion.alias)
-        return LoopObserved(outcome, message, status.version, alias)  # type: ignore[arg-type]
+        return LoopObserved(outcome, message, status.version, alias, status.gpu_seconds)  # type: ignore[arg-type]
 
     async def _act(self, seen: Seen, decided: LoopPlan) -> LoopPlan:
         """Makes the next iteration, or passes `suspend` on; the plan, or why it could not be carried out."""

@@ -41,10 +41,13 @@ VIPER = Program(
         "status": ("viper.cli.status", "what is done, what runs, how long it will take"),
         "report": ("viper.cli.report", "write the report page of a run"),
         "render": ("viper.cli.render", "show the fully resolved iterations and what would be run"),
+        "plan": ("viper.cli.plan", "what it will take: items, GPU-hours, storage, money"),
         "explain": ("viper.cli.explain", "describe the fields of a resource"),
         "promote": ("viper.cli.promote", "move the registry alias to a version"),
         "rollback": ("viper.cli.promote", "move the registry alias back to an earlier version"),
         "reward": ("viper.cli.reward", "explain the reward of an output"),
+        "models": ("viper.cli.models", "the model cache: fill it, see what is there"),
+        "doctor": ("viper.cli.doctor", "check this machine or pod: GPUs, memory, disks, libraries, servers, models"),
         "smallworld": ("viper.cli.smallworld", "the CPU-sized world: its scenes, its questions, its starter model"),
     },
 )

@@ -1,0 +1,35 @@
+"""Profiles by name or from a file, without a cluster."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from viper.errors import SpecError
+from viper.spec import Profile, ViperProfile, load_resource
+
+
+def shipped_profiles() -> dict[str, Profile]:
+    """The profiles that the chart installs, by name."""
+    import yaml
+
+    data: dict[str, Any] = yaml.safe_load((files("viper.costs") / "profiles.yaml").read_text("utf-8"))
+    return {name: Profile.model_validate(spec) for name, spec in data.items()}
+
+
+def find_profile(name: str, where: str = "--profile") -> Profile:
+    """The shipped profile of that name, or the ViperProfile in a file; raises `SpecError`."""
+    shipped = shipped_profiles()
+    if name in shipped:
+        return shipped[name]
+    if not Path(name).is_file():
+        raise SpecError(
+            f"{name!r} is neither a profile that comes with ViPER ({', '.join(shipped)}) nor a file",
+            where=where,
+            fix="give --profile FILE with the ViperProfile, e.g. from `kubectl get viperprofile NAME -o yaml`",
+        )
+    resource = load_resource(Path(name))
+    if not isinstance(resource, ViperProfile):
+        raise SpecError(f"is a {resource.kind}, not a ViperProfile", where=name)
+    return resource.spec
