@@ -11,12 +11,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from viper.engines.endpoints import is_endpoint
 from viper.errors import AlreadyExistsError, InputError, NotFoundError, RegistryError, SpecError, StoreError
 from viper.lineage import BASE_VERSION, PARENT_VERSION
 from viper.modelcache import pin
 from viper.modelcache.needs import engine_models
 from viper.modelcache.uris import is_remote
-from viper.models import resolve_model
+from viper.models import resolve_endpoint, resolve_model
 from viper.registry import MissingError, ModelVersion, Registry
 from viper.spec import IterationSpec, ViperIteration
 from viper.stage.frozen import FrozenIteration, PinnedWeights, ResolvedModel, Tracking
@@ -102,6 +103,8 @@ def _resolve(iteration: ViperIteration, store: ObjectStore, registry: Registry) 
     roles = {"generator": generator, "base": base}
 
     def role(name: str) -> ResolvedModel:
+        if is_endpoint(name):
+            return resolve_endpoint(name)
         return roles.get(name) or resolve_model(name, store)
 
     critic, judge = role(spec.recipe.models.critic), role(spec.recipe.models.judge)

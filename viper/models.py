@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from viper.engines.endpoints import endpoint
 from viper.errors import InputError, StageError
 from viper.modelcache import ModelCache, fetch, model_cache
 from viper.spec.stages import THETA0, stage_graph
@@ -66,6 +67,15 @@ def resolve_model(uri: str, store: ObjectStore) -> ResolvedModel:
         where=uri,
         fix=f"use file:///directory, s3://bucket/prefix, hf://org/name@revision or {STARTER}",
     )
+
+
+def resolve_endpoint(uri: str) -> ResolvedModel:
+    """A critic or judge behind `openai:https://host/v1#model-name`; raises `SpecError` for another form.
+
+    Its digest is over URL and name: nobody can verify the weights there.
+    """
+    place = endpoint(uri, "spec.recipe.models")
+    return ResolvedModel(uri=place.uri, digest=place.digest)
 
 
 def _starter(store: ObjectStore) -> ResolvedModel:

@@ -36,11 +36,15 @@ class VlmRequest:
 
 @dataclass(frozen=True)
 class VlmOutput:
-    """`finished` is False when generation stopped at `max_tokens`."""
+    """`finished` is False when generation stopped at `max_tokens`.
+
+    `note` says why there is no answer (a refusal, a prompt that is too long), in words; empty when there is one.
+    """
 
     text: str
     finished: bool
     tokens: int
+    note: str = ""
 
 
 @runtime_checkable

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from viper.engines.base import Editor, ImageSimilarityModel, Reconstructor, SimilarityModel, VisionLanguageModel
+from viper.engines.endpoints import is_endpoint
+from viper.engines.weights import weights_id
 from viper.errors import SpecError
 
 if TYPE_CHECKING:
@@ -16,9 +18,20 @@ if TYPE_CHECKING:
 
 #: Interface (the field of `spec.engines`) → engine name → `module:Class`.
 ENGINES: dict[str, dict[str, str]] = {
-    "vlm": {"transformers": "viper.engines.transformers_vlm:TransformersVlm"},
-    "reconstructor": {"smallworld": "viper.smallworld.reconstructor:SmallWorldReconstructor"},
-    "editor": {"smallworld": "viper.smallworld.editor:SmallWorldEditor"},
+    "vlm": {
+        "openai": "viper.engines.openai_endpoint:OpenAiEndpoint",
+        "transformers": "viper.engines.transformers_vlm:TransformersVlm",
+        "vllm": "viper.engines.vllm_offline:VllmOffline",
+    },
+    "reconstructor": {
+        "qwen-image": "viper.engines.qwen_image:QwenImageReconstructor",
+        "smallworld": "viper.smallworld.reconstructor:SmallWorldReconstructor",
+    },
+    "editor": {
+        "omnigen2": "viper.engines.omnigen2:OmniGen2Editor",
+        "qwen-image-edit": "viper.engines.qwen_image_edit:QwenImageEditor",
+        "smallworld": "viper.smallworld.editor:SmallWorldEditor",
+    },
     "similarity": {"smallworld": "viper.smallworld.similarity:SmallWorldSimilarity"},
     "imageSimilarity": {
         "open-clip": "viper.engines.open_clip_filter:OpenClipFilter",
@@ -27,15 +40,17 @@ ENGINES: dict[str, dict[str, str]] = {
 }
 
 
-def engine_class(interface: str, name: str) -> tuple[type[Any], tuple[Path, ...]]:
+def engine_class(interface: str, name: str) -> tuple[type[Any], tuple[Path | str, ...]]:
     """The class behind an engine name, and its first arguments.
 
-    A name is a key of `ENGINES`; a key with the directory of its model (`open-clip:/models/clip`); or `module:Class`
-    for an engine of one's own. Raises `SpecError` naming the nearest known engine, or what is missing to import it.
+    A name is a key of `ENGINES`; a key with the directory of its model (`open-clip:/models/clip`) or its URL; or
+    `module:Class` for an engine of one's own. Raises `SpecError` naming the nearest known engine, or what is
+    missing to import it.
     """
     known, where = ENGINES[interface], f"spec.engines.{interface}"
     key, _, rest = name.partition(":")
-    target, arguments = (known[key], (Path(rest),) if rest else ()) if key in known else (name, ())
+    place = rest if "://" in rest else Path(rest)  # a Path would join the slashes of a URL
+    target, arguments = (known[key], (place,) if rest else ()) if key in known else (name, ())
     module, _, attribute = target.partition(":")
     if not attribute:
         near = difflib.get_close_matches(name, known, n=1)
@@ -83,11 +98,27 @@ def memory_needed(interface: str, name: str, settings: object, *arguments: Any) 
 
 
 def vision_language_model(spec: IterationSpec, model_dir: Path) -> VisionLanguageModel:
-    """Loads a model directory into the engine `spec.engines.vlm`."""
+    """Loads a model directory into the engine `spec.engines.vlm`.
+
+    An endpoint has to serve it already, under the name `viper-<weights_id>` unless the engine's name says another one.
+    """
+    if is_endpoint(spec.engines.vlm):
+        name = spec.engines.vlm
+        return endpoint_model(spec, name if "#" in name else f"{name}#{served_name(model_dir)}")
     return cast(
         VisionLanguageModel,
         _create("vlm", spec.engines.vlm, spec.profile.device, model_dir, settings=spec.engines.generation),
     )
+
+
+def served_name(model_dir: Path) -> str:
+    """The name under which an endpoint serves a checkpoint, so that no other one can answer for it."""
+    return f"viper-{weights_id(model_dir)}"
+
+
+def endpoint_model(spec: IterationSpec, uri: str) -> VisionLanguageModel:
+    """The model behind an endpoint, `openai:https://host/v1#model-name`, whatever `spec.engines.vlm` is."""
+    return cast(VisionLanguageModel, _create("vlm", uri, spec.profile.device, settings=spec.engines.generation))
 
 
 def reconstructor(spec: IterationSpec) -> Reconstructor:

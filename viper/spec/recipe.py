@@ -150,6 +150,23 @@ class OperationRecipe(SpecModel):
     training: TrainingSettings = setting(TrainingSettings, source=PAPER, description="GRPO stage 2.")
 
 
+class ChangeFilter(SpecModel):
+    """What is seen without a model: how much of the picture an edit changed."""
+
+    min_share: float = setting(
+        0.0005, source=OURS, ge=0, le=1, description="Edits that changed less of the picture did nothing."
+    )
+    max_share: float = setting(
+        0.95, source=OURS, ge=0, le=1, description="Edits that changed more drew another picture."
+    )
+
+    @model_validator(mode="after")
+    def _something_passes(self) -> Self:
+        if self.min_share > self.max_share:
+            raise ValueError("minShare is more than maxShare, so that nothing would pass; lower one or raise the other")
+        return self
+
+
 class ClipFilter(SpecModel):
     """The first filter on edits: cosine of CLIP image embeddings, original against edited."""
 
@@ -159,6 +176,13 @@ class ClipFilter(SpecModel):
         ge=-1,
         le=1,
         description="Edits less similar to the original than this drifted too far.",
+    )
+    min_quantile: float | None = setting(
+        None,
+        source=OURS,
+        ge=0,
+        lt=1,
+        description="Instead of minScore: the threshold is this quantile of the scores of the first 256 edits.",
     )
     max_score: float = setting(
         1.0,
@@ -182,6 +206,14 @@ class JudgeSettings(SpecModel):
     votes: int = setting(
         1, source=OURS, ge=1, le=15, description="Verdicts per edit; a majority accepts (odd numbers)."
     )
+    controls: float = setting(
+        0.05,
+        source=OURS,
+        ge=0,
+        le=1,
+        description="Share of edits that the judge is also shown with an instruction that is not theirs, or unedited. "
+        "What it accepts of these is its false-accept rate, on the data card.",
+    )
 
     @model_validator(mode="after")
     def _odd(self) -> Self:
@@ -202,6 +234,14 @@ class ValidationSettings(SpecModel):
         description="Images whose 64-bit perceptual hashes differ in at most this many bits are near-duplicates; "
         "-1 disables (drawn scenes look alike to such a hash). Identical pixels are always duplicates.",
     )
+    near_duplicate_similarity: float | None = setting(
+        None,
+        source=OURS,
+        gt=0,
+        le=1,
+        description="Images whose CLIP embeddings have at least this cosine are near-duplicates too; null: not looked "
+        "at, so that taking in the images needs no model.",
+    )
     held_out_share: float = setting(
         0.05, source=OURS, ge=0, lt=1, description="Share of images whose samples are kept out of training."
     )
@@ -212,6 +252,7 @@ class ValidationSettings(SpecModel):
         ge=1,
         description="Fewer accepted training samples than this hold the iteration.",
     )
+    change: ChangeFilter = setting(ChangeFilter, source=OURS, description="How much of the picture may change.")
     clip: ClipFilter = setting(ClipFilter, source=OURS, description="CLIP filter.")
     judge: JudgeSettings = setting(JudgeSettings, source=PAPER, description="Judge.")
 
@@ -240,7 +281,8 @@ class ColdStart(SpecModel):
 
 
 class ModelRoles(SpecModel):
-    """Who is critic and who is judge: `generator` (θ0), `base` (first version of its lineage, frozen) or a URI."""
+    """Who is critic and who is judge: `generator` (θ0), `base` (first version of its lineage, frozen), a URI, or a
+    model behind an OpenAI-compatible endpoint (`openai:https://host/v1#model-name`)."""
 
     critic: str = setting(
         "generator", source=PAPER, min_length=1, max_length=1024, description="Writes the critiques R."

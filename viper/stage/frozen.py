@@ -13,10 +13,10 @@ from viper.spec.iteration import ViperIteration
 
 
 class ResolvedModel(SpecModel):
-    """A model directory pinned by content."""
+    """A model directory pinned by content, or a model behind an endpoint pinned by address."""
 
-    uri: str = setting(description="Where its files are: file:// or s3://.")
-    digest: str = setting(description="`viper.store.directory_digest` of its files.")
+    uri: str = setting(description="Where its files are: file:// or s3://; or openai:URL#name.")
+    digest: str = setting(description="`viper.store.directory_digest` of its files; of an endpoint: over URL and name.")
     model: str | None = setting(None, description="Registered model name; null when outside the registry.")
     version: int | None = setting(None, description="Registry version; null when outside the registry.")
 

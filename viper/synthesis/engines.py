@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from viper.engines import factory
 from viper.engines.base import Editor, ImageSimilarityModel, Reconstructor, VisionLanguageModel
+from viper.engines.endpoints import is_endpoint
 from viper.engines.memory import close, device_memory
 from viper.errors import EngineError
 from viper.modelcache.stage import local_spec
@@ -118,6 +119,9 @@ class StageEngines:
         if key not in self._needs:
             interface, name = ROLES[role]
             model = self._model(role)
+            if model is not None and is_endpoint(model.uri):
+                self._needs[key] = 0
+                return 0
             engines = local_spec(self._ctx.frozen, role if model is None else "vlm").engines
             settings = getattr(engines, name) if name else None
             directory = () if model is None else (model_dir(self._ctx, model),)
@@ -146,6 +150,8 @@ class StageEngines:
 
     def _load(self, role: str) -> Any:
         model = self._model(role)
+        if model is not None and is_endpoint(model.uri):
+            return factory.endpoint_model(self._spec, model.uri)
         if model is not None:
             return factory.vision_language_model(local_spec(self._ctx.frozen, "vlm"), model_dir(self._ctx, model))
         makers = {

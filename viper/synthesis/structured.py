@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationError, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, WithJsonSchema
 
 from viper.engines.base import Sampling, VisionLanguageModel, VlmOutput, VlmRequest
 from viper.spec.recipe import CATEGORIES, SamplingSettings
@@ -19,9 +19,14 @@ _MAX_CHARACTERS = 65_536
 _MAX_STARTS = 32  # how many `{` are tried as the beginning of an object
 _FENCE = re.compile(r"```[\w+-]*[ \t]*\n?(.*?)```", re.DOTALL)
 
+#: Longest sentence, and most flaws of one critique: what is longer is a loop, and structured decoding ends it there.
+MAX_TEXT, MAX_FLAWS = 4096, 64
+
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
-Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=4096)]
+Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=MAX_TEXT)]
+#: Text that is asked for and not used: bounded where decoding follows the schema, of any length where it does not.
+Aside = Annotated[str, WithJsonSchema({"type": "string", "maxLength": MAX_TEXT})]
 
 
 def _category(value: Any) -> Any:
@@ -42,7 +47,7 @@ class Output(BaseModel):
 class Critique(Output):
     """`{"refinement": [str, …]}`: one string per flaw of the caption; empty when it is perfect."""
 
-    refinement: list[Text]
+    refinement: list[Text] = Field(max_length=MAX_FLAWS)
 
 
 class CategoryChoice(Output):
@@ -50,11 +55,11 @@ class CategoryChoice(Output):
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
-    analysis: str = ""
+    analysis: Aside = ""
     chosen_category: Annotated[
         str, BeforeValidator(_category), WithJsonSchema({"type": "string", "enum": list(CATEGORIES)})
     ]
-    reasoning: str = ""
+    reasoning: Aside = ""
 
 
 class Instruction(Output):
@@ -174,6 +179,8 @@ def ask(
         failed = []
         for i, output in zip(open_requests, outputs, strict=True):
             try:
+                if output.note:
+                    raise Unreadable(output.note)
                 answers[i] = Answer(read(output), attempt, batch_seed)
             except Unreadable as error:
                 answers[i] = Answer(None, attempt, batch_seed, str(error))
