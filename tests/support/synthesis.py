@@ -106,8 +106,16 @@ class FakeReconstructor:
         return [Reconstruction(image) for image in images]
 
 
+def half_inverted(image: Image.Image) -> Image.Image:
+    """The image with the colours of its left half inverted."""
+    left = image.crop((0, 0, image.width // 2, image.height))
+    edited = image.copy()
+    edited.paste(ImageChops.invert(left), (0, 0))
+    return edited
+
+
 class FakeEditor:
-    """Inverts the image; refuses instructions that hold "impossible"."""
+    """Inverts the left half of the image; refuses instructions that hold "impossible"."""
 
     engine_id = "fake-editor/1"
 
@@ -119,9 +127,7 @@ class FakeEditor:
     ) -> list[EditResult]:
         self.instructions += instructions
         return [
-            EditResult(image, "there is no such thing")
-            if "impossible" in text
-            else EditResult(ImageChops.invert(image))
+            EditResult(image, "there is no such thing") if "impossible" in text else EditResult(half_inverted(image))
             for image, text in zip(images, instructions, strict=True)
         ]
 

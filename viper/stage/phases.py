@@ -170,9 +170,7 @@ class PhasedStage:
             self._make(mine)
 
     def _make(self, parts: Sequence[int]) -> None:
-        for phase in self.phases:
-            self.engines.enter(phase.role)
-            self._pass(phase, parts)
+        run_phases(self.ctx, self.engines, self.drafts, self.phases, {i: self.items[i] for i in parts})
 
         def gathered() -> Iterator[tuple[int, Gathered, float]]:
             for part in parts:
@@ -185,26 +183,36 @@ class PhasedStage:
             self.ctx.write_part(part, rows, self.schema, seconds=seconds, counters=counters)
             self.drafts.drop(part)
 
-    def _pass(self, phase: Phase[Any], parts: Sequence[int]) -> None:
-        """Takes parts through one phase; chunks that are committed already are not made again."""
-        progress, clock = self.ctx.progress, self.ctx.clock
-        progress.begin(phase.name, sum(self.items[i] for i in parts))
 
-        def loaded() -> Iterator[tuple[int, Chunk[Any], Any]]:
-            for part in parts:
-                there = self.drafts.there(part)
-                for chunk in phase.chunks(part):
-                    made = self.drafts.key(part, phase.name, chunk.name) in there
-                    yield part, chunk, None if made else (chunk.load(),)
+def run_phases(
+    ctx: StageContext, engines: Engines, drafts: Drafts, phases: Sequence[Phase[Any]], parts: Mapping[int, int]
+) -> None:
+    """Takes parts (and how many items each has, for progress) through the phases, one phase after the other.
 
+    Chunks that are committed already are not made again.
+    """
+    for phase in phases:
+        engines.enter(phase.role)
+        ctx.progress.begin(phase.name, sum(parts.values()))
         with Behind() as behind:
-            for part, chunk, inputs in ahead(loaded()):
+            for part, chunk, inputs in ahead(_loaded(drafts, phase, parts)):
                 if inputs is not None:
-                    started = clock()
-                    drafts = phase.work(part, *inputs)
-                    key = self.drafts.key(part, phase.name, chunk.name)
-                    behind(partial(self.drafts.put, key, drafts, clock() - started))
-                progress.advance(chunk.items)
+                    started = ctx.clock()
+                    made = phase.work(part, *inputs)
+                    key = drafts.key(part, phase.name, chunk.name)
+                    behind(partial(drafts.put, key, made, ctx.clock() - started))
+                ctx.progress.advance(chunk.items)
+
+
+def _loaded(
+    drafts: Drafts, phase: Phase[T], parts: Mapping[int, int]
+) -> Iterator[tuple[int, Chunk[T], tuple[T] | None]]:
+    """The chunks of all parts with their inputs; None for those that are committed."""
+    for part in parts:
+        there = drafts.there(part)
+        for chunk in phase.chunks(part):
+            made = drafts.key(part, phase.name, chunk.name) in there
+            yield part, chunk, None if made else (chunk.load(),)
 
 
 class Claims:

@@ -19,6 +19,8 @@ from viper.spec.stages import (
 from viper.stage import Manifest, ResolvedModel, StageContext
 
 JSON_KEY, MARKDOWN_KEY = "card.json", "card.md"
+#: Counters: edits that the judge was shown as what they are not, and those it accepted.
+CONTROLS, CONTROLS_ACCEPTED = "judge.controls", "judge.controls.accepted"
 TITLES = {VALIDATE_CAPTIONS: "Captions and their flaws", VALIDATE_OPERATIONS: "Visual operations"}
 
 
@@ -43,6 +45,8 @@ def write_card(
         "heldOut": here.counters.get("held_out", 0),
         "images": figures["images"],
     }
+    if controls := here.counters.get(CONTROLS, 0):
+        counts |= {"judgeControls": controls, "judgeControlsAccepted": here.counters.get(CONTROLS_ACCEPTED, 0)}
     card = {
         "title": TITLES[ctx.stage],
         "iteration": ctx.frozen.name,
@@ -111,6 +115,8 @@ def markdown(card: Mapping[str, Any]) -> str:
             [(s["stage"], s["rows"], s["accepted"], _reasons(s["rejected"])) for s in card["funnel"]],
         ),
     ]
+    if controls := counts.get("judgeControls"):
+        lines += ["", "## How far the judge can be trusted", "", trust(controls, counts["judgeControlsAccepted"])]
     for name, table in card["tables"].items():
         total = sum(table.values())
         shares = [(key, n, f"{n / total:.1%}") for key, n in table.items()]
@@ -130,6 +136,22 @@ def markdown(card: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def trust(controls: int, accepted: int) -> str:
+    """The judge's false-accept rate in words."""
+    rate = accepted / controls
+    meaning = (
+        "it hardly tells good edits from bad ones, so that its acceptance says nothing; take another judge"
+        if rate > 0.5
+        else "bad edits get into the data at about this rate"
+        if rate > 0.1
+        else "it tells them apart"
+    )
+    return (
+        f"{accepted} of {controls} known-bad edits (with an instruction that is not theirs, or unedited) were accepted, "
+        f"a false-accept rate of {rate:.0%}: {meaning}."
+    )
 
 
 def _reasons(rejected: Mapping[str, int]) -> str:

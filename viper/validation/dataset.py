@@ -31,6 +31,16 @@ class Selection:
         self._groups: Counter[str] = Counter()
         self._accepted = 0
 
+    @property
+    def missing(self) -> int:
+        """Rows that still fit."""
+        return max(0, self._quota - self._accepted)
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing will be accepted any more."""
+        return not self.missing
+
     def decide(self, row: Row, key: Hashable, group: str = "") -> Row:
         """The row with `accepted`, `reason` and `split`. A row that has a reason already stays rejected.
 
@@ -39,7 +49,7 @@ class Selection:
         reason = row["reason"]
         if not reason and key in self._keys:
             reason = "duplicate-sample"
-        full = self._accepted >= self._quota or self._groups[group] >= self._limits.get(group, self._quota)
+        full = self.full or self._groups[group] >= self._limits.get(group, self._quota)
         if not reason and full:
             reason = "over-quota"
         split = "" if reason else split_of(row["image_id"], self._share)

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from PIL import Image
-
-from viper.errors import NotFoundError
-from viper.images import decode
-from viper.prompts import PromptSet
-from viper.seeds import derive
-from viper.spec.stages import INGEST, SYNTHESIZE_OPERATIONS, VALIDATE_OPERATIONS
+from viper.spec.stages import INGEST, SYNTHESIZE_OPERATIONS
 from viper.stage import Manifest, PartRecord, StageContext
 from viper.stage.context import Row
+from viper.stage.phases import Claims, Drafts, run_phases
+from viper.stage.quota import Quota
 from viper.synthesis.balance import quotas
 from viper.synthesis.engines import StageEngines
-from viper.synthesis.pool import Pool, PoolImage, batches
 from viper.synthesis.text import comparable
-from viper.validation.card import write_card
-from viper.validation.clip_filter import clip_problem, clip_scores
+from viper.validation.card import CONTROLS, CONTROLS_ACCEPTED, write_card
 from viper.validation.dataset import Figures, Selection
-from viper.validation.judge import judge
+from viper.validation.edits import EditFilters, Verdicts
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-#: Model calls per edit, for progress: CLIP, judge.
-STEPS = 2
 
 
 def schema() -> pa.Schema:
@@ -48,6 +37,7 @@ def schema() -> pa.Schema:
             ("category", pa.string()),
             ("entity", pa.string()),
             ("instruction", pa.string()),
+            ("changed", pa.float64()),
             ("clip_score", pa.float64()),
             ("votes", pa.int32()),
             ("votes_valid", pa.int32()),
@@ -60,152 +50,104 @@ def schema() -> pa.Schema:
     )
 
 
-@dataclass(frozen=True)
-class Verdicts:
-    """What the two filters say about one edit; `reason` is empty when it passes both."""
-
-    sample_id: str
-    clip_score: float
-    votes: int = 0
-    votes_valid: int = 0
-    attempts: int = 0
-    judge_reason: str = ""
-    reason: str = ""
-
-
 def validate_operations(ctx: StageContext, engines: StageEngines | None = None) -> Manifest | None:
     """Runs the stage.
 
-    Shards ask the filters about their own parts and leave drafts of the verdicts; as the quota depends on all samples
-    before, the shard that finds all verdicts there writes the parts in order. A single shard needs no drafts.
+    Shards ask the filters about parts and leave drafts of the verdicts. As the quota depends on all samples before, a
+    shard that finds the verdicts it takes to fill the quota writes the parts, in order; what comes after is not judged.
     """
     source = ctx.manifest(SYNTHESIZE_OPERATIONS)
-    filters = EditFilters(ctx, engines or StageEngines(ctx), source.parts)
-    edits = sum(p.accepted for p in source.parts[ctx.shard :: ctx.shards])
-    ctx.progress.begin("edits", STEPS * edits)
-    if ctx.shards > 1 and not _draft_verdicts(ctx, filters, source.parts):
-        return None
+    engines, drafts = engines or StageEngines(ctx), Drafts(ctx)
+    filters = EditFilters(ctx, engines, source.parts, drafts)
+    engines.check(*(phase.role for phase in filters.phases))
+    judged = _Judged(ctx, engines, filters, drafts, [part.accepted for part in source.parts])
+    target = ctx.frozen.iteration.spec.recipe.operations.samples
+    while True:
+        parts = judged.until(target)
+        if parts is None:
+            return None
+        selection = _selection(ctx)
+        for part in range(parts):
+            for row, verdict in zip(filters.rows(part), judged.verdicts(part), strict=True):
+                selection.decide(row | asdict(verdict), _key(row), row["category"])
+        if selection.full or parts == len(source.parts):
+            break
+        target += selection.missing  # duplicates, or a category that was full
+    return _write(ctx, filters, judged, parts)
+
+
+def _selection(ctx: StageContext) -> Selection:
     recipe = ctx.frozen.iteration.spec.recipe
     operations = recipe.operations
-    limits = quotas(operations.samples, operations.category_balance.targets)
-    selection = Selection(
-        operations.samples,
-        recipe.validation.held_out_share,
-        limits if operations.category_balance.mode == "targets" else None,
-    )
-    figures = Figures()
-    for part in source.parts:
-        started, record = ctx.clock(), ctx.part(part.index)
-        if record is not None:
-            rows = ctx.table(VALIDATE_OPERATIONS, record, [n for n in schema().names if n not in _BINARY]).to_pylist()
-            for row in rows:
-                selection.recall(row, _key(row), row["category"])
-            if ctx.shards == 1:
-                ctx.progress.advance(STEPS * len(rows))
+    steered = operations.category_balance.mode == "targets"
+    limits = quotas(operations.samples, operations.category_balance.targets) if steered else None
+    return Selection(operations.samples, recipe.validation.held_out_share, limits)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Verdicts on all edits of the first parts, made by all shards."""
+
+    ctx: StageContext
+    engines: StageEngines
+    filters: EditFilters
+    drafts: Drafts
+    edits: Sequence[int]
+
+    def until(self, target: int) -> int | None:
+        """Judges parts until so many edits passed. Returns after how many parts that is; None while other shards are
+        at work on theirs."""
+        claims, quota = Claims(self.ctx), Quota(target, self.edits)
+        done: dict[int, PartRecord] = {}
+        while True:
+            for part in range(len(self.edits)):
+                if part not in done and (passed := self.filters.accepted(part)) is not None:
+                    done[part] = PartRecord(index=part, key="", digest="", rows=self.edits[part], accepted=passed)
+            if (parts := quota.complete(done)) is not None:
+                return parts
+            mine = claims.take([part for part in range(quota.wanted(done)) if part not in done])
+            if not mine:
+                return None
+            run_phases(self.ctx, self.engines, self.drafts, self.filters.phases, {i: self.edits[i] for i in mine})
+
+    def verdicts(self, part: int) -> list[Verdicts]:
+        """The verdicts on a part's edits, in order."""
+        return self.filters.verdicts({p.name: self.drafts.read(part, p.name)[0] for p in self.filters.phases})
+
+    def seconds(self, part: int) -> float:
+        """Time that the filters spent on a part."""
+        return sum(self.drafts.read(part, phase.name)[1] for phase in self.filters.phases)
+
+
+def _write(ctx: StageContext, filters: EditFilters, judged: _Judged, parts: int) -> Manifest | None:
+    """The parts in order, the card, the manifest."""
+    selection, figures = _selection(ctx), Figures()
+    for part in range(len(judged.edits)):
+        rows = filters.rows(part)
+        if part < parts and not selection.full:
+            verdicts = judged.verdicts(part)
+            decided = [
+                selection.decide(row | asdict(verdict), _key(row), row["category"])
+                for row, verdict in zip(rows, verdicts, strict=True)
+            ]
         else:
-            verdicts = _drafted(ctx, part.index) if ctx.shards > 1 else None
-            rows = filters.rows(part.index, verdicts or filters.verdicts(part.index), selection)
-            ctx.write_part(part.index, rows, schema(), seconds=ctx.clock() - started, counters=_counters(rows))
-        for row in rows:
+            nothing = asdict(Verdicts("", changed=0.0, clip_score=0.0, reason="over-quota"))
+            decided = [selection.decide(row | nothing | {"sample_id": row["sample_id"]}, _key(row)) for row in rows]
+        originals = filters.originals(part)
+        made = [row | _pictures(row, originals) for row in decided]
+        if ctx.part(part) is None:
+            ctx.write_part(part, made, schema(), seconds=judged.seconds(part), counters=_counters(decided))
+        for row in decided:
             _measure(row, figures)
     sources = (INGEST, SYNTHESIZE_OPERATIONS)
     templates = ("category", "instruction", "judge")
     outputs = write_card(ctx, sources, templates, figures.summary())
-    return ctx.finish(sources, parts=len(source.parts), outputs=outputs)
+    return ctx.finish(sources, parts=len(judged.edits), outputs=outputs)
 
 
-_BINARY = ("image", "edited")
-
-
-class EditFilters:
-    """Both filters, over one part at a time."""
-
-    def __init__(self, ctx: StageContext, engines: StageEngines, source: Sequence[PartRecord]) -> None:
-        self._ctx, self._engines, self._source = ctx, engines, source
-        self._pool = Pool(ctx)
-        self._recipe = ctx.frozen.iteration.spec.recipe
-        self._prompts = PromptSet.load(self._recipe.prompts)
-        self._read: tuple[int, list[PoolImage], list[Row]] | None = None
-
-    def verdicts(self, index: int) -> list[Verdicts]:
-        """A verdict on each edit of a part, in order."""
-        images, rows = self._part(index)
-        by_image: dict[str, list[Row]] = defaultdict(list)
-        for row in rows:
-            by_image[row["image_id"]].append(row)
-        found: dict[str, Verdicts] = {}
-        most = max(map(len, by_image.values()), default=0)
-        for number, batch in enumerate(batches([i for i in images if i.image_id in by_image], 1 + most)):
-            originals = {image.image_id: image.decode() for image in batch}
-            edits = [row for image in batch for row in by_image[image.image_id]]
-            seed = partial(derive, self._recipe.seed, VALIDATE_OPERATIONS, index, number, "judge")
-            for verdict in self._filter(originals, edits, seed):
-                found[verdict.sample_id] = verdict
-        return [found[row["sample_id"]] for row in rows]
-
-    def _filter(self, originals: Mapping[str, Image.Image], rows: Sequence[Row], seed: Any) -> list[Verdicts]:
-        validation = self._recipe.validation
-        before = [originals[row["image_id"]] for row in rows]
-        after = [decode(row["edited"]) for row in rows]
-        verdicts = []
-        scores = clip_scores(self._engines.image_similarity, before, after)
-        for row, original, edited, score in zip(rows, before, after, scores, strict=True):
-            same = original.size == edited.size and original.tobytes() == edited.tobytes()
-            verdicts.append(Verdicts(row["sample_id"], score, reason=clip_problem(score, same, validation.clip)))
-        self._ctx.progress.advance(len(rows))
-        passed = [i for i, verdict in enumerate(verdicts) if not verdict.reason]
-        if passed:
-            edits = [(before[i], after[i], rows[i]["instruction"]) for i in passed]
-            judgements = judge(self._engines.judge, self._prompts, edits, validation.judge, seed)
-            for i, j in zip(passed, judgements, strict=True):
-                verdicts[i] = Verdicts(
-                    rows[i]["sample_id"], scores[i], j.votes, j.valid, j.attempts, j.reason, j.problem
-                )
-        self._ctx.progress.advance(len(rows))
-        return verdicts
-
-    def rows(self, index: int, verdicts: Sequence[Verdicts], selection: Selection) -> list[Row]:
-        """The rows of a part of this stage."""
-        images, rows = self._part(index)
-        originals = {image.image_id: image.data for image in images}
-        made = []
-        for row, verdict in zip(rows, verdicts, strict=True):
-            decided = selection.decide(row | asdict(verdict), _key(row), row["category"])
-            binary = {"image": originals[row["image_id"]]} if decided["accepted"] else {"image": b"", "edited": b""}
-            made.append(decided | binary)
-        return made
-
-    def _part(self, index: int) -> tuple[list[PoolImage], list[Row]]:
-        """Images and accepted edits of a part, read once for verdicts and rows."""
-        if self._read is None or self._read[0] != index:
-            columns = ["sample_id", "image_id", "category", "entity", "instruction", "edited", "passport", "accepted"]
-            rows = self._ctx.table(SYNTHESIZE_OPERATIONS, self._source[index], columns).to_pylist()
-            self._read = index, self._pool.part(index), [row for row in rows if row["accepted"]]
-        return self._read[1:]
-
-
-def _draft_key(ctx: StageContext, index: int) -> str:
-    return f"{ctx.prefix}/drafts/{index:05d}.json"
-
-
-def _drafted(ctx: StageContext, index: int) -> list[Verdicts] | None:
-    try:
-        return [Verdicts(**verdict) for verdict in json.loads(ctx.store.get(_draft_key(ctx, index)))]
-    except NotFoundError:
-        return None
-
-
-def _draft_verdicts(ctx: StageContext, filters: EditFilters, parts: Sequence[PartRecord]) -> bool:
-    """Leaves the verdicts on this shard's parts; True when those of all parts are there."""
-    there = {info.key for info in ctx.store.list(f"{ctx.prefix}/drafts/")}
-    for part in parts[ctx.shard :: ctx.shards]:
-        if (key := _draft_key(ctx, part.index)) in there:
-            ctx.progress.advance(STEPS * part.accepted)
-        else:
-            drafts = [asdict(verdict) for verdict in filters.verdicts(part.index)]
-            ctx.store.put(key, (json.dumps(drafts, indent=0) + "\n").encode())
-    there = {info.key for info in ctx.store.list(f"{ctx.prefix}/drafts/")}
-    return all(_draft_key(ctx, part.index) in there for part in parts)
+def _pictures(row: Row, originals: Mapping[str, bytes]) -> Row:
+    """Both images of a sample; none for a rejected edit."""
+    return {"image": originals[row["image_id"]]} if row["accepted"] else {"image": b"", "edited": b""}
 
 
 def _key(row: Row) -> Hashable:
@@ -217,6 +159,9 @@ def _counters(rows: Sequence[Row]) -> dict[str, int]:
     counters: Counter[str] = Counter({"train": 0, "held_out": 0})
     for row in rows:
         counters["judge.attempts"] += row["attempts"]
+        if row["control"] is not None:
+            counters[CONTROLS] += 1
+            counters[CONTROLS_ACCEPTED] += row["control"]
         if row["accepted"]:
             counters[row["split"]] += 1
             counters[f"accepted.{row['category']}"] += 1
