@@ -98,10 +98,8 @@ def test_the_split_is_counted_and_about_the_share_that_was_asked_for(tmp_path: P
 
 
 def test_the_card_tells_counts_funnel_distributions_and_origin(tmp_path: Path) -> None:
-    manifest, ctx = validated(
     recipe = {"captions": {"samples": 4, "expectedAcceptance": 0.5}}
-        tmp_path, recipe, critique=flaws([], ["A.", "B."], ["C."])
-    )
+    manifest, ctx = validated(tmp_path, recipe, critique=flaws([], ["A.", "B."], ["C."]))
     assert manifest.outputs["card"] == "card.json"
     card = json.loads(ctx.store.get(f"{ctx.prefix}/card.json"))
     assert card["counts"]["accepted"] == card["counts"]["train"] + card["counts"]["heldOut"] == manifest.accepted
