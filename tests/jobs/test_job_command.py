@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from fakes import world
+from viper.costs.measured import load_measurements
 from viper.errors import InputError, SpecError, StoreError
 from viper.spec.stages import STAGES
-from viper.stage import Manifest, StageContext
+from viper.stage import Manifest, PartRecord, StageContext
 from viper.store import open_store
-from viper_jobs.main import TERMINATION_BYTES, main, parse_shard, split_iteration_uri, stage_program
+from viper_jobs.main import TERMINATION_BYTES, main, parse_shard, recorder, split_iteration_uri, stage_program
 
 
 class Program:
@@ -61,6 +63,27 @@ def test_shards_are_counted_from_zero() -> None:
     for text in ("3/3", "1", "-1/2", "a/b", "0/0"):
         with pytest.raises(SpecError, match="is not a shard"):
             parse_shard(text)
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["store up", "store down"])
+def test_a_finished_stage_leaves_what_it_took_if_the_store_lets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, down: bool
+) -> None:
+    store, one = open_store(tmp_path), world.frozen()
+    ctx = StageContext(one, store, "ingest-images", tmp_path)
+    part = PartRecord(index=0, key="0", digest="d", rows=10, accepted=9, seconds=2.0)
+    made = Manifest.of_parts(
+        stage=ctx.stage, iteration="it", identity=one.identity, inputs={}, parts=[part], outputs={}
+    )
+    recorded: list[Manifest] = []
+    monkeypatch.setattr("viper_jobs.main.record_stage", lambda _, manifest: recorded.append(manifest))
+    if down:
+        monkeypatch.setattr(store, "put", mock.Mock(side_effect=StoreError("is down")))
+    record = recorder(ctx)
+    record(made)
+    record(made)
+    assert recorded == [made, made]
+    assert [m.items for m in load_measurements(store).all] == ([] if down else [10])
 
 
 def test_every_stage_has_a_program() -> None:

@@ -148,8 +148,8 @@ def acceptance_key(spec: IterationSpec, stage: str) -> dict[str, Any]:
     if stage in (SYNTHESIZE_OPERATIONS, VALIDATE_OPERATIONS):
         key |= {"editor": engine_name(engines.editor)}
     if stage == VALIDATE_OPERATIONS:
-        validation = recipe.validation
-        key |= {"judge": recipe.models.judge, "votes": validation.judge.votes, "clip": validation.clip.dump()}
+        filters = {k: v for k, v in recipe.validation.dump().items() if k not in ("heldOutShare", "minimumSamples")}
+        key |= {"judge": recipe.models.judge, "filters": filters}
     return key
 
 
