@@ -1,0 +1,118 @@
+"""`viper doctor [FILE]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from viper.doctor import Facts, Finding
+    from viper.spec import IterationSpec
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds `doctor`."""
+    parser = subparsers.add_parser(
+        "doctor",
+        help="check this machine or pod: GPUs, memory, disks, libraries, servers, models",
+        description="Compares the machine or pod that it runs on with what a profile and a file want, and says what to "
+        "change. Nothing is loaded, started or downloaded.",
+        epilog="exit status: 0 unless a check fails; warnings do not count",
+    )
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="YAML or JSON of one iteration or loop")
+    parser.add_argument("--profile", metavar="NAME|FILE", help="a100-8x, cpu-small, or a file with a ViperProfile")
+    parser.add_argument("--stage", metavar="STAGE", help="only what this stage gets and needs")
+    parser.add_argument("--store", metavar="URI", help="object store (default: $VIPER_STORE)")
+    parser.add_argument("--tracking-uri", metavar="URI", help="MLflow (default: $MLFLOW_TRACKING_URI)")
+    parser.add_argument("--work-dir", type=Path, metavar="DIR", help="scratch of stages (default: temporary folder)")
+    parser.add_argument("--lock", type=Path, metavar="FILE", help="versions to compare with (default: the image's)")
+    parser.add_argument("-o", "--output", choices=("table", "json"), default="table", help="form of the output")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the findings; 1 when a check fails."""
+    from viper.doctor import Wanted, examine, wanted_by
+    from viper.errors import SpecError
+    from viper.spec.stages import STAGES
+
+    if args.stage is not None and args.stage not in STAGES:
+        raise SpecError(f"there is no stage {args.stage!r}", where="--stage", fix=f"use one of {', '.join(STAGES)}")
+    spec = _spec(args.file)
+    if args.profile:
+        from viper.costs.profiles import find_profile
+
+        wanted = wanted_by(find_profile(args.profile), args.stage)
+    elif spec is not None and spec.profile_ref is None:
+        wanted = wanted_by(spec.profile, args.stage)
+    else:
+        wanted = Wanted()
+    found = examine(gather(args, spec), wanted)
+    if args.output == "json":
+        print(json.dumps([asdict(f) for f in found], indent=1))
+    else:
+        for line in table(found, shutil.get_terminal_size((100, 24)).columns):
+            print(line)
+    return int(any(f.level == "fail" for f in found))
+
+
+def gather(args: argparse.Namespace, spec: IterationSpec | None) -> Facts:
+    """The facts of this machine, of the servers, and of what the file needs."""
+    from viper.doctor import Facts, reach
+    from viper.doctor import gather as here
+    from viper.modelcache import model_cache
+
+    gpus, driver, no_gpus = here.nvidia()
+    locked, lock = here.locked(args.lock)
+    named = here.settings()
+    store, tracking = args.store or named.get("store"), args.tracking_uri or named.get("tracking")
+    servers = [reach.store_answers(store)] if store else []
+    servers += [reach.mlflow_answers(tracking)] if tracking else []
+    cache = model_cache()
+    return Facts(
+        cpus=here.cpus(),
+        memory=here.memory(),
+        shm=here.volume(Path("/dev/shm")),  # noqa: S108
+        work=here.volume(args.work_dir or Path(tempfile.gettempdir())),
+        cache=here.volume(cache.root),
+        nvidia_smi=no_gpus,
+        driver=driver,
+        gpus=gpus,
+        torch_cuda=here.torch_cuda(),
+        libraries=here.installed(),
+        locked=locked,
+        lock=lock,
+        servers=tuple(servers if spec is None else [*servers, *reach.endpoints(spec)]),
+        models=() if spec is None else tuple(reach.models_there(spec, cache, args.stage)),
+        phases=() if spec is None else tuple(reach.planned(spec, cache, args.stage)),
+    )
+
+
+def table(found: Sequence[Finding], width: int) -> Iterator[str]:
+    """One line for each finding, what to change below it, and the sum."""
+    name = max(len(f.check) for f in found)
+    for finding in found:
+        wanted = f"  (wanted: {finding.wanted})" if finding.wanted else ""
+        yield f"{finding.level:<4}  {finding.check:<{name}}  {finding.found}{wanted}"
+        if finding.fix and finding.level != "ok":
+            indent = " " * (name + 8)
+            yield from textwrap.wrap(
+                f"→ {finding.fix}", max(width, 60), initial_indent=indent, subsequent_indent=indent + "  "
+            )
+    counts = {level: sum(f.level == level for f in found) for level in ("ok", "warn", "fail")}
+    yield ", ".join(f"{number} {level}" for level, number in counts.items())
+
+
+def _spec(file: Path | None) -> IterationSpec | None:
+    from viper.spec import ViperLoop, load_runnable
+
+    if file is None:
+        return None
+    resource = load_runnable(file)
+    return resource.spec.template if isinstance(resource, ViperLoop) else resource.spec

@@ -1,0 +1,147 @@
+"""Whether servers answer, models are in the cache, and how much memory engines plan."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from viper.doctor.facts import Phase, Place
+from viper.errors import ViperError
+from viper.modelcache import ModelCache, pull_command
+from viper.modelcache.needs import FIELDS, LORA, all_models, engine_fields, with_directories
+from viper.modelcache.uris import engine_uri, is_remote, is_uri
+from viper.spec import IterationSpec
+from viper.spec.stages import stage_graph
+
+TIMEOUT_S = 5.0
+_URL = re.compile(r"https?://[^\s#]+")
+#: Field of `spec.engines` → interface and field with its settings.
+_ENGINES = {
+    "reconstructor": ("reconstructor", "reconstruction"),
+    "editor": ("editor", "editing"),
+    "image_similarity": ("imageSimilarity", ""),
+    "similarity": ("similarity", ""),
+}
+
+
+def store_answers(uri: str) -> Place:
+    """Whether objects of the store can be listed."""
+    from viper.store import open_store
+
+    try:
+        for _ in itertools.islice(open_store(uri).list(), 1):
+            pass
+    except ViperError as error:
+        return Place("store", uri, error.what, error.fix or "correct --store and the credentials")
+    return Place("store", uri)
+
+
+def mlflow_answers(uri: str) -> Place:
+    """Whether MLflow is healthy; a database of this machine needs no server."""
+    if not uri.startswith("http"):
+        return Place("MLflow", uri)
+    problem = answers(f"{uri.rstrip('/')}/health")
+    return Place("MLflow", uri, problem, "start it, correct --tracking-uri, or open the network policy" * bool(problem))
+
+
+def endpoints(spec: IterationSpec) -> Iterator[Place]:
+    """The HTTP endpoints that engines of a file name."""
+    for field in FIELDS:
+        name = getattr(spec.engines, field)
+        if found := _URL.search(name):
+            url = found[0]
+            problem = answers(f"{url.rstrip('/')}/models")
+            fix = f"start the server, correct spec.engines.{field}, or allow it in networkPolicy.stageEgress"
+            yield Place(f"endpoint of {field}", url, problem, fix * bool(problem))
+
+
+def answers(url: str) -> str:
+    """Why a URL has no answer; empty when it has one. Refused credentials are an answer: the server is there."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return "is not an http address"
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S):  # noqa: S310 (its scheme was checked)
+            return ""
+    except urllib.error.HTTPError as error:
+        return f"answers {error.code}" if error.code >= 500 else ""
+    except (OSError, http.client.HTTPException) as error:
+        return f"does not answer: {getattr(error, 'reason', error)}"
+
+
+def models_there(spec: IterationSpec, cache: ModelCache, stage: str | None = None) -> Iterator[Place]:
+    """Models that a file, or one stage of it, names by URI, and whether they are in the cache."""
+    from viper.modelcache.needs import stage_models
+
+    wanted = stage_models(spec, stage) if stage else all_models(spec)
+    for path, uri in wanted.items():
+        if not is_remote(uri):
+            place = Path(urlsplit(uri).path)
+            yield Place(path, uri, "" if place.is_dir() else "there is no such directory", "mount its volume")
+            continue
+        entry = cache.find(uri)
+        wrong = None if entry is None else cache.damaged(entry)
+        problem = "" if wrong == [] else "is not in the cache" if wrong is None else f"is damaged: {', '.join(wrong)}"
+        yield Place(path, uri, problem, pull_command(uri) if problem else "")
+
+
+def planned(spec: IterationSpec, cache: ModelCache, stage: str | None = None) -> Iterator[Phase]:
+    """The memory that engines plan, from the files of their models; nothing is loaded."""
+    from viper.engines import factory
+
+    stages = [stage] if stage else [node.name for node in stage_graph(spec.recipe)]
+    if any("vlm" in engine_fields(name) for name in stages):
+        yield from _policy(spec, cache)
+    for field, (interface, settings) in _ENGINES.items():
+        if not any(field in engine_fields(name) for name in stages):
+            continue
+        role, engine = field.replace("_", " "), getattr(spec.engines, field).partition(":")[0]
+        setting = f"spec.engines.{settings or interface}"
+        missing = [u for u in _uris(spec, field) if is_remote(u) and cache.find(u) is None]
+        if missing:
+            yield Phase(role, engine, setting, problem=f"{missing[0]} is not in the cache: not known")
+            continue
+        engines = with_directories(spec.engines, (field,), _place(cache))
+        values = getattr(engines, settings) if settings else None
+        yield _phase(role, engine, setting, partial(factory.memory_needed, interface, engines.of(interface), values))
+
+
+def _policy(spec: IterationSpec, cache: ModelCache) -> Iterator[Phase]:
+    """θ0, where the file names its directory; what an alias means is known when the iteration is frozen."""
+    from viper.engines import factory
+
+    uri = spec.generator.uri or spec.generator.initial_uri or ""
+    if not is_uri(uri) or (is_remote(uri) and cache.find(uri) is None):
+        return
+    engine, directory = spec.engines.vlm, Path(_place(cache)(uri))
+    work = partial(factory.memory_needed, "vlm", engine, spec.engines.generation, directory)
+    yield _phase("vlm", engine.partition(":")[0], "spec.engines.generation", work)
+
+
+def _phase(role: str, engine: str, setting: str, needed: Callable[[], int]) -> Phase:
+    try:
+        return Phase(role, engine, setting, needed())
+    except ViperError as error:
+        return Phase(role, engine, setting, problem=error.what)
+    except (OSError, TypeError, ValueError, KeyError) as error:
+        return Phase(role, engine, setting, problem=f"its model cannot be read: {error}")
+
+
+def _uris(spec: IterationSpec, field: str) -> list[str]:
+    lora = getattr(spec.engines, LORA[field]).lora if field in LORA else None
+    return [uri for uri in (engine_uri(getattr(spec.engines, field)), lora) if uri]
+
+
+def _place(cache: ModelCache) -> Callable[[str], str]:
+    def place(uri: str) -> str:
+        entry = cache.find(uri)
+        return urlsplit(uri).path if entry is None else str(entry.path)
+
+    return place
