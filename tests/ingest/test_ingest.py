@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from support.synthesis import context, frozen
+from support.synthesis import FakeClip, FakeEngines, context, frozen, interrupt_after
 from viper.errors import InputError, SpecError
 from viper.images import decode, encode_png
 from viper.ingest.sources import SceneSource, open_source
@@ -263,3 +263,32 @@ def test_a_name_that_is_not_valid_unicode_is_read_and_shown(tmp_path: Path) -> N
 def test_the_listing_is_stored_once(tmp_path: Path) -> None:
     _, ctx, _ = run(tmp_path, str(folder(tmp_path, 2)))
     assert [name for name, _ in json.loads(ctx.store.get(f"{ctx.prefix}/listing.json"))] == ["0.png", "more/1.png"]
+
+
+def test_images_that_a_model_finds_alike_are_near_duplicates_also_after_a_restart(tmp_path: Path) -> None:
+    """A picture and its mirror image have nothing in common for a perceptual hash."""
+    pool = tmp_path / "pool"
+    pool.mkdir()
+    for i in range(5):
+        noise(i).save(pool / f"{i}.png")
+    ImageOps.mirror(noise(1)).save(pool / "9.png")
+    it = frozen(str(pool), {"partSize": 2, "validation": {"nearDuplicateSimilarity": 0.99}})
+
+    def embed(image: Image.Image) -> list[float]:
+        flat = np.asarray(image, np.float32).mean(axis=2)
+        both = (flat + flat[:, ::-1]).ravel() - 2 * flat.mean()  # blind to mirroring
+        return [float(value) for value in both / np.linalg.norm(both)]
+
+    rows = []
+    for name, stop in (("whole", 9), ("stopped", 2)):
+        ctx = context(tmp_path / name, "ingest-images", it)
+        if stop < 3:
+            interrupt_after(ctx, stop)
+            with pytest.raises(KeyboardInterrupt):
+                ingest(ctx, FakeEngines(ctx, image_similarity=FakeClip(embed)))
+            ctx = context(tmp_path / name, "ingest-images", it)
+        assert ingest(ctx, FakeEngines(ctx, image_similarity=FakeClip(embed))) is not None
+        rows.append([(r["source"], r["reason"], r["detail"]) for r in ctx.rows("ingest-images", rejected=True)])
+    assert rows[0] == rows[1]
+    assert rows[0][-1] == ("9.png", "near-duplicate", "looks like 1.png")
+    assert [reason for _, reason, _ in rows[0][:-1]] == [""] * 5

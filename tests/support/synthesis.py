@@ -198,6 +198,18 @@ def context(root: Path, stage: str, it: FrozenIteration, shard: int = 0, shards:
     return StageContext(it, open_store(str(root / "store")), stage, root / "work", shard, shards)
 
 
+def interrupt_after(ctx: StageContext, parts: int) -> None:
+    """Has the stage stopped when it is about to write part number `parts`."""
+    write = ctx.write_part
+
+    def once_more(index: int, *arguments: Any, **options: Any) -> Any:
+        if index == parts:
+            raise KeyboardInterrupt
+        return write(index, *arguments, **options)
+
+    ctx.write_part = once_more  # type: ignore[method-assign]
+
+
 class CountingVlm(FakeVlm):
     """A fake for processes of their own: logs every batch to $FAKE_LOG and kills itself at call $FAKE_KILL_AT."""
 

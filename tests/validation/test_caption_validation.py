@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from support.synthesis import FakeEngines, FakeVlm, Script, context, frozen, say_critique
+from support.synthesis import FakeEngines, FakeVlm, Script, context, frozen, interrupt_after, say_critique
 from viper.ingest.stage import ingest
 from viper.stage import FrozenIteration, Manifest, StageContext
 from viper.synthesis.captions import synthesize_captions
@@ -133,17 +133,6 @@ def test_a_rerun_after_any_part_ends_in_the_same_manifest(tmp_path: Path) -> Non
         again = validate_captions(context(tmp_path / str(stop), "validate-captions", it))
         assert again is not None
         assert again.content_digest == whole.content_digest
-
-
-def interrupt_after(ctx: StageContext, parts: int) -> None:
-    write = ctx.write_part
-
-    def once_more(index: int, *arguments: Any, **options: Any) -> Any:
-        if index == parts:
-            raise KeyboardInterrupt
-        return write(index, *arguments, **options)
-
-    ctx.write_part = once_more  # type: ignore[method-assign]
 
 
 def test_rejecting_every_sample_still_ends_in_a_manifest_that_says_why(tmp_path: Path) -> None:

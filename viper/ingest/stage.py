@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from viper.errors import AlreadyExistsError, InputError, NotFoundError
-from viper.images import Limits, NearDuplicates, Prepared, Unusable, prepare
+from viper.images import Limits, NearDuplicates, NearEmbeddings, Prepared, Unusable, decode, prepare
 from viper.ingest.sources import Entry, Source, open_source
 from viper.spec.iteration import Images
 from viper.spec.stages import INGEST
 from viper.stage import Manifest, StageContext
 from viper.stage.context import Row
+from viper.synthesis.engines import StageEngines
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
 def schema() -> pa.Schema:
-    """Columns of the stage. `image` is empty for images that could not be read and for exact duplicates."""
+    """Columns of the stage. `image` is empty for images that could not be read and for exact duplicates; `embedding`
+    unless near-duplicates are looked for by it."""
     import pyarrow as pa
 
     return pa.schema(
@@ -32,6 +39,7 @@ def schema() -> pa.Schema:
             ("height", pa.int32()),
             ("source", pa.string()),
             ("phash", pa.string()),
+            ("embedding", pa.list_(pa.float32())),
             ("bytes", pa.int64()),
             ("detail", pa.string()),
             ("accepted", pa.bool_()),
@@ -40,7 +48,7 @@ def schema() -> pa.Schema:
     )
 
 
-def ingest(ctx: StageContext) -> Manifest | None:
+def ingest(ctx: StageContext, engines: StageEngines | None = None) -> Manifest | None:
     """Runs the stage in one process with several decoding threads.
 
     Whether an image is a duplicate depends on all images before it, so shard 0 does all the work; further shards
@@ -57,20 +65,27 @@ def ingest(ctx: StageContext) -> Manifest | None:
     already = sum(len(p) for i, p in enumerate(parts) if i not in pending)
     ctx.progress.begin("ingest", len(entries), already)
     prepare_entry = partial(_prepare, source, _limits(spec.images))
-    seen = _Seen(spec.recipe.validation.near_duplicate_distance)
+    limits = spec.recipe.validation
+    seen = _Seen(limits.near_duplicate_distance, limits.near_duplicate_similarity)
+    engines = engines or StageEngines(ctx)
+    known = ["image_id", "phash", "embedding", "source", "accepted"]
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for index, part in enumerate(parts):
             started = ctx.clock()
             if index not in pending:
                 record = ctx.part(index)
                 assert record is not None  # noqa: S101 - `pending` found it; parts are immutable
-                for row in ctx.table(INGEST, record, ["image_id", "phash", "source", "accepted"]).to_pylist():
+                for row in ctx.table(INGEST, record, known).to_pylist():
                     if row["accepted"]:
-                        seen.add(row["image_id"], int(row["phash"], 16), row["source"])
+                        seen.add(
+                            Known(row["image_id"], int(row["phash"], 16), _vector(row["embedding"])), row["source"]
+                        )
                 continue
             rows, changed = [], 0
-            for prepared, entry in zip(pool.map(prepare_entry, part), part, strict=True):
-                rows.append(_row(entry, prepared, seen))
+            made = list(pool.map(prepare_entry, part))
+            embeddings = _embeddings(made, engines) if limits.near_duplicate_similarity is not None else {}
+            for i, (prepared, entry) in enumerate(zip(made, part, strict=True)):
+                rows.append(_row(entry, prepared, embeddings.get(i), seen))
                 changed += isinstance(prepared, Prepared) and prepared.changed
                 ctx.progress.advance()
             counters = {"images.reencoded": changed}
@@ -134,43 +149,69 @@ def _prepare(source: Source, limits: Limits, entry: Entry) -> Prepared | Unusabl
         return problem
 
 
-class _Seen:
-    """Accepted images so far, by id and by perceptual hash."""
+@dataclass(frozen=True)
+class Known:
+    """What an image is recognised by."""
 
-    def __init__(self, distance: int) -> None:
+    image_id: str
+    phash: int
+    embedding: NDArray[np.float32] | None
+
+
+def _embeddings(made: Sequence[Prepared | Unusable], engines: StageEngines) -> dict[int, NDArray[np.float32]]:
+    """Embeddings of the images of a part, by their place in it."""
+    places = [i for i, image in enumerate(made) if isinstance(image, Prepared)]
+    images = [decode(image.data) for image in made if isinstance(image, Prepared)]
+    return dict(zip(places, engines.image_similarity.embed_images(images), strict=True)) if images else {}
+
+
+def _vector(embedding: Sequence[float] | None) -> NDArray[np.float32] | None:
+    return None if embedding is None else np.asarray(embedding, np.float32)
+
+
+class _Seen:
+    """Accepted images so far, by id, by perceptual hash and by embedding."""
+
+    def __init__(self, distance: int, similarity: float | None) -> None:
         self._by_id: dict[str, str] = {}
         self._sources: list[str] = []
-        self._near = NearDuplicates(distance)
+        self._near, self._alike = NearDuplicates(distance), NearEmbeddings(similarity)
 
-    def add(self, image_id: str, phash: int, source: str) -> None:
-        self._by_id[image_id] = source
+    def add(self, image: Known, source: str) -> None:
+        self._by_id[image.image_id] = source
         self._sources.append(source)
-        self._near.add(phash)
+        self._near.add(image.phash)
+        if image.embedding is not None:
+            self._alike.add(image.embedding)
 
-    def problem(self, image: Prepared) -> Unusable | None:
+    def problem(self, image: Known) -> Unusable | None:
         if image.image_id in self._by_id:
             return Unusable("duplicate", f"the same pixels as {self._by_id[image.image_id]}")
         near = self._near.find(image.phash)
+        if near is None and image.embedding is not None:
+            near = self._alike.find(image.embedding)
         return None if near is None else Unusable("near-duplicate", f"looks like {self._sources[near]}")
 
 
-def _row(entry: Entry, image: Prepared | Unusable, seen: _Seen) -> Row:
+def _row(entry: Entry, image: Prepared | Unusable, embedding: NDArray[np.float32] | None, seen: _Seen) -> Row:
     source = entry.name.encode("utf-8", "replace").decode()
-    row: Row = {"image_id": "", "phash": "", "detail": "", "reason": "", "image": b""}
+    row: Row = {"image_id": "", "phash": "", "embedding": None, "detail": "", "reason": "", "image": b""}
     row |= {"width": 0, "height": 0, "source": source, "bytes": max(0, entry.size), "accepted": False}
-    problem = image if isinstance(image, Unusable) else seen.problem(image)
-    if isinstance(image, Prepared):
-        row |= {
-            "image_id": image.image_id,
-            "phash": f"{image.phash:016x}",
-            "width": image.width,
-            "height": image.height,
-            "bytes": entry.size if entry.size >= 0 else len(image.data),
-            # An exact duplicate is inspected at its original; a near-duplicate has to be seen beside it.
-            "image": b"" if problem is not None and problem.reason == "duplicate" else image.data,
-        }
+    if isinstance(image, Unusable):
+        return row | {"reason": image.reason, "detail": image.detail}
+    known = Known(image.image_id, image.phash, embedding)
+    problem = seen.problem(known)
+    row |= {
+        "image_id": image.image_id,
+        "phash": f"{image.phash:016x}",
+        "embedding": None if embedding is None else embedding.tolist(),
+        "width": image.width,
+        "height": image.height,
+        "bytes": entry.size if entry.size >= 0 else len(image.data),
+        # An exact duplicate is inspected at its original; a near-duplicate has to be seen beside it.
+        "image": b"" if problem is not None and problem.reason == "duplicate" else image.data,
+    }
     if problem is not None:
         return row | {"reason": problem.reason, "detail": problem.detail}
-    assert isinstance(image, Prepared)  # noqa: S101 - otherwise it would be the problem
-    seen.add(image.image_id, image.phash, source)
+    seen.add(known, source)
     return row | {"accepted": True}
