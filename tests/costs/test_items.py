@@ -11,8 +11,17 @@ from viper.costs.items import items_of, pool_size
 from viper.costs.ranges import Range
 
 
+def recipe(part_size: int = 1, captions: float = 1.0, operations: float = 1.0, edits: int = 1) -> dict[str, Any]:
+    """A recipe by its part size, expected acceptances and edits for each image."""
+    return {
+        "partSize": part_size,
+        "captions": {"expectedAcceptance": captions},
+        "operations": {"expectedAcceptance": operations, "editsPerImage": edits},
+    }
+
+
 def test_with_all_accepted_the_paper_needs_its_quotas() -> None:
-    found = items_of(spec(recipe={"partSize": 1}), accepted(), questions=None)
+    found = items_of(spec(recipe=recipe()), accepted(), questions=None)
     assert {name: (i.worked.low, i.worked.high) for name, i in found.items() if i.worked.high} == {
         "ingest-images": (7000, 7000),
         "synthesize-captions": (7000, 7000),
@@ -26,7 +35,7 @@ def test_with_all_accepted_the_paper_needs_its_quotas() -> None:
 
 def test_what_is_rejected_has_to_be_made_as_well() -> None:
     shares = accepted(synthesize_captions=0.8, validate_captions=0.5, validate_operations=0.2)
-    found = items_of(spec(recipe={"partSize": 1, "operations": {"editsPerImage": 3}}), shares)
+    found = items_of(spec(recipe=recipe(captions=0.5, operations=0.2, edits=3)), shares)
     assert found["synthesize-captions"].worked == Range(17500, 17500)
     assert found["validate-captions"].worked == Range(14000, 14000)
     assert found["synthesize-operations"].worked == Range(15000, 15000)
@@ -34,16 +43,40 @@ def test_what_is_rejected_has_to_be_made_as_well() -> None:
     assert found["ingest-images"].worked == Range(17500, 17500)
 
 
-def test_the_less_is_accepted_the_more_is_made_up_to_the_pool() -> None:
-    one = spec(recipe={"partSize": 1}, images={"limit": 10000})
-    rates = [items_of(one, accepted(validate_operations=share))["synthesize-operations"] for share in (0.8, 0.4, 0.2)]
-    assert [i.worked.high for i in rates] == [3750, 7500, 10000]
-    assert [bool(i.notes) for i in rates] == [False, False, True]
-    assert "at most 2,000 of the quota of 3,000" in rates[2].notes[0]
+def test_the_less_acceptance_is_expected_the_more_is_made_up_to_the_pool() -> None:
+    made = []
+    for expected in (0.8, 0.4, 0.2):
+        one = spec(recipe=recipe(operations=expected), images={"limit": 10000})
+        made.append(items_of(one, accepted(validate_operations=expected)))
+    synthesis = [m["synthesize-operations"] for m in made]
+    assert [i.worked.high for i in synthesis] == [3750, 7500, 10000]
+    assert [bool(i.notes) for i in synthesis] == [False, False, True]
+    assert "at most 10,000 of the 15,000 candidates" in synthesis[2].notes[0]
+    assert [m["validate-operations"].kept.high for m in made] == [3000, 3000, 2000]
+
+
+def test_expecting_too_much_pays_for_too_few_candidates_and_is_said() -> None:
+    found = items_of(spec(recipe=recipe(operations=0.5)), accepted(validate_operations=0.25))
+    assert found["synthesize-operations"].worked == Range(6000, 6000)
+    assert found["validate-operations"].kept == Range(1500, 1500)
+    said = "gives at most 1,500 of 3,000 samples: recipe.operations.expectedAcceptance is too high"
+    assert found["validate-operations"].notes == (said,)
+
+
+def test_an_acceptance_that_may_be_too_low_is_said() -> None:
+    shares = accepted() | {"validate-operations": Range(0.25, 0.7)}
+    (note,) = items_of(spec(recipe=recipe(operations=0.5)), shares)["validate-operations"].notes
+    assert note.startswith("if only 25 % are accepted, 1,500 of 3,000 samples come out")
+
+
+def test_edits_are_judged_until_there_are_enough() -> None:
+    found = items_of(spec(recipe=recipe(operations=0.2)), accepted(validate_operations=0.5))
+    assert found["synthesize-operations"].worked == Range(15000, 15000)
+    assert found["validate-operations"].worked == Range(6000, 6000)
 
 
 def test_items_come_in_whole_parts_and_never_exceed_the_pool() -> None:
-    one = spec(recipe={"partSize": 64, "captions": {"samples": 100}}, images={"limit": 120})
+    one = spec(recipe={"partSize": 64, "captions": {"samples": 100, "expectedAcceptance": 1}}, images={"limit": 120})
     assert items_of(one, accepted())["synthesize-captions"].worked == Range(120, 120)
 
 
@@ -69,12 +102,12 @@ def test_the_pool_is_as_large_as_the_specification_tells(
 
 
 def test_a_pool_of_unknown_size_says_how_large_it_has_to_be() -> None:
-    found = items_of(spec(recipe={"partSize": 1}), accepted(validate_captions=0.5))
+    found = items_of(spec(recipe=recipe(captions=0.5)), accepted(validate_captions=0.5))
     assert "up to 14,000" in found["ingest-images"].notes[0]
 
 
 @pytest.mark.parametrize(
-    ("recipe", "stage", "steps"),
+    ("settings", "stage", "steps"),
     [
         ({"captions": {"training": {"epochs": 6}}}, "train-captions", 312),
         ({"captions": {"training": {"steps": 7}}}, "train-captions", 7),
@@ -82,8 +115,8 @@ def test_a_pool_of_unknown_size_says_how_large_it_has_to_be() -> None:
         ({"stages": "mixed"}, "train-mixed", 75),
     ],
 )
-def test_training_takes_as_many_steps_as_its_settings_say(recipe: dict[str, Any], stage: str, steps: int) -> None:
-    assert items_of(spec(recipe={"partSize": 1, **recipe}), accepted())[stage].worked == Range(steps, steps)
+def test_training_takes_as_many_steps_as_its_settings_say(settings: dict[str, Any], stage: str, steps: int) -> None:
+    assert items_of(spec(recipe={"partSize": 1, **settings}), accepted())[stage].worked == Range(steps, steps)
 
 
 @pytest.mark.parametrize(("stages", "checkpoints"), [("both", 4), ("captions", 3), ("mixed", 3)])
@@ -112,5 +145,5 @@ def test_stages_that_a_recipe_leaves_out_are_left_out() -> None:
 
 
 def test_nothing_accepted_at_all_is_still_a_number() -> None:
-    found = items_of(spec(), accepted(validate_operations=0.0))
+    found = items_of(spec(recipe=recipe()), accepted(synthesize_operations=0.0))
     assert found["synthesize-operations"].worked.high == pytest.approx(300_000, rel=0.01)

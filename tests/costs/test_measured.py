@@ -83,18 +83,19 @@ def test_the_time_of_all_pods_counts_whichever_made_the_parts() -> None:
     assert made.seconds == 16 * 640 + 8 * 30
 
 
-def test_a_split_validation_works_outside_its_parts() -> None:
-    made = took(JUDGING, *(part(i, 50, 20, 0.5) for i in range(8)), outside=100.0)
-    assert made.seconds == 8 * 0.5 + 8 * 100
-
-
 def test_no_more_pods_are_reckoned_than_there_were_parts() -> None:
     assert took(DRAWING, part(0, 10, 10, 5.0), outside=1.0).shards == 1
 
 
 def test_what_exceeds_the_quota_says_nothing_of_quality() -> None:
     made = took(JUDGING, part(0, 100, 30, 1.0, over_quota=50, judged_invalid=20))
-    assert (made.rows, made.accepted) == (50, 30)
+    assert (made.items, made.rows, made.accepted) == (50, 50, 30)
+
+
+def test_of_captions_those_with_flaws_count() -> None:
+    record = part(0, 100, 90, 1.0).model_copy(update={"counters": {"usable": 70}})
+    assert took(DRAWING, record).accepted == 70
+    assert took("validate-captions", part(0, 90, 63, 1.0, perfect_caption=20)).rows == 70
 
 
 def test_training_is_measured_in_steps() -> None:

@@ -117,8 +117,9 @@ def demands(spec: IterationSpec, stage: str, table: RateTable) -> Iterator[Deman
         yield _edit(spec, calls("edit"))
     elif stage == VALIDATE_OPERATIONS:
         yield Demand("compare", engine_name(engines.image_similarity), Range(1, 1))
-        votes = recipe.validation.judge.votes
-        yield Demand("write", vlm, calls("judge") * votes, billions=role_size(spec, recipe.models.judge))
+        judge = recipe.validation.judge
+        shown = calls("judge") * (judge.votes * (1 + judge.controls))
+        yield Demand("write", vlm, shown, billions=role_size(spec, recipe.models.judge))
     elif stage in (TRAIN_CAPTIONS, TRAIN_MIXED):
         yield _training(spec, recipe.captions.training)
     elif stage == TRAIN_OPERATIONS:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from viper.costs.ranges import ZERO, Range
+from viper.costs.ranges import ZERO, Range, total
 from viper.spec import IterationSpec
 from viper.spec.recipe import TrainingSettings
 from viper.spec.stages import (
@@ -23,6 +24,7 @@ from viper.spec.stages import (
     VALIDATE_OPERATIONS,
     stage_graph,
 )
+from viper.stage.quota import candidates
 
 #: Less is not reckoned with: nothing would ever be done.
 LEAST_ACCEPTANCE = 0.01
@@ -40,44 +42,44 @@ class Items:
     notes: tuple[str, ...] = ()
 
 
+class Task(NamedTuple):
+    """One of the two kinds of data. `samples`: wanted; `candidates`: with which synthesis stops; `per_image`: rows."""
+
+    synthesis: str
+    validation: str
+    field: str
+    samples: int
+    candidates: int
+    per_image: int = 1
+
+
 def items_of(spec: IterationSpec, acceptance: Mapping[str, Range], questions: int | None = None) -> dict[str, Items]:
     """Items by stage, in the order of the stages.
 
-    Synthesis goes through the pool until the quota is reached, part by part. `acceptance`: share of each stage's rows
-    that it accepts. `questions`: how many the evaluation asks, where that is known.
+    Synthesis goes through the pool part by part until it has `samples / expectedAcceptance` candidates; validation of
+    operations until it has `samples`. `acceptance`: share of each stage's rows that it accepts, of those that it has to
+    judge. `questions`: how many the evaluation asks, where that is known.
     """
     recipe = spec.recipe
     share = {name: _possible(a) for name, a in acceptance.items()}
     stages = [node.name for node in stage_graph(recipe)]
     found: dict[str, Items] = {}
-    captions = Range.of(recipe.captions.samples) / share[SYNTHESIZE_CAPTIONS] / share[VALIDATE_CAPTIONS]
-    edits = Range.of(recipe.operations.samples) / share[SYNTHESIZE_OPERATIONS] / share[VALIDATE_OPERATIONS]
-    per_image = recipe.operations.edits_per_image
-    needed = [
-        *([captions] if SYNTHESIZE_CAPTIONS in stages else []),
-        *([edits / per_image] if SYNTHESIZE_OPERATIONS in stages else []),
-    ]
-    wanted = Range(max(n.low for n in needed), max(n.high for n in needed)).rounded_up(recipe.part_size)
+    tasks = [task for task in _tasks(spec) if task.synthesis in stages]
+    images = [_images(task, share, recipe.part_size) for task in tasks]
+    wanted = Range(max(n.low for n in images), max(n.high for n in images))
     found[INGEST] = _pool(spec, wanted, share[INGEST])
-    pool = found[INGEST].kept
     if COLD_START in stages:
         note = (
             f"the samples of coldStart.samplesUri are not read: reckoned with {COLD_START_SAMPLES:,}, as in the paper"
         )
         epochs = recipe.cold_start.epochs if recipe.cold_start else 1.0
         found[COLD_START] = Items(Range.of(COLD_START_SAMPLES) * epochs, notes=(note,))
-    if SYNTHESIZE_CAPTIONS in stages:
-        images = captions.rounded_up(recipe.part_size).at_most(pool)
-        found |= _task(images, recipe.captions.samples, (SYNTHESIZE_CAPTIONS, VALIDATE_CAPTIONS), share, pool)
-    if SYNTHESIZE_OPERATIONS in stages:
-        tried = ((edits / per_image).rounded_up(recipe.part_size).at_most(pool)) * per_image
-        stages_of = (SYNTHESIZE_OPERATIONS, VALIDATE_OPERATIONS)
-        found |= _task(tried, recipe.operations.samples, stages_of, share, pool * per_image)
+    for task, needed in zip(tasks, images, strict=True):
+        found |= _task(task, needed, found[INGEST].kept, share)
     held_out = recipe.validation.held_out_share
 
-    def kept(*names: str) -> Range:
-        low, high = (sum(getattr(found[n].kept, end) for n in names) for end in ("low", "high"))
-        return Range(low, high) * (1 - held_out)
+    def train(*names: str) -> Range:
+        return total(found[name].kept for name in names) * (1 - held_out)
 
     data = {
         TRAIN_CAPTIONS: (recipe.captions.training, (VALIDATE_CAPTIONS,)),
@@ -86,10 +88,36 @@ def items_of(spec: IterationSpec, acceptance: Mapping[str, Range], questions: in
     }
     for name, (settings, sources) in data.items():
         if name in stages:
-            found[name] = Items(_steps(settings, kept(*sources)))
+            found[name] = Items(_steps(settings, train(*sources)))
     trained = sum(name in stages for name in data)
     found[EVALUATE] = _answers(spec, questions, trained)
     return {name: found.get(name, Items(ZERO)) for name in stages}
+
+
+def _tasks(spec: IterationSpec) -> tuple[Task, Task]:
+    captions, operations = spec.recipe.captions, spec.recipe.operations
+    return (
+        Task(
+            SYNTHESIZE_CAPTIONS,
+            VALIDATE_CAPTIONS,
+            "captions",
+            captions.samples,
+            candidates(captions.samples, captions.expected_acceptance),
+        ),
+        Task(
+            SYNTHESIZE_OPERATIONS,
+            VALIDATE_OPERATIONS,
+            "operations",
+            operations.samples,
+            candidates(operations.samples, operations.expected_acceptance),
+            operations.edits_per_image,
+        ),
+    )
+
+
+def _images(task: Task, share: Mapping[str, Range], part_size: int) -> Range:
+    """Images that the candidates of a task are made from, in whole parts."""
+    return (Range.of(task.candidates) / share[task.synthesis] / task.per_image).rounded_up(part_size)
 
 
 def pool_size(spec: IterationSpec) -> int | None:
@@ -109,25 +137,38 @@ def _pool(spec: IterationSpec, wanted: Range, accepted: Range) -> Items:
     return Items(wanted / accepted, wanted, (note,))
 
 
-def _task(
-    worked: Range, quota: int, stages: tuple[str, str], share: Mapping[str, Range], most: Range
-) -> dict[str, Items]:
-    """A synthesis and its validation. Where more is worked on because less is accepted, what is kept is the same."""
-    synthesis, validation = stages
-    both = share[synthesis] * share[validation]
-    notes = []
-    # The pool can be short when acceptance is bad, or always.
-    least, best = most.low * both.low, most.high * both.high
-    if best < quota:
-        notes.append(f"the pool gives at most {best:,.0f} of the quota of {quota:,} samples")
-    elif least < quota:
-        notes.append(f"if little is accepted, the pool gives only {least:,.0f} of the quota of {quota:,} samples")
-    judged = sorted((worked.low * share[synthesis].high, worked.high * share[synthesis].low))
-    kept = Range(min(quota, least), min(quota, best))
+def _task(task: Task, images: Range, pool: Range, share: Mapping[str, Range]) -> dict[str, Items]:
+    """A synthesis and its validation."""
+    worked = images.at_most(pool) * task.per_image
+    given = pool * task.per_image * share[task.synthesis]
+    made = given.at_most(task.candidates)
+    good = share[task.validation]
+    kept = (made * good).at_most(task.samples)
+    judged = made.at_most(Range.of(task.samples) / good) if task.validation == VALIDATE_OPERATIONS else made
     return {
-        synthesis: Items(worked, Range(*judged), tuple(notes)),
-        validation: Items(Range(*judged), kept),
+        task.synthesis: Items(worked, made, tuple(_short_pool(task, given))),
+        task.validation: Items(judged, kept, tuple(_short_yield(task, good))),
     }
+
+
+def _short_pool(task: Task, given: Range) -> Iterator[str]:
+    of = f"of the {task.candidates:,} candidates that synthesis aims at"
+    if given.high < task.candidates:
+        yield f"the pool gives at most {given.high:,.0f} {of}"
+    elif given.low < task.candidates:
+        yield f"if little is accepted, the pool gives only {given.low:,.0f} {of}"
+
+
+def _short_yield(task: Task, good: Range) -> Iterator[str]:
+    setting = f"recipe.{task.field}.expectedAcceptance"
+    worst, best = (task.candidates * end for end in (good.low, good.high))
+    if best < task.samples:
+        yield f"gives at most {best:,.0f} of {task.samples:,} samples: {setting} is too high"
+    elif worst < task.samples:
+        yield (
+            f"if only {100 * good.low:.0f} % are accepted, {worst:,.0f} of {task.samples:,} samples come out: "
+            f"{setting} decides how many candidates are paid for"
+        )
 
 
 def _steps(settings: TrainingSettings, samples: Range) -> Range:

@@ -18,11 +18,14 @@ from viper.errors import AlreadyExistsError, NotFoundError
 from viper.spec.base import SpecModel, setting
 from viper.spec.stages import EVALUATE, PROMOTE, SPLITTABLE, TRAIN_CAPTIONS, TRAIN_MIXED, TRAIN_OPERATIONS
 from viper.stage import FrozenIteration, Manifest, PartRecord
+from viper.stage.quota import usable
 from viper.store import ObjectStore
 
 PREFIX = "rates"
-#: Rejections that say nothing of quality: there was enough already.
-_ENOUGH = ("over-quota",)
+#: Rejections that took no work and say nothing of quality: there was enough already.
+_ENOUGH = "over-quota"
+#: Captions that nothing is wrong with are no candidates (`viper.stage.quota.USABLE`), and not validated.
+_NO_CANDIDATE = "perfect-caption"
 #: One measurement says this much about the next: speeds differ with what else runs, acceptance with the images.
 _SPREAD = 0.1
 
@@ -37,7 +40,7 @@ class Measurement(SpecModel):
     when: float = setting(unit="s since the epoch", ge=0, description="When the stage was complete.")
     items: float = setting(ge=0, description="Items worked on.")
     rows: int = setting(ge=0, description="Rows that were judged.")
-    accepted: int = setting(ge=0, description="Rows that were accepted.")
+    accepted: int = setting(ge=0, description="Rows that were accepted; of captions, those with flaws.")
     seconds: float = setting(unit="s", ge=0, description="Time of all pods together.")
     shards: int = setting(ge=1, description="Pods.")
     gpus: int = setting(ge=0, description="GPUs of each pod.")
@@ -59,7 +62,7 @@ def measurement(frozen: FrozenIteration, manifest: Manifest, when: float) -> Mea
     """What a complete manifest tells; None of a stage that did no work to speak of.
 
     The manifest has the time of every part, by whichever pod, and the time that the last pod spent outside parts
-    (loading models; in a split validation also asking the filters): that of the other pods is taken to be the same.
+    (loading models): that of the other pods is taken to be the same.
     """
     spec, stage = frozen.iteration.spec, manifest.stage
     parts = _worked(manifest)
@@ -71,15 +74,15 @@ def measurement(frozen: FrozenIteration, manifest: Manifest, when: float) -> Mea
     seconds = sum(part.seconds for part in parts) + outside * shards
     if stage == PROMOTE or items <= 0 or seconds <= 0:
         return None
-    enough = sum(manifest.rejected.get(reason, 0) for reason in _ENOUGH)
+    apart = sum(manifest.rejected.get(reason, 0) for reason in (_ENOUGH, _NO_CANDIDATE))
     return Measurement(
         stage=stage,
         iteration=manifest.iteration,
         identity=manifest.identity,
         when=when,
         items=items,
-        rows=sum(part.rows for part in manifest.parts) - enough,
-        accepted=manifest.accepted,
+        rows=sum(part.rows for part in manifest.parts) - apart,
+        accepted=sum(usable(part) for part in manifest.parts),
         seconds=round(seconds, 3),
         shards=shards,
         gpus=resources.gpus,
@@ -100,7 +103,7 @@ def _items(manifest: Manifest, parts: Sequence[PartRecord]) -> float:
     if manifest.stage in (TRAIN_CAPTIONS, TRAIN_OPERATIONS, TRAIN_MIXED):
         steps = manifest.outputs.get("steps", 0)
         return float(steps) if isinstance(steps, int | float) else 0.0
-    return float(sum(part.rows for part in parts))
+    return float(sum(part.rows - part.rejected.get(_ENOUGH, 0) for part in parts))
 
 
 def remember(
