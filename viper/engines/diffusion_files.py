@@ -25,6 +25,7 @@ WORKING_BYTES_PER_PIXEL: Final = 4096
 TILE_PIXELS: Final = 256 * 256
 #: Share of the working bytes that a transformer's step takes without the decoder.
 STEP_SHARE: Final = 0.25
+_WEIGHTLESS: Final = ("Scheduler", "Tokenizer", "TokenizerFast", "Processor")
 _FIX = "point to a directory in diffusers' layout, saved with save_pretrained(…, safe_serialization=True)"
 
 
@@ -43,21 +44,22 @@ def check_pipeline(directory: Path, classes: Sequence[str]) -> str:
         raise InputError(
             f"this is a {name}, and not a {' or '.join(classes)}", where=f"{where}/{INDEX}", fix="give another engine"
         )
-    for component in _components(index):
+    for component, kind in _components(index):
         folder = directory / component
         if not folder.is_dir() or not any(folder.iterdir()):
             raise InputError(
                 f"the {name} lacks its {component}: there is no folder of that name", where=where, fix=_FIX
             )
-        if (folder / "config.json").is_file():
+        if not kind.endswith(_WEIGHTLESS):
             _check_weights(folder, component)
     return name
 
 
-def _components(index: dict[str, Any]) -> Iterator[str]:
+def _components(index: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Name and class of each component that is there."""
     for key, value in index.items():
         if not key.startswith("_") and isinstance(value, list) and len(value) == 2 and value[1] is not None:
-            yield key
+            yield key, str(value[1])
 
 
 def _json(file: Path) -> dict[str, Any]:
@@ -120,7 +122,7 @@ def largest_layer(directory: Path, dtype: str) -> int:
 def _layers(directory: Path, dtype: str) -> dict[str, Counter[str]]:
     """Bytes per component and layer (the name of a tensor without its last part)."""
     found: dict[str, Counter[str]] = {}
-    for component in _components(_json(directory / INDEX)):
+    for component, _ in _components(_json(directory / INDEX)):
         layers = Counter[str]()
         for file in (directory / component).glob("*.safetensors"):
             for name, shape in _tensors(file).items():
