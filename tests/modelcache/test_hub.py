@@ -156,6 +156,14 @@ def test_what_the_hub_does_not_have_is_said_plainly(hub: FakeHub, cache: ModelCa
         locate(uri, cache)
 
 
+def test_weights_that_are_pickles_only_are_refused_with_a_way_out(hub: FakeHub, cache: ModelCache) -> None:
+    hub.commit("org/old", {"config.json": b"{}", "pytorch_model.bin": b"pickle"})
+    hub.commit("org/old", {"config.json": b"{}", "model.safetensors": b"weights"}, branch="refs/pr/7")
+    with pytest.raises(InputError, match=r"pickles \(pytorch_model.bin\)"):
+        locate("hf://org/old", cache)
+    assert names(locate("hf://org/old@refs%2Fpr%2F7", cache)) == ["config.json", "model.safetensors"]
+
+
 @pytest.mark.parametrize("uri", ["hf://name", "hf://a/b@", "hf://a/b@main/../c", "models:/a", "models:/a@b@c"])
 def test_a_uri_that_cannot_be_read_is_refused(cache: ModelCache, uri: str) -> None:
     with pytest.raises(SpecError, match="is not the URI"):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 #: Kinds of files that are taken from the hub. Weights are safetensors; pickles (.bin, .pt, .pkl) and code never are.
 SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".model", ".jinja", ".tiktoken", ".spm"})
+PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".ckpt"})
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,16 @@ def hub(uri: str) -> Remote:
     with _explained(wanted):
         info = HfApi().model_info(wanted.repo, revision=wanted.revision, files_metadata=True)
     pinned = wanted.at(str(info.sha))
-    chosen = dict(_chosen(wanted, list(info.siblings or ())))
+    siblings = list(info.siblings or ())
+    chosen = dict(_chosen(wanted, siblings, SUFFIXES))
+    pickled = dict(_chosen(wanted, siblings, PICKLES))
+    if pickled and not any(name.endswith(".safetensors") for name in chosen):
+        raise InputError(
+            f"its weights are pickles ({', '.join(sorted(pickled)[:3])}), which are never loaded",
+            where=str(pinned),
+            fix="name a revision with safetensors (often refs%2Fpr%2F<number>), or convert them elsewhere and upload "
+            "the directory to the store (docs/model-cache.md)",
+        )
     if not chosen:
         raise InputError(
             "has no file that may be loaded", where=str(pinned), fix="choose a model whose weights are safetensors"
@@ -106,11 +116,11 @@ def hub(uri: str) -> Remote:
     return Remote(str(pinned), {path: _hub_file(s) for path, s in chosen.items()}, fetch)
 
 
-def _chosen(uri: HubUri, siblings: list[RepoSibling]) -> Iterator[tuple[str, RepoSibling]]:
-    """Path in the local directory → file, for what lies at or below the URI's path and may be loaded."""
+def _chosen(uri: HubUri, siblings: list[RepoSibling], suffixes: frozenset[str]) -> Iterator[tuple[str, RepoSibling]]:
+    """Path in the local directory → file, for what lies at or below the URI's path and has one of these suffixes."""
     for sibling in siblings:
         name = check_key(sibling.rfilename)
-        if PurePosixPath(name).suffix not in SUFFIXES:
+        if PurePosixPath(name).suffix not in suffixes:
             continue
         if not uri.path:
             yield name, sibling
