@@ -80,7 +80,7 @@ def planned(*measured: Measurement, one: IterationSpec | None = None) -> Any:
 def test_the_time_of_all_pods_counts_whichever_made_the_parts() -> None:
     made = took(DRAWING, *(part(i, 64, 60, 640.0) for i in range(16)), outside=30.0)
     assert (made.items, made.rows, made.accepted, made.shards, made.gpus) == (1024, 1024, 960, 8, 1)
-    assert made.seconds == 16 * 640 + 8 * 30
+    assert (made.seconds, made.startup) == (16 * 640, 30)
 
 
 def test_no_more_pods_are_reckoned_than_there_were_parts() -> None:
@@ -100,12 +100,24 @@ def test_of_captions_those_with_flaws_count() -> None:
 
 def test_training_is_measured_in_steps() -> None:
     made = took("train-captions", outside=520.0, steps=52)
-    assert (made.items, made.seconds_per_item, made.gpus) == (52, 10.0, 8)
+    assert (made.items, made.seconds_per_item, made.gpus, made.startup) == (52, 10.0, 8, None)
+
+
+def test_starting_up_is_measured_apart_and_not_reckoned_twice() -> None:
+    table = TABLE.startup["gpu"].range
+    quick = said(10.0, 1).model_copy(update={"startup": 30.0})
+    without, apart = planned(said(10.0, 1)), planned(quick)
+    assert apart.seconds_per_item == without.seconds_per_item
+    assert without.wall.low - apart.wall.low == pytest.approx(table.low - 27)
+    training = took("train-captions", outside=520.0, steps=52)
+    stages = iteration_cost(spec(), known(Measurements((training,)))).stages
+    trained = next(s for s in stages if s.name == "train-captions")
+    assert trained.wall.low == pytest.approx(trained.items.low * 9)
 
 
 def test_answers_that_were_known_already_took_no_time() -> None:
     made = took("evaluate", part(0, 100, 100, 0.01), part(1, 100, 100, 200.0), part(2, 100, 100, 100.0), outside=1.0)
-    assert (made.items, made.seconds) == (200, 301.0)
+    assert (made.items, made.seconds) == (200, 300.0)
 
 
 @pytest.mark.parametrize("stage", ["promote", "evaluate", "train-operations"])

@@ -165,7 +165,7 @@ def _stage(spec: IterationSpec, expected: _Expected, known: Circumstances) -> St
     parts = max(1.0, counted.worked.high / spec.recipe.part_size)
     shards = min(resources.shards, math.ceil(parts))
     uneven = math.ceil(parts / shards) * shards / parts
-    startup = known.table.startup["gpu" if resources.gpus else "cpu"].range if counted.worked.high else ZERO
+    startup = _startup(spec, name, gpu, known) if counted.worked.high else ZERO
     wall = Range(work.low / devices / shards, work.high / devices / shards * uneven) + startup
     hours = (work + startup * (devices * shards)) / 3600 if resources.gpus else ZERO
     price = None
@@ -186,6 +186,13 @@ def _stage(spec: IterationSpec, expected: _Expected, known: Circumstances) -> St
         sources=tuple(dict.fromkeys((*sources, *((accepted_by,) if accepted_by and counted.worked.high else ())))),
         notes=counted.notes,
     )
+
+
+def _startup(spec: IterationSpec, stage: str, gpu: str, known: Circumstances) -> Range:
+    """Seconds of each pod before its first item."""
+    key = speed_key(spec, stage, known.table) | {"gpu": gpu}
+    measured = known.measurements.startup(stage, key)
+    return known.table.startup["gpu" if spec.profile.of(stage).gpus else "cpu"].range if measured is None else measured
 
 
 def _seconds(spec: IterationSpec, stage: str, gpu: str, known: Circumstances) -> tuple[Range, tuple[str, ...]]:

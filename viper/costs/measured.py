@@ -41,7 +41,10 @@ class Measurement(SpecModel):
     items: float = setting(ge=0, description="Items worked on.")
     rows: int = setting(ge=0, description="Rows that were judged.")
     accepted: int = setting(ge=0, description="Rows that were accepted; of captions, those with flaws.")
-    seconds: float = setting(unit="s", ge=0, description="Time of all pods together.")
+    seconds: float = setting(unit="s", ge=0, description="Time of all pods together, without starting up.")
+    startup: float | None = setting(
+        None, unit="s", ge=0, description="Time of one pod outside parts; null where nothing tells."
+    )
     shards: int = setting(ge=1, description="Pods.")
     gpus: int = setting(ge=0, description="GPUs of each pod.")
     speed: dict[str, Any] = setting(description="`speed_key`: what decides the time of an item.")
@@ -61,17 +64,18 @@ class Measurement(SpecModel):
 def measurement(frozen: FrozenIteration, manifest: Manifest, when: float) -> Measurement | None:
     """What a complete manifest tells; None of a stage that did no work to speak of.
 
-    The manifest has the time of every part, by whichever pod, and the time that the last pod spent outside parts
-    (loading models): that of the other pods is taken to be the same.
+    The manifest has the time of every part, by whichever pod, and the time that the last pod spent outside parts: what
+    loading models takes. A stage without parts has spent all its time there, and its startup is not known apart.
     """
     spec, stage = frozen.iteration.spec, manifest.stage
     parts = _worked(manifest)
     items = _items(manifest, parts)
     in_parts = sum(part.seconds for part in manifest.parts)
     outside = max(0.0, manifest.seconds - in_parts)
+    startup = round(outside, 3) if parts and outside else None
     resources = spec.profile.of(stage)
     shards = min(resources.shards, max(1, len(manifest.parts))) if stage in SPLITTABLE else 1
-    seconds = sum(part.seconds for part in parts) + outside * shards
+    seconds = sum(part.seconds for part in parts) if parts else outside
     if stage == PROMOTE or items <= 0 or seconds <= 0:
         return None
     apart = sum(manifest.rejected.get(reason, 0) for reason in (_ENOUGH, _NO_CANDIDATE))
@@ -84,6 +88,7 @@ def measurement(frozen: FrozenIteration, manifest: Manifest, when: float) -> Mea
         rows=sum(part.rows for part in manifest.parts) - apart,
         accepted=sum(usable(part) for part in manifest.parts),
         seconds=round(seconds, 3),
+        startup=startup,
         shards=shards,
         gpus=resources.gpus,
         speed=speed_key(spec, stage, default_table()),
@@ -155,6 +160,15 @@ class Measurements:
         """Seconds of a pod for each item, under just these circumstances."""
         fit = [m for m in self.all if m.stage == stage and digest_of(m.speed) == digest_of(key) and m.items]
         return _together(fit, [m.seconds_per_item for m in fit], key)
+
+    def startup(self, stage: str, key: Mapping[str, Any]) -> Range | None:
+        """Seconds that a pod takes besides its items; 0 where they are within what its items took."""
+        fit = [m for m in self.all if m.stage == stage and digest_of(m.speed) == digest_of(key) and m.items]
+        apart = [m for m in fit if m.startup is not None]
+        if fit and not apart and all(m.rows == 0 for m in fit):
+            return Range(0, 0)
+        found = _together(apart, [m.startup or 0.0 for m in apart], key)
+        return None if found is None else found.value
 
     def like(self, stage: str, key: Mapping[str, Any]) -> Measured | None:
         """The same with these engines on this kind of GPU, whatever their settings: the newest, and its own key."""
