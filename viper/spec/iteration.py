@@ -38,7 +38,10 @@ class GeneratorRef(SpecModel):
     )
     version: int | None = setting(None, ge=1, description="Registry version.")
     uri: str | None = setting(
-        None, min_length=1, max_length=URI_LENGTH, description="Model directory: file://, s3:// or smallworld:starter."
+        None,
+        min_length=1,
+        max_length=URI_LENGTH,
+        description="Model directory: file://, s3://, hf://org/name@revision or smallworld:starter.",
     )
     initial_uri: str | None = setting(
         None,
@@ -199,7 +202,8 @@ class Budget(SpecModel):
         unit="GPU-hours",
         source=CLUSTER,
         gt=0,
-        description="No further iteration starts once the loop's Jobs have used as much; null: no limit.",
+        description="No further iteration starts once the loop's Jobs have used as much, or when less is left than an "
+        "iteration has taken on average; null: no limit.",
     )
 
 
