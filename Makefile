@@ -68,6 +68,7 @@ lock: ## resolve requirements.lock and the images' lock files anew
 	  --no-emit-index-url --no-header pyproject.toml -o requirements.lock
 	$(LOCK_IMAGE) -c requirements.lock images/operator/requirements.in -o images/operator/requirements.lock
 	$(LOCK_IMAGE) -c requirements.lock --extra cpu pyproject.toml -o images/cpu/requirements.lock
+	$(LOCK_IMAGE) images/synthesis/requirements.in -o images/synthesis/requirements.lock
 	$(LOCK_IMAGE) images/build.in -o images/build.lock
 	$(LOCK_IMAGE) images/uv.in -o images/uv.lock
 

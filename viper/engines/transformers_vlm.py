@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,54 +11,35 @@ import transformers
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from viper.engines.base import Sampling, VlmOutput, VlmRequest
+from viper.engines.memory import Batches, empty_cache, out_of_memory
+from viper.engines.model_directory import check_model_directory, planned_memory
 from viper.engines.vision_batching import batch_vision_attention
-from viper.errors import InputError
+from viper.engines.weights import weights_id
+from viper.errors import EngineError, InputError
+from viper.spec.engines import GenerationSettings
 
-_NEEDED = ("config.json", "*.safetensors", "tokenizer.json", "*processor_config.json")
-_HASHED = ("*.safetensors", "*.json", "*.jinja")
-
-
-def check_model_directory(directory: Path) -> None:
-    """Raises `InputError` naming what a model directory lacks (configuration, safetensors, tokenizer, processor)."""
-    if not directory.is_dir():
-        raise InputError("there is no model directory", where=str(directory), fix="give the path of a saved model")
-    missing = [pattern for pattern in _NEEDED if not any(directory.glob(pattern))]
-    if missing:
-        raise InputError(
-            f"the model directory lacks {', '.join(missing)}",
-            where=str(directory),
-            fix="save model and processor together with save_pretrained(..., safe_serialization=True)",
-        )
-
-
-def model_digest(directory: Path) -> str:
-    """sha256 over names and bytes of weights, configuration and tokenizer, hexadecimal."""
-    digest = hashlib.sha256()
-    for file in sorted({file for pattern in _HASHED for file in directory.glob(pattern)}):
-        digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+#: Prompt tokens of one batch, images included; at least one row goes through.
+BATCH_TOKENS = 32_768
+_BATCH = "spec.engines.generation.batch"
 
 
 class TransformersVlm:
     """Batches prompts of like length, pads on the left, samples with a seed.
 
+    A batch that does not fit into memory is halved; a prompt that leaves no room for the output gives one with a note.
+
     Args:
         model_dir: a directory with config, safetensors, tokenizer and processor files.
         device: a torch device.
-        max_batch_tokens: upper bound on rows × prompt tokens of one batch; at least one row goes through.
-        max_batch_rows: upper bound on the rows of one batch.
+        settings: rows of a batch, tokens of prompt and output together, pixels of an image.
 
     Raises:
         InputError: the directory lacks files, or transformers cannot read them.
+        EngineError: one request alone does not fit into memory.
     """
 
-    def __init__(
-        self, model_dir: Path | str, device: str = "cpu", max_batch_tokens: int = 32_768, max_batch_rows: int = 256
-    ) -> None:
-        directory = Path(model_dir)
+    def __init__(self, model_dir: Path | str, device: str = "cpu", settings: GenerationSettings | None = None) -> None:
+        directory, self._settings = Path(model_dir), settings or GenerationSettings()
         check_model_directory(directory)
         try:
             self.processor: Any = AutoProcessor.from_pretrained(directory, trust_remote_code=False)
@@ -68,28 +48,76 @@ class TransformersVlm:
             )
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"transformers cannot read the model: {error}", where=str(directory)) from error
-        self.model.to(device).eval()
+        try:
+            self.model.to(device).eval()
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            raise EngineError(
+                f"the model does not fit into memory: {str(error).splitlines()[0]}",
+                where="spec.engines.vlm",
+                fix="take a GPU with more memory, or engine `vllm` with generation.tensorParallel",
+            ) from None
         batch_vision_attention(self.model)
         self.processor.tokenizer.padding_side = "left"
-        self._limits = max_batch_tokens, max_batch_rows
-        self._engine_id = f"transformers/{transformers.__version__}/{model_digest(directory)[:16]}"
+        limits = _limit_pixels(self.processor.image_processor, self._settings, directory)
+        self._batches_that_fit = Batches(self._settings.batch, _BATCH, "lower generation.maxPixels or maxModelTokens")
+        self._engine_id = f"transformers/{transformers.__version__}/{weights_id(directory)}{limits}"
 
     @property
     def engine_id(self) -> str:
-        """`transformers/<version>/<first 16 digits of the weights digest>`."""
+        """`transformers/<version>/<weights id>` and the pixel limits that are set."""
         return self._engine_id
+
+    @classmethod
+    def memory_needed(cls, directory: Path, settings: GenerationSettings) -> int:
+        """Bytes on the device: weights, a key-value cache, and 2 GiB for CUDA and activations.
+
+        The cache is that of one full batch (`BATCH_TOKENS`, or one longest request) and of as much output again.
+        """
+        return planned_memory(Path(directory), 2 * max(BATCH_TOKENS, settings.max_model_tokens))
+
+    def close(self) -> None:
+        """Drops the model."""
+        self.model = None
+        empty_cache()
 
     def generate(self, requests: Sequence[VlmRequest], sampling: Sampling) -> list[VlmOutput]:
         """See `VisionLanguageModel.generate`. A row's sample depends on the rows it is batched with."""
         outputs: list[VlmOutput | None] = [None] * len(requests)
         texts = [self._text(request) for request in requests]
+
+        def work(rows: Sequence[int]) -> list[VlmOutput]:
+            return self._answer([requests[row] for row in rows], [texts[row] for row in rows], sampling)
+
         with torch.random.fork_rng(), torch.inference_mode():
             torch.manual_seed(sampling.seed)
             for rows in self._batches(requests, texts):
-                batch = self._inputs([requests[row] for row in rows], [texts[row] for row in rows])
-                for row, output in zip(rows, self._sample(batch, sampling), strict=True):
+                for row, output in zip(rows, self._batches_that_fit.run(rows, work), strict=True):
                     outputs[row] = output
         return [output for output in outputs if output is not None]
+
+    def _answer(self, requests: Sequence[VlmRequest], texts: Sequence[str], sampling: Sampling) -> list[VlmOutput]:
+        """The outputs of one batch; requests with too long a prompt get theirs without the model."""
+        batch, most = self._inputs(requests, texts), self._settings.max_model_tokens
+        lengths = batch["attention_mask"].sum(1).tolist()
+        short = [i for i, length in enumerate(lengths) if length + sampling.max_tokens <= most]
+        if len(short) < len(requests):
+            batch = self._inputs([requests[i] for i in short], [texts[i] for i in short]) if short else None
+        made = iter(self._sample(batch, sampling) if short else [])
+        fits = set(short)
+        return [
+            next(made)
+            if i in fits
+            else VlmOutput(
+                "",
+                False,
+                0,
+                f"the prompt is too long: {length} tokens, and {sampling.max_tokens} of output, where "
+                f"spec.engines.generation.maxModelTokens is {most}",
+            )
+            for i, length in enumerate(lengths)
+        ]
 
     def _text(self, request: VlmRequest) -> str:
         parts: list[dict[str, Any]] = [{"type": "image"} for _ in request.images]
@@ -103,7 +131,7 @@ class TransformersVlm:
             len(text) // 4 + sum(image.width * image.height // 784 for image in request.images)
             for request, text in zip(requests, texts, strict=True)
         ]
-        most_tokens, most_rows = self._limits
+        most_tokens, most_rows = BATCH_TOKENS, self._settings.batch
         batch: list[int] = []
         for row in sorted(range(len(requests)), key=lambda row: (sizes[row], row)):
             if batch and (len(batch) == most_rows or (len(batch) + 1) * sizes[row] > most_tokens):
@@ -119,9 +147,10 @@ class TransformersVlm:
         return batch.to(self.model.device)
 
     def _sample(self, batch: Any, sampling: Sampling) -> list[VlmOutput]:
-        how: dict[str, Any] = {"do_sample": False}
+        # Penalties that a model directory recommends are left out, as they are by vLLM: what is asked for is sampled.
+        how: dict[str, Any] = {"do_sample": False, "repetition_penalty": 1.0}
         if sampling.temperature > 0:
-            how = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+            how |= {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
         produced = self.model.generate(**batch, max_new_tokens=sampling.max_tokens, **how)
         answers = produced[:, batch["input_ids"].shape[1] :]
         stops = torch.as_tensor(self.model.generation_config.eos_token_id, device=answers.device).reshape(-1)
@@ -133,3 +162,21 @@ class TransformersVlm:
             VlmOutput(text, finished, length)
             for text, finished, length in zip(decoded, ends.any(1).tolist(), lengths, strict=True)
         ]
+
+
+def _limit_pixels(processor: Any, settings: GenerationSettings, directory: Path) -> str:
+    """Sets the pixel limits of an image processor; returns them for the engine id."""
+    low, high = settings.min_pixels, settings.max_pixels
+    if low is None and high is None:
+        return ""
+    size = dict(processor.size)
+    if not {"shortest_edge", "longest_edge"} <= size.keys():
+        raise InputError(
+            "the model's image processor takes no number of pixels",
+            where=str(directory),
+            fix="remove spec.engines.generation.minPixels and maxPixels",
+        )
+    # Qwen's processors keep areas, not edges, under these names.
+    low, high = low or min(size["shortest_edge"], high or size["shortest_edge"]), high or size["longest_edge"]
+    processor.size = type(processor.size)(**{**size, "shortest_edge": low, "longest_edge": max(low, high)})
+    return f"/pixels={settings.min_pixels or ''}-{settings.max_pixels or ''}"
