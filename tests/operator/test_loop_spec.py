@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
+
+import pytest
 
 from fakes import world
 from fakes.cluster import manifest
+from viper.plan import plan_loop
 from viper.spec import ViperLoop, parse_stored
-from viper_operator.loops import iteration_body
+from viper.spec.status import IterationStatus
+from viper_operator.loops import LoopReconciler, iteration_body
 from viper_operator.views import LoopView
 
 
@@ -50,3 +55,16 @@ def test_it_is_named_labelled_and_owned() -> None:
 def test_what_the_template_leaves_out_stays_out_for_the_api_server_to_fill() -> None:
     assert made(1)["spec"].keys() == {*manifest()["spec"], "recipe", "suspend"}
     assert made(1)["spec"]["engines"] == world.ENGINES
+
+
+@pytest.mark.asyncio
+async def test_what_the_operator_saw_an_iteration_use_counts_towards_the_budget() -> None:
+    body = loop_body()
+    body["spec"]["budget"] = {"gpuHours": 7}
+    loop = parse_stored(body)
+    assert isinstance(loop, ViperLoop)
+    reconciler = LoopReconciler(mock.Mock(), mock.Mock(), mock.Mock(), mock.Mock(), mock.Mock())
+    view = mock.Mock(settled=True, outcome="Promoted")
+    seen = await reconciler._observed(loop, view, IterationStatus(gpu_seconds=4 * 3600))
+    decided = plan_loop(loop.spec, [seen], seen.gpu_seconds)
+    assert (decided.next, decided.condition.reason) == (None, "BudgetTooSmall")
