@@ -64,6 +64,14 @@ def test_captions_show_in_the_images_and_words_that_guide_away_as_well(
     assert not same(image(plain), image(guided))
 
 
+def test_the_default_type_of_numbers_draws_and_repeats_itself(directory: Path) -> None:
+    engine = QwenImageReconstructor(directory, settings=settings(dtype="bfloat16", batch=1))
+    assert next(engine._pipeline.transformer.parameters()).dtype == torch.bfloat16
+    first, _ = engine.reconstruct(CAPTIONS[:2], [1, 2], SIZE)
+    assert first.image is not None
+    assert same(first.image, image(engine))
+
+
 def test_guidance_up_to_one_is_off_and_costs_half(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     passes = {}
     for guidance in (0.5, 1.0, 4.0):

@@ -18,7 +18,7 @@ from PIL import Image
 
 from viper.engines.base import EditResult
 from viper.engines.chat_api import model_names, server_message
-from viper.engines.diffusion_files import check_pipeline, memory_plan
+from viper.engines.diffusion_files import check_pipeline, lora_file, memory_plan
 from viper.engines.endpoints import API_KEY, Endpoint, endpoint
 from viper.engines.omni_server import OmniServer
 from viper.engines.pixels import size_within
@@ -129,7 +129,8 @@ class OmniGen2Editor:
         if chosen.negative_prompt.strip():
             traits.append(f"negative={sha256(chosen.negative_prompt.encode()).hexdigest()[:8]}")
         if chosen.lora:
-            traits.append(f"lora={weights_id(Path(chosen.lora))}*{chosen.lora_scale:g}")
+            lora = lora_file(Path(chosen.lora))
+            traits.append(f"lora={weights_id(lora.parent)}:{lora.stem}*{chosen.lora_scale:g}")
         return f"omnigen2/{what} {' '.join(traits)}"
 
     @cached_property

@@ -22,9 +22,12 @@ class QwenImageReconstructor(DiffusionEngine[DiffusionSettings]):
     """The `Reconstructor` over a directory of Qwen-Image.
 
     The text encoder takes 1024 tokens after the template's beginning, its end included. A longer caption gets no image
-    but a note of how many tokens are too many. An image does not depend on its batch: each has a generator of its own,
-    and captions of unequal length are masked (diffusers from 0.36 on; before, issue 12294). With the first-block cache,
-    which decides for a batch as a whole, images are made one at a time.
+    but a note of how many tokens are too many.
+
+    Each image has a generator of its own, and captions of unequal length are masked (they were not always: diffusers'
+    issue 12294), so what is drawn does not depend on the batch. In float32 pixels agree; in bfloat16 a batch rounds
+    differently than one image alone, and only `batch: 1` repeats an image exactly. With the first-block cache, which
+    decides for a batch as a whole, images are always made one at a time.
     """
 
     classes: ClassVar[tuple[str, ...]] = ("QwenImagePipeline",)
