@@ -136,14 +136,15 @@ def _lines(name: str, cost: IterationCost) -> Iterator[str]:
 
 def _loop_lines(name: str, loop: LoopCost) -> Iterator[str]:
     one = loop.iteration
-    yield f"{name}: {loop.iterations} iterations on {one.gpu}; each:"
+    several = "1 iteration" if loop.iterations == 1 else f"{loop.iterations} iterations"
+    yield f"{name}: {several} on {one.gpu}" + ("" if loop.iterations == 1 else "; each:")
     yield ""
     yield from _table(one)
     yield ""
     money = "" if one.money is None else f", US$ {_show(one.money * loop.iterations)}"
     wall = _duration(one.wall * loop.iterations)
     yield (
-        f"All {loop.iterations} iterations: {wall}, {_show(loop.gpu_hours)} GPU-hours, "
+        f"{'In all' if loop.iterations == 1 else f'All {several}'}: {wall}, {_show(loop.gpu_hours)} GPU-hours, "
         f"{_bytes(one.storage * loop.iterations)}{money}"
     )
     if loop.budget is not None:
