@@ -106,9 +106,24 @@ def test_a_copied_cache_is_used_where_there_is_no_network(hub: FakeHub, cache: M
     moved = ModelCache(tmp_path / "copy")
     place = locate(URI, moved, offline=True)
     assert place.is_relative_to(moved.root)
+    (place / ".viper-stamps.json").write_text("{}")  # as if it could not be written
     (place / "tokenizer/merges.txt").write_bytes(b"b a")
     with pytest.raises(InputError, match=r"tokenizer/merges.txt"):
         locate(URI, moved, offline=True)
+
+
+def test_files_that_were_read_once_are_known_by_size_and_time_again(
+    hub: FakeHub, cache: ModelCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = fetch(URI, cache)
+    os.utime(entry.path / "model_index.json", (5, 5))
+    assert cache.damaged(entry) == []
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("everything is read again")
+
+    monkeypatch.setattr("viper.modelcache.cache.directory_digests", refuse)
+    assert cache.damaged(entry) == []
 
 
 def test_a_download_that_broke_off_goes_on_with_the_files_that_are_complete(hub: FakeHub, cache: ModelCache) -> None:

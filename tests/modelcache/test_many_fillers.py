@@ -16,6 +16,7 @@ from modelcache_files import names
 from fakes.hub import FakeHub
 from viper.modelcache import Entry, ModelCache, fetch
 from viper.modelcache.remotes import Remote, RemoteFile, git_blob
+from viper.modelcache.reporting import FetchProgress
 
 CONTENT = {"config.json": b"{}", "model.safetensors": bytes(range(256)) * 40}
 
@@ -111,6 +112,34 @@ def test_progress_counts_bytes_up_to_all_of_them(cache: ModelCache) -> None:
     cache.fill("s3://bucket/model", remote(write), lambda *r: seen.append(r))
     total = sum(len(c) for c in CONTENT.values())
     assert (seen[0], seen[-1]) == (("s3://bucket/model", 0, total), ("s3://bucket/model", total, total))
+
+
+def test_whoever_waits_says_so(cache: ModelCache, capsys: pytest.CaptureFixture[str]) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(path: str, directory: Path) -> None:
+        begun.set()
+        assert go_on.wait(60)
+        write(path, directory)
+
+    def told(name: str, done: int, total: int) -> None:
+        FetchProgress(clock=lambda: 0.0)(name, done, total)
+        go_on.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(cache.fill, "s3://bucket/model", remote(slow))
+        assert begun.wait(60)
+        second = pool.submit(ModelCache(cache.root).fill, "s3://bucket/model", remote(slow), told)
+        assert first.result() == second.result()
+    assert "another process fetches s3://bucket/model: waiting for it" in capsys.readouterr().err
+
+
+def test_progress_has_rate_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    seconds = iter([0.0, 0.0, 0.0, 20.0, 20.0, 20.0])
+    report = FetchProgress(clock=lambda: next(seconds, 20.0))
+    report("hf://a/b", 0, 4_000_000_000)
+    report("hf://a/b", 1_000_000_000, 4_000_000_000)
+    assert capsys.readouterr().err.splitlines()[-1] == "MB of hf://a/b 1000/4000 (50/s, 1 min 00 s left)"
 
 
 def test_gits_name_of_a_file(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from viper.modelcache import ModelCache, fetch, locate, pin
 from viper.models import model_dir
 from viper.registry import Registry
 from viper.stage import ResolvedModel, StageContext
-from viper.store import DirectoryStore, ObjectStore, child_uri, upload_directory
+from viper.store import DirectoryStore, ObjectStore, child_uri, directory_digest, upload_directory
 
 pytestmark = pytest.mark.server
 
@@ -84,6 +84,17 @@ def test_a_registered_model_is_what_its_alias_means_now(
     other = registry.register("cached", uri, "sha256:" + "1" * 64)
     with pytest.raises(InputError, match="changed since it was registered"):
         locate(f"models:/cached/{other}", cache, registry=registry)
+
+
+def test_a_registered_model_of_this_machine_is_used_in_place(
+    mlflow_server: MlflowServer, cache: ModelCache, tmp_path: Path
+) -> None:
+    folder = world.model(tmp_path / "here")
+    registry = Registry(mlflow_server.url)
+    number = registry.register("local", folder.as_uri(), directory_digest(folder))
+    entry = fetch(f"models:/local/{number}", cache, registry=registry)
+    assert (entry.path, entry.digest) == (folder, directory_digest(folder))
+    assert not cache.root.exists()
 
 
 def test_a_directory_of_this_machine_is_used_in_place(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from viper.store.places import cache_dir
 from viper.store.transfer import MANIFEST, DirectoryDigests, FileDigest, directory_digests, in_parallel
 
 Report = Callable[[str, int, int], None]
-"""Called with what is being fetched, bytes done and bytes in all."""
+"""Called with what is being fetched, bytes done and bytes in all; with a remark and zeros while nothing is."""
 
 STAMPS = ".viper-stamps.json"
 #: A download of another host that nothing was added to for so long is taken over.
@@ -102,13 +102,16 @@ class ModelCache:
                 continue
             if status.st_size != expected.size:
                 wrong.append(path)
-            elif stamps.get(path) != [status.st_size, status.st_mtime_ns]:
+            elif stamps.get(path) != _stamp(status):
                 doubtful = True
         if wrong or not doubtful:
             return sorted(wrong)
         # A cache that was copied: its files have other times. What was read is remembered on this machine.
         remembered = None if thorough else cache_dir() / "digests.json"
         now = directory_digests(entry.path, cache=remembered).files
+        if now == digests.files:
+            with suppress(OSError):  # read-only
+                _write_stamps(entry.path, digests)
         return sorted(path for path, expected in digests.files.items() if now.get(path) != expected)
 
     # ---- filling -----------------------------------------------------------------------------------------------
@@ -123,7 +126,7 @@ class ModelCache:
         Raises `StoreError` (disk, damaged origin), `InputError` (the hub), `InputError` when what is fetched is not
         what the origin says.
         """
-        with self._explained(), self._lock(_key(remote.uri)) as held:
+        with self._explained(), self._lock(remote.uri, report) as held:
             entry = self.find(remote.uri)
             if entry is not None and remote.digest not in (None, entry.digest):
                 entry = None  # the origin was removed and made again
@@ -205,6 +208,7 @@ class ModelCache:
                     remote.fetch(path, work)
                 with target.open("rb") as file:
                     digest = FileDigest(target.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+                    os.fsync(file.fileno())  # later starts trust size and time
                 if expected.accepts(digest, target):
                     found[path] = digest
                     return expected.size
@@ -243,12 +247,16 @@ class ModelCache:
         return own
 
     @contextmanager
-    def _lock(self, key: str) -> Iterator[bool]:
+    def _lock(self, uri: str, report: Report | None) -> Iterator[bool]:
         """Held while the body runs; False where the file system has no locks."""
         folder = self.root / "locks"
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / key).open("ab") as file:
+        with (folder / _key(uri)).open("ab") as file:
             try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if report is not None:
+                    report(f"another process fetches {uri}: waiting for it", 0, 0)
                 fcntl.flock(file, fcntl.LOCK_EX)
             except OSError:
                 yield False
@@ -314,11 +322,15 @@ def _move(source: Path, target: Path) -> None:
 
 
 def _write_stamps(place: Path, digests: DirectoryDigests) -> None:
-    stats = {path: (place / path).stat() for path in digests.files}
-    stamps = {path: [s.st_size, s.st_mtime_ns] for path, s in stats.items()}
+    stamps = {path: _stamp((place / path).stat()) for path in digests.files}
     temporary = place / f"{STAMPS}.{os.getpid()}"
     _write(temporary, json.dumps(stamps).encode())
     temporary.replace(place / STAMPS)
+
+
+def _stamp(status: os.stat_result) -> list[int]:
+    """Size and time of a file, in microseconds: not every file system that a cache is copied to keeps nanoseconds."""
+    return [status.st_size, status.st_mtime_ns // 1000]
 
 
 def _read_stamps(place: Path) -> dict[str, list[int]]:

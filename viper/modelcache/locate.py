@@ -15,7 +15,7 @@ from viper.modelcache.remotes import Remote, hub, hub_commit, stored
 from viper.modelcache.uris import hub_uri, is_pinned, is_remote, registered_model
 from viper.store import DirectoryStore, local_directory
 from viper.store.places import cache_dir
-from viper.store.transfer import MANIFEST
+from viper.store.transfer import MANIFEST, directory_digests
 
 if TYPE_CHECKING:
     from viper.registry import Registry
@@ -74,7 +74,9 @@ def fetch(
     update: bool = False,
     report: Report | None = None,
 ) -> Entry:
-    """The entry of a remote model in the cache, filled or repaired first where that is needed and allowed.
+    """The entry of a model in the cache, filled or repaired first where that is needed and allowed.
+
+    What lies on this machine (a path, `file://`, also behind `models:/`) is used in place.
 
     A revision of the hub that is no commit is resolved when it is first fetched; from then on the cache says what it
     means, until it is fetched with `update`. S3 and the registry are asked each time: both are the cluster's own.
@@ -85,6 +87,8 @@ def fetch(
     Raises `InputError` with the command that fills the cache when the model is not there and may not be fetched,
     `StoreError`, `RegistryError`.
     """
+    if not is_remote(uri):
+        return _in_place(uri)
     cache = model_cache() if cache is None else cache
     offline = hub_is_offline() if offline is None else offline
     if uri.startswith("models:/"):
@@ -175,6 +179,12 @@ def _local(uri: str) -> Path:
         store = DirectoryStore(place)
         return local_directory(store, "", place)  # sizes against its record; nothing is copied
     return place
+
+
+def _in_place(uri: str) -> Entry:
+    place = _local(uri)
+    digests = directory_digests(place, cache=cache_dir() / "digests.json")
+    return Entry(uri, uri, digests.digest, digests.size, place)
 
 
 def _registry() -> Registry:

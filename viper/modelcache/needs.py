@@ -28,7 +28,7 @@ _ENGINES: dict[str, tuple[str, ...]] = {
     SYNTHESIZE_CAPTIONS: ("vlm", "reconstructor"),
     SYNTHESIZE_OPERATIONS: ("vlm", "editor"),
     VALIDATE_OPERATIONS: ("vlm", "image_similarity"),
-    COLD_START: ("vlm", "similarity"),
+    COLD_START: ("vlm",),
     TRAIN_CAPTIONS: ("vlm", "similarity"),
     TRAIN_OPERATIONS: ("vlm", "similarity"),
     TRAIN_MIXED: ("vlm", "similarity"),

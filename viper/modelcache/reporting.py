@@ -31,7 +31,10 @@ class FetchProgress:
 
     def __call__(self, name: str, done: int, total: int) -> None:
         """As `viper.modelcache.cache.Report`."""
-        done, total = done // _MB, total // _MB
+        if not total:
+            print(name, file=self._out, flush=True)
+            return
+        done, total = done // _MB, -(-total // _MB)
         if name != self._name:
             self._name, self._done = name, done
             self._progress.begin(name, total, done)
