@@ -130,7 +130,7 @@ def _assumptions(spec: IterationSpec, known: Circumstances) -> Sequence[str]:
     uses = any(spec.profile.of(n.name).gpus for n in stage_graph(spec.recipe))
     if uses and known.gpu is None and all(gpu_of(spec, s, known.table) in (None, CPU) for s in STAGES):
         found.append(
-            f"no nodeSelector (nvidia.com/gpu.product) names a GPU of the table: reckoned with {DEFAULT_GPU}; --gpu NAME"
+            f"no nodeSelector (nvidia.com/gpu.product) names a known GPU: reckoned with {DEFAULT_GPU}; --gpu NAME"
         )
     if uses and generator_size(spec) is None:
         found.append(f"no name tells the size of the model: reckoned with {DEFAULT_SIZE:g} billion parameters")
