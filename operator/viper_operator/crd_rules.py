@@ -182,6 +182,11 @@ RULES: dict[type, tuple[Rule, ...]] = {
             expression=True,
             field="name",
         ),
+        Rule(
+            "!(has(self.value) && self.value != '' && has(self.valueFrom))",
+            "value and valueFrom are both set; remove one of them",
+            field="value",
+        ),
     ),
     StageResources: (_unique("env", "a variable"), _unique("imagePullSecrets", "a secret")),
     Profile: (

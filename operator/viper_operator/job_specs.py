@@ -10,6 +10,7 @@ from viper.modelcache.needs import engine_fields, stage_models
 from viper.modelcache.uris import is_remote
 from viper.plan import PERMANENT_EXIT_CODES
 from viper.spec import Profile, StageResources, ViperIteration
+from viper.spec.pods import EnvVar
 from viper.spec.stages import FREEZE
 from viper.store import child_uri
 from viper_operator.merge import merged
@@ -208,7 +209,15 @@ def _environment(resources: StageResources, profile: Profile) -> list[dict[str, 
         environment.append({"name": "HF_HUB_OFFLINE", "value": "1"})
     if resources.model_cache is not None:
         environment.append({"name": "VIPER_MODEL_CACHE", "value": resources.model_cache.mount_path})
-    return environment + [_given(e) for e in resources.env]
+    return environment + [_variable(e) for e in resources.env]
+
+
+def _variable(variable: EnvVar) -> dict[str, Any]:
+    """A value, or where it comes from: never both, as Kubernetes wants it."""
+    given = _given(variable)
+    if variable.value_from is not None:
+        del given["value"]
+    return given
 
 
 def _cache_mounts(resources: StageResources) -> list[dict[str, Any]]:

@@ -294,7 +294,25 @@ PROFILE = [
     ),
     _quantity("a shared memory of letters", "shmSize", "big"),
     _resources(
-        "a secret in the environment", "env", [{"name": "A", "valueFrom": {}}], "unknown field", at="env[0].valueFrom"
+        "a variable from something else than a secret",
+        "env",
+        [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}, "configMapKeyRef": {}}}],
+        "unknown field",
+        at="env[0].valueFrom.configMapKeyRef",
+    ),
+    _resources(
+        "a value beside the secret that it comes from",
+        "env",
+        [{"name": "A", "value": "x", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}],
+        "remove one of them",
+        at="env[0].value",
+    ),
+    _resources(
+        "a secret that is no name",
+        "env",
+        [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "My Secret", "key": "k"}}}],
+        "lower-case letters",
+        at="env[0].valueFrom.secretKeyRef.name",
     ),
     _resources(
         "credentials in the environment",

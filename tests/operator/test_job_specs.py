@@ -28,7 +28,10 @@ RICH: dict[str, Any] = {
         "shmSize": "8Gi",
         "workSize": "20Gi",
         "modelCache": {"claimName": "models", "mountPath": "/models"},
-        "env": [{"name": "COLOUR", "value": "blue"}],
+        "env": [
+            {"name": "COLOUR", "value": "blue"},
+            {"name": "OPENAI_API_KEY", "valueFrom": {"secretKeyRef": {"name": "judge", "key": "api-key"}}},
+        ],
         "nodeSelector": {"pool": "gpu"},
         "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
         "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
@@ -206,6 +209,10 @@ def test_everything_that_a_profile_asks_for_is_in_the_job() -> None:
         {"name": "HOME", "value": "/tmp"},
         {"name": "VIPER_MODEL_CACHE", "value": "/models"},
         {"name": "COLOUR", "value": "blue"},
+        {
+            "name": "OPENAI_API_KEY",
+            "valueFrom": {"secretKeyRef": {"name": "judge", "key": "api-key", "optional": False}},
+        },
     ]
     assert {"name": "models", "mountPath": "/models", "readOnly": True} in stage["volumeMounts"]
 

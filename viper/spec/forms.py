@@ -16,6 +16,7 @@ QUALIFIED_NAME = r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z
 #: A Kubernetes quantity without a sign.
 QUANTITY = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?$"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+DATA_KEY = r"^[-._a-zA-Z0-9]+$"
 ABSOLUTE_PATH = r"^/[^:]+$"
 IMAGE = r"^[^\s]+$"
 DEVICE = r"^(cpu|cuda)(:\d+)?$"
@@ -28,6 +29,7 @@ WORDS = {
     QUALIFIED_NAME: "letters, digits, '-', '_' and '.', after a DNS prefix and '/' if any, as in nvidia.com/gpu",
     QUANTITY: "a whole number, or a string such as 500m, 1.5 or 64Gi",
     VARIABLE: "letters, digits and '_', not beginning with a digit",
+    DATA_KEY: "letters, digits, '-', '_' and '.'",
     ABSOLUTE_PATH: "an absolute path without ':'",
     IMAGE: "an image reference without spaces",
     DEVICE: "cpu, cuda or cuda:<number>",

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, StringConstraints, WithJsonSchema, model_validator
 
 from viper.spec.base import SpecModel, setting
-from viper.spec.forms import ABSOLUTE_PATH, OBJECT_NAME, QUALIFIED_NAME, QUANTITY, VARIABLE
+from viper.spec.forms import ABSOLUTE_PATH, DATA_KEY, OBJECT_NAME, QUALIFIED_NAME, QUANTITY, VARIABLE
 
 #: Variables that the operator sets itself; credentials are never written into a profile.
 RESERVED_ENV = ("AWS_", "VIPER_", "HOME", "HF_HUB_OFFLINE")
@@ -118,14 +118,33 @@ class TopologySpreadConstraint(SpecModel):
     )
 
 
+class SecretKeySelector(SpecModel):
+    """A key of a secret in the namespace of the iteration."""
+
+    name: str = setting(pattern=OBJECT_NAME, max_length=253, description="Name of the secret.")
+    key: str = setting(pattern=DATA_KEY, max_length=253, description="Key whose content is the value.")
+    optional: bool = setting(False, description="Whether the pod starts without the variable when there is no key.")
+
+
+class EnvVarSource(SpecModel):
+    """Where a value comes from."""
+
+    secret_key_ref: SecretKeySelector = setting(description="A key of a secret.")
+
+
 class EnvVar(SpecModel):
-    """An environment variable with a plain value. Secrets belong into the operator's credentials secret."""
+    """An environment variable: a plain value, or a secret's by reference, such as the OPENAI_API_KEY of endpoints.
+
+    The object store's and MLflow's credentials come from the operator's own secret."""
 
     name: str = setting(pattern=VARIABLE, max_length=128, description="Name of the variable.")
     value: str = setting("", max_length=4096, description="Its value.")
+    value_from: EnvVarSource | None = setting(None, description="Source of the value instead of `value`.")
 
     @model_validator(mode="after")
     def _free(self) -> Self:
+        if self.value and self.value_from is not None:
+            raise ValueError("value and valueFrom are both set; remove one of them")
         if any(self.name == n or (n.endswith("_") and self.name.startswith(n)) for n in RESERVED_ENV):
             raise ValueError(
                 f"name {self.name} is set by the operator (as are AWS_*, VIPER_*, HOME, HF_HUB_OFFLINE); remove it: "

@@ -88,7 +88,7 @@ class StageResources(SpecModel):
     )
     model_cache: ModelCache | None = setting(None, source=CLUSTER, description="Volume with model weights; null: none.")
     env: list[EnvVar] = setting(
-        list, source=CLUSTER, max_length=64, description="Environment variables with plain values, unique by name."
+        list, source=CLUSTER, max_length=64, description="Environment variables, unique by name."
     )
     node_selector: dict[str, Annotated[str, StringConstraints(max_length=63)]] = setting(
         dict, source=CLUSTER, max_length=16, description="Labels a node must have to run the pods."

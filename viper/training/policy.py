@@ -78,7 +78,7 @@ class Policy:
         from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
         from transformers.utils import logging
 
-        from viper.engines.transformers_vlm import check_model_directory
+        from viper.engines.model_directory import check_model_directory
         from viper.engines.vision_batching import batch_vision_attention
 
         check_model_directory(model_dir)
