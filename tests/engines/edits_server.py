@@ -1,6 +1,6 @@
 """A real HTTP server with the API of vLLM-Omni's image edits before a fake of OmniGen2, and faults on demand.
 
-As a program it takes the command line of `vllm serve`: `python edits_server.py serve DIRECTORY --omni --port 8000 …`.
+As a program it takes vLLM-Omni's command line: `python edits_server.py serve DIRECTORY --omni --port 8000 …`.
 The fake changes pixels by all it is told, and makes what OmniGen2 makes of sizes: at most 1024 a side, whole multiples
 of 16.
 """
@@ -28,6 +28,15 @@ TOLD = (
     *("prompt", "negative_prompt", "num_inference_steps", "guidance_scale", "guidance_scale_2", "seed"),
     *("n", "size", "response_format", "output_format"),
 )
+
+
+#: The form fields of the endpoint (vLLM-Omni 0.30.0). The real one ignores others in silence; this one refuses them.
+KNOWN = {
+    *TOLD,
+    *("image", "image[]", "url", "url[]", "model", "background", "output_compression", "stream", "user", "mask_image"),
+    *("reference_image", "strength", "true_cfg_scale", "generator_device", "lora", "layers", "resolution", "bot_task"),
+    *("sys_type", "system_prompt", "return_stage_metrics"),
+}
 
 
 def fake_omnigen2(image: Image.Image, told: dict[str, str]) -> Image.Image:
@@ -95,6 +104,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.reply(404, {"detail": "Not Found"})
         elif form.get("model", MODEL) != MODEL:
             self.reply(400, {"detail": f"Model mismatch: request specifies {form['model']!r}"})
+        elif unknown := sorted(set(form) - KNOWN):
+            self.reply(422, {"detail": f"no such fields: {unknown}"})
         elif missing := [name for name in ("prompt", "image") if name not in form]:
             self.reply(422, {"detail": f"Field {missing[0]!r} is required"})
         else:

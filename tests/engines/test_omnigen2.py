@@ -90,6 +90,7 @@ def test_the_server_is_told_all_settings(server: EditsServer) -> None:
         "guidance_scale": "5.0",
         "guidance_scale_2": "1.5",
         "seed": "7",
+        "generator_device": "cpu",
         "n": "1",
         "size": "auto",
         "response_format": "b64_json",
@@ -196,13 +197,16 @@ def test_for_a_directory_a_server_is_started_and_ended_with_the_engine(directory
     engine.close()
 
 
-def test_a_server_that_does_not_start_says_why(directory: Path, tmp_path: Path) -> None:
+def test_a_server_that_does_not_start_says_why(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broken = tmp_path / "broken"
     broken.symlink_to(directory)
     with pytest.raises(EngineError, match=r"ended with code 1 while it started(.|\n)*no weights here"):
         edit(OmniGen2Editor(broken, "cpu", program=PROGRAM))
-    with pytest.raises(EngineError, match="cannot be started"):
-        edit(OmniGen2Editor(directory, "cpu", program=(str(tmp_path / "no-vllm"),)))
+    monkeypatch.setenv("VIPER_VLLM_OMNI", str(tmp_path / "no-vllm"))
+    with pytest.raises(EngineError, match=r"cannot be started.*no-vllm(.|\n)*set VIPER_VLLM_OMNI"):
+        edit(OmniGen2Editor(directory, "cpu"))
 
 
 def test_the_directory_has_to_be_omnigen2s(directory: Path, tmp_path: Path) -> None:
@@ -214,8 +218,19 @@ def test_the_directory_has_to_be_omnigen2s(directory: Path, tmp_path: Path) -> N
 
 def test_the_server_gets_the_settings_of_the_start_on_its_command_line(directory: Path) -> None:
     chosen = EditingSettings(offload="sequential", tiled_decoding=True, dtype="float16")
-    assert serve_command(["vllm"], directory, chosen, 8123) == [
-        *("vllm", "serve", str(directory), "--omni", "--host", "127.0.0.1", "--port", "8123", "--dtype", "float16"),
+    assert serve_command(["vllm-omni"], directory, chosen, 8123) == [
+        *(
+            "vllm-omni",
+            "serve",
+            str(directory),
+            "--omni",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "8123",
+            "--dtype",
+            "float16",
+        ),
         *("--enable-layerwise-offload", "--vae-use-tiling", "--enforce-eager"),
     ]
 

@@ -32,7 +32,7 @@ _OFFLOAD: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def serve_command(program: Sequence[str], directory: Path, settings: DiffusionSettings, port: int) -> list[str]:
-    """The command line of `vllm serve … --omni` (options as of vLLM-Omni's `entrypoints/cli/serve`)."""
+    """The command line of `vllm-omni serve … --omni` (options of vLLM-Omni 0.30, `entrypoints/cli/serve.py`)."""
     options = ["--host", "127.0.0.1", "--port", str(port), "--dtype", settings.dtype, *_OFFLOAD[settings.offload]]
     if settings.tiled_decoding:
         options.append("--vae-use-tiling")
@@ -56,7 +56,7 @@ class OmniServer:
     """A server on a free port of this machine, ready when made.
 
     Args:
-        program: how vLLM is called; it has to be that of an environment with vLLM-Omni.
+        program: how vLLM-Omni is called.
 
     Raises `EngineError`: there is no such program, it ended (with the end of its log), or it is not ready in time.
     """
@@ -85,7 +85,7 @@ class OmniServer:
             raise EngineError(
                 f"vLLM-Omni cannot be started: {error}",
                 where="spec.engines.editor",
-                fix="use the synthesis image with vLLM-Omni, or name a server: omnigen2:http://host:8000/v1#model",
+                fix="set VIPER_VLLM_OMNI to the program, or name a server: omnigen2:http://host:8000/v1#OmniGen2/OmniGen2",
             ) from error
         # Ends the server with this process too, should nobody close the engine.
         self._end = weakref.finalize(self, _end, self._process)

@@ -35,6 +35,8 @@ OF_THE_SAMPLE: Final = frozenset({400, 413, 422, 500})
 _SEEDS: Final = 2**32
 #: The model rounds sides down to multiples of 16; a result that is farther off is no edit of this image.
 _ROUNDING: Final = 32
+#: The program of an environment with vLLM-Omni, which cannot share one with diffusers 0.42.
+PROGRAM: Final = "VIPER_VLLM_OMNI"
 _WHERE: Final = "spec.engines.editing"
 
 
@@ -48,7 +50,7 @@ class OmniGen2Editor:
         place: a directory of OmniGen2 in diffusers' layout, for which a server is started at the first edit; or a
             server's address with the model's name, `http://host:8000/v1#OmniGen2/OmniGen2`. The key is the
             environment's OPENAI_API_KEY.
-        program: how vLLM is called to start a server.
+        program: how vLLM-Omni is called to start a server; else the environment's VIPER_VLLM_OMNI, else `vllm-omni`.
         timeout: seconds for one edit.
         tries: how often a request is repeated, with pauses that double from `pause` seconds on.
 
@@ -63,13 +65,14 @@ class OmniGen2Editor:
         device: str = "cuda",
         settings: EditingSettings | None = None,
         *,
-        program: Sequence[str] = ("vllm",),
+        program: Sequence[str] | None = None,
         timeout: float = 600.0,
         tries: int = 5,
         pause: float = 1.0,
     ) -> None:
         self._settings = settings or EditingSettings()
-        self._device, self._program = device, tuple(program)
+        self._device = device
+        self._program = tuple(program or (os.environ.get(PROGRAM) or "vllm-omni",))
         self._directory = None if isinstance(place, str) and "://" in place else Path(place)
         self._server: OmniServer | None = None
         self._named: Endpoint | None = None
@@ -199,6 +202,7 @@ class OmniGen2Editor:
             "guidance_scale": str(chosen.guidance),
             "guidance_scale_2": str(chosen.image_guidance),
             "seed": str(seed % _SEEDS),
+            "generator_device": "cpu",
             "n": "1",
             "size": "auto",
             "response_format": "b64_json",
