@@ -13,11 +13,15 @@ import pyarrow.parquet
 
 import viper_jobs.synthesize_captions
 import viper_jobs.synthesize_operations
+import viper_jobs.validate_captions
+import viper_jobs.validate_operations
 from viper.stage import open_stage
 
 _PROGRAMS = {
     "synthesize-captions": viper_jobs.synthesize_captions,
     "synthesize-operations": viper_jobs.synthesize_operations,
+    "validate-captions": viper_jobs.validate_captions,
+    "validate-operations": viper_jobs.validate_operations,
 }
 #: Everything the program needs is imported once, in a server from which the shards are forked.
 _PROCESSES = multiprocessing.get_context("forkserver")
