@@ -22,7 +22,7 @@ from viper.spec.iteration import (
 )
 from viper.spec.pods import RESERVED_ENV, EnvVar, ResourceRequirements, Toleration
 from viper.spec.profile import Profile, StageResources
-from viper.spec.recipe import CATEGORIES, CategoryBalance, ClipFilter, JudgeSettings, TrainingSettings
+from viper.spec.recipe import CATEGORIES, CategoryBalance, ChangeFilter, ClipFilter, JudgeSettings, TrainingSettings
 from viper.spec.stages import FREEZE, SPLITTABLE, STAGES
 
 
@@ -146,6 +146,13 @@ RULES: dict[type, tuple[Rule, ...]] = {
             "self.targets.map(k, self.targets[k]).sum() < 1.000001",
             "shares must be ≥ 0 and sum to 1",
             field="targets",
+        ),
+    ),
+    ChangeFilter: (
+        Rule(
+            "self.minShare <= self.maxShare",
+            "minShare is more than maxShare, so that nothing would pass; lower one or raise the other",
+            field="minShare",
         ),
     ),
     ClipFilter: (

@@ -198,6 +198,12 @@ RECIPE = [
         ("more than maxScore", "lower one"),
     ),
     Case(
+        "no edit changes as much",
+        {"spec recipe validation change": {"minShare": 0.9, "maxShare": 0.5}},
+        "spec.recipe.validation.change.minShare",
+        ("more than maxShare", "lower one"),
+    ),
+    Case(
         "an even number of votes",
         {"spec recipe validation judge votes": 2},
         "spec.recipe.validation.judge.votes",
