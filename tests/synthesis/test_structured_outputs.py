@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from viper.engines.base import VlmOutput
 from viper.synthesis.structured import (
+    MAX_FLAWS,
     CategoryChoice,
     Critique,
     Instruction,
@@ -110,3 +114,23 @@ def test_plain_text_needs_content_and_an_end() -> None:
         read_text(VlmOutput(" ... ", True, 1))
     with pytest.raises(Unreadable, match="cut off"):
         read_text(VlmOutput("A red", False, 2))
+
+
+@pytest.mark.parametrize("form", [Critique, CategoryChoice, Instruction, Verdict])
+def test_schemas_bound_every_text_and_every_list(form: type[BaseModel]) -> None:
+    def parts(schema: Any) -> Iterator[dict[str, Any]]:
+        if isinstance(schema, dict):
+            yield schema
+        for inner in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+            yield from parts(inner)
+
+    found = [part for part in parts(request_schema(form)) if part.get("type") in ("string", "array")]
+    assert all("enum" in p or p.get("maxLength", p.get("maxItems")) for p in found)
+    assert bool(found)
+
+
+def test_a_critique_without_end_is_not_readable() -> None:
+    flaws = ["A dog is missing."] * (MAX_FLAWS + 1)
+    with pytest.raises(Unreadable, match="at most 64"):
+        parse(Critique, json.dumps({"refinement": flaws}))
+    assert len(parse(Critique, json.dumps({"refinement": flaws[1:]})).refinement) == MAX_FLAWS
