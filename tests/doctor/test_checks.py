@@ -24,7 +24,7 @@ NODE = Facts(
     gpus=(A100,) * 8,
     torch_cuda="13.0",
     libraries={"torch": "2.15.0"},
-    locked={"torch": "2.15.0", "trl": "1.16.0"},
+    locked={"torch": ("2.14.1", "2.15.0"), "trl": ("1.16.0",)},
     lock="the.lock",
 )
 PROFILE = wanted_by(find_profile("a100-8x"))
@@ -74,7 +74,12 @@ def test_what_a_profile_wants_is_what_its_largest_pod_gets() -> None:
         ("store", {"servers": (Place("store", "s3://b", "is down", "start it"),)}, "fail", "start it"),
         ("model", {"models": (Place("model", "hf://a/b", "is not in the cache", "pull it"),)}, "fail", "pull it"),
         ("memory of editor", {"phases": (Phase("editor", "x", "spec.e", 90 * GIB),)}, "fail", "spec.e.offload"),
-        ("memory of editor", {"phases": (Phase("editor", "x", "spec.e", problem="unknown"),)}, "warn", "spec.e"),
+        (
+            "memory of editor",
+            {"phases": (Phase("editor", "x", "spec.e", problem="unknown", fix="pull"),)},
+            "warn",
+            "pull",
+        ),
     ],
 )
 def test_what_is_wrong_is_found_with_what_to_change(check: str, facts: dict[str, Any], level: str, says: str) -> None:

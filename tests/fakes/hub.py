@@ -17,14 +17,20 @@ LARGE = 1024
 
 
 class FakeHub:
-    """Models by name: revision → commit → files. `requests` are what was asked, `broken` paths are cut in half."""
+    """Models by name: revision → commit → files. `requests` are what was asked.
+
+    `forged`: other content for a path. `held`: paths whose content is not sent until `released`; `all_but_held` is set
+    when `expected` files went out.
+    """
 
     def __init__(self) -> None:
         self.commits: dict[str, dict[str, dict[str, bytes]]] = {}
         self.branches: dict[tuple[str, str], str] = {}
         self.requests: list[str] = []
-        self.broken: set[str] = set()
+        self.held: set[str] = set()
+        self.released, self.all_but_held = threading.Event(), threading.Event()
         self.forged: dict[str, bytes] = {}
+        self.expected, self._went_out = 0, list[str]()
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -78,15 +84,14 @@ class FakeHub:
             "Accept-Ranges": "bytes",
         }
         content = self.forged.get(name, content)
-        if name in self.broken and body:
-            request.send_response(200)
-            for key, value in {**headers, "Content-Length": str(len(content))}.items():
-                request.send_header(key, value)
-            request.end_headers()
-            request.wfile.write(content[: len(content) // 2])
-            request.close_connection = True
-            return None
-        return self._send(request, 200, content, headers, body)
+        if name in self.held and body:
+            self.released.wait(60)
+        self._send(request, 200, content, headers, body)
+        if body:
+            self._went_out.append(name)
+            if len(self._went_out) == self.expected:
+                self.all_but_held.set()
+        return None
 
     def _info(self, request: BaseHTTPRequestHandler, rest: str) -> None:
         repo, _, revision = rest.partition("/revision/")

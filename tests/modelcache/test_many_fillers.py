@@ -56,6 +56,24 @@ def test_all_get_the_same_whole_directory(hub: FakeHub, cache: ModelCache, locks
         assert len(hub.downloads) == len(names(found.path))
 
 
+def test_a_killed_download_is_continued_by_the_next_process(hub: FakeHub, cache: ModelCache) -> None:
+    small = {f"{i}.json": b"{}" for i in range(20)}
+    hub.commit("org/name", {"model.safetensors": b"w" * 5000, **small})
+    hub.held, hub.expected = {"model.safetensors"}, len(small)
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(cache.root)])
+    assert hub.all_but_held.wait(60)
+    process.kill()
+    process.wait()
+    assert cache.entries() == []
+    hub.released.set()
+    hub.requests.clear()
+    found = fetch("hf://org/name@main", cache)
+    assert cache.damaged(found, thorough=True) == []
+    assert "model.safetensors" in hub.downloads
+    # Each of the other three threads may have had a file on its way to the disk.
+    assert len(hub.downloads) <= 4
+
+
 def remote(fetch_file: object, digest: str | None = None) -> Remote:
     import hashlib
 

@@ -103,7 +103,12 @@ def table(found: Sequence[Finding], width: int) -> Iterator[str]:
         if finding.fix and finding.level != "ok":
             indent = " " * (name + 8)
             yield from textwrap.wrap(
-                f"→ {finding.fix}", max(width, 60), initial_indent=indent, subsequent_indent=indent + "  "
+                f"→ {finding.fix}",
+                max(width, 60),
+                initial_indent=indent,
+                subsequent_indent=indent + "  ",
+                break_long_words=False,  # a command stays one to copy
+                break_on_hyphens=False,
             )
     counts = {level: sum(f.level == level for f in found) for level in ("ok", "warn", "fail")}
     yield ", ".join(f"{number} {level}" for level, number in counts.items())

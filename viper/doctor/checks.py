@@ -19,7 +19,9 @@ Check = Callable[[Facts, Wanted], Iterator[Finding]]
 
 def gpus(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
     """Number, memory and kind of GPUs."""
-    need = f"{wanted.gpus} GPUs" if wanted.gpus else "a GPU" if wanted.device == "cuda" else "none"
+    need = (
+        f"{wanted.gpus} GPU{'s' * (wanted.gpus > 1)}" if wanted.gpus else "a GPU" if wanted.device == "cuda" else "none"
+    )
     if not facts.gpus:
         level: Level = "fail" if wanted.device == "cuda" or wanted.gpus else "ok"
         fix = "run it where the GPUs are: a pod with `gpus` of the profile, or a machine with NVIDIA's driver"
@@ -91,9 +93,7 @@ def phases(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
     for phase in facts.phases:
         name = f"memory of {phase.role}"
         if phase.problem:
-            yield Finding(
-                name, "warn", phase.problem, "", f"correct {phase.setting}, or run this where it is installed"
-            )
+            yield Finding(name, "warn", phase.problem, "", phase.fix)
         elif not phase.bytes:
             yield Finding(name, "ok", f"{phase.engine} plans none")
         elif not there or wanted.device == "cpu":
@@ -159,13 +159,13 @@ def libraries(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
         yield Finding("libraries", "warn", "no lock to compare with", "", "give --lock FILE")
         return
     common = sorted(facts.locked.keys() & facts.libraries.keys())
-    other = [n for n in common if facts.libraries[n] != facts.locked[n]]
+    other = [n for n in common if facts.libraries[n] not in facts.locked[n]]
     for name in other:
         yield Finding(
             "libraries",
             "warn",
             f"{name} {facts.libraries[name]}",
-            f"{name} {facts.locked[name]}",
+            f"{name} {' or '.join(facts.locked[name])}",
             f"install what {facts.lock} says: other versions are not what was tested",
         )
     if not other:

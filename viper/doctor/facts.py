@@ -49,6 +49,7 @@ class Phase:
     setting: str
     bytes: int | None = None
     problem: str = ""
+    fix: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Facts:
     """The machine or pod that this runs on.
 
     `nvidia_smi`: why there is no answer from it, empty when there is one. `memory`: of the pod's limit or the machine.
-    `torch_cuda`: the CUDA that torch was built for, empty for none. `locked`: versions by name in `lock`.
+    `torch_cuda`: the CUDA that torch was built for, empty for none. `locked`: versions
+    by name that `lock` allows.
     """
 
     cpus: int
@@ -69,7 +71,7 @@ class Facts:
     gpus: tuple[Gpu, ...] = ()
     torch_cuda: str = ""
     libraries: dict[str, str] = field(default_factory=dict)
-    locked: dict[str, str] = field(default_factory=dict)
+    locked: dict[str, tuple[str, ...]] = field(default_factory=dict)
     lock: str = ""
     servers: tuple[Place, ...] = ()
     models: tuple[Place, ...] = ()

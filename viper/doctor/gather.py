@@ -19,7 +19,6 @@ _TIMEOUT_S = 30
 #: Locks beside the code: of our images, then of a checkout.
 LOCKS = (Path("/opt/viper/share/build/requirements.lock"), Path(__file__).parents[2] / "requirements.lock")
 _PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)==([^\s;\\]+)", re.MULTILINE)
-_EXTRA_PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)==([^\s;]+)")
 #: What makes numbers and pictures; a difference in the others is seldom what is wrong.
 LIBRARIES = (
     "accelerate",
@@ -121,20 +120,26 @@ def installed() -> dict[str, str]:
     return {n: d.version for d in distributions() if (n := normalized(str(d.metadata["Name"]))) in LIBRARIES}
 
 
-def locked(path: Path | None = None) -> tuple[dict[str, str], str]:
-    """Pinned versions and where they are from: a given lock, the image's, the checkout's, or the package's own pins."""
+def locked(path: Path | None = None) -> tuple[dict[str, tuple[str, ...]], str]:
+    """Pinned versions and where they are from: a given lock, the image's, the checkout's, or the package's own pins.
+
+    A lock for several Pythons has several versions of a library.
+    """
     for lock in (path,) if path is not None else LOCKS:
         text = _read(str(lock))
         if text is not None:
             return _pins(text), str(lock)
     if path is not None:
         return {}, str(path)
-    lines = [m for r in requires("viper") or () if (m := _EXTRA_PIN.match(r))]
-    return {normalized(m[1]): m[2] for m in lines}, "viper's extras"
+    return _pins("\n".join(requires("viper") or ())), "viper's extras"
 
 
-def _pins(text: str) -> dict[str, str]:
-    return {normalized(name): version for name, version in _PIN.findall(text)}
+def _pins(text: str) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for written, version in _PIN.findall(text):
+        name = normalized(written)
+        found[name] = (*found.get(name, ()), version)
+    return found
 
 
 def normalized(name: str) -> str:

@@ -106,7 +106,13 @@ def planned(spec: IterationSpec, cache: ModelCache, stage: str | None = None) ->
         setting = f"spec.engines.{settings or interface}"
         missing = [u for u in _uris(spec, field) if is_remote(u) and cache.find(u) is None]
         if missing:
-            yield Phase(role, engine, setting, problem=f"{missing[0]} is not in the cache: not known")
+            yield Phase(
+                role,
+                engine,
+                setting,
+                problem=f"not known before {missing[0]} is in the cache",
+                fix=pull_command(missing[0]),
+            )
             continue
         engines = with_directories(spec.engines, (field,), _place(cache))
         values = getattr(engines, settings) if settings else None
@@ -129,9 +135,9 @@ def _phase(role: str, engine: str, setting: str, needed: Callable[[], int]) -> P
     try:
         return Phase(role, engine, setting, needed())
     except ViperError as error:
-        return Phase(role, engine, setting, problem=error.what)
+        return Phase(role, engine, setting, problem=error.what, fix=error.fix or f"correct {setting}")
     except (OSError, TypeError, ValueError, KeyError) as error:
-        return Phase(role, engine, setting, problem=f"its model cannot be read: {error}")
+        return Phase(role, engine, setting, problem=f"its model cannot be read: {error}", fix="name a complete model")
 
 
 def _uris(spec: IterationSpec, field: str) -> list[str]:
