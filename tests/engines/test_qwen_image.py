@@ -144,6 +144,26 @@ def test_short_memory_makes_smaller_batches_and_then_names_the_setting(
         engine.reconstruct(CAPTIONS, [0, 1, 2], SIZE)
 
 
+def test_a_model_that_does_not_fit_names_the_setting(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffusers import QwenImagePipeline
+
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 40 GiB")
+
+    monkeypatch.setattr(QwenImagePipeline, "to", full)
+    with pytest.raises(EngineError, match=r"spec\.engines\.reconstruction\.offload: the model does not fit"):
+        image(QwenImageReconstructor(directory, settings=settings()))
+
+
+def test_a_device_in_error_ends_the_phase(plain: QwenImageReconstructor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dead(*_: Any, **__: Any) -> None:
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(plain._pipeline.vae, "decode", dead)
+    with pytest.raises(EngineError, match="the device failed: CUDA error"):
+        plain.reconstruct(CAPTIONS, [0, 1, 2], SIZE)
+
+
 @pytest.mark.parametrize("batch", [1, 3])
 def test_the_first_block_cache_saves_work_and_leaves_nothing_to_the_next_image(directory: Path, batch: int) -> None:
     chosen = settings(steps=8, cache="firstBlock", cache_threshold=1.0, batch=batch)
@@ -229,6 +249,7 @@ def test_distilled_weights_bring_their_own_scheduler(directory: Path, lora: Path
     config = read(directory / "scheduler" / "scheduler_config.json") | {"shift_terminal": None, "base_shift": 1.1}
     (tmp_path / "scheduler_config.json").write_text(json.dumps(config), "utf-8")
     engine = QwenImageReconstructor(directory, settings=settings(steps=1, lora=str(tmp_path)))
+    assert engine.engine_id != QwenImageReconstructor(directory, settings=settings(steps=1, lora=str(lora))).engine_id
     assert engine._pipeline.scheduler.config.base_shift == 1.1
     image(engine)
 

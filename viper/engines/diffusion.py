@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from PIL import Image
 
-from viper.engines.diffusion_files import check_pipeline, lora_file, lora_scheduler, memory_plan
+from viper.engines.diffusion_files import check_pipeline, lora_file, lora_id, lora_scheduler, memory_plan
 from viper.engines.memory import Batches, empty_cache, out_of_memory
 from viper.engines.weights import weights_id
 from viper.errors import EngineError, InputError, SpecError
@@ -84,8 +84,7 @@ class DiffusionEngine(Generic[S]):
         if guided and chosen.negative_prompt.strip():
             traits.append(f"negative={sha256(chosen.negative_prompt.encode()).hexdigest()[:8]}")
         if chosen.lora:
-            place = lora_file(Path(chosen.lora))
-            traits.append(f"lora={weights_id(place.parent)}:{place.stem}*{chosen.lora_scale:g}")
+            traits.append(f"lora={lora_id(Path(chosen.lora))}*{chosen.lora_scale:g}")
         if chosen.cache != "none":
             traits.append(f"cache={chosen.cache}:{chosen.cache_threshold:g}")
         if chosen.tiled_decoding:
@@ -123,7 +122,16 @@ class DiffusionEngine(Generic[S]):
         if chosen.compile:
             # Block by block: the same kernels, a tenth of the time that compiling the whole takes.
             pipeline.transformer.compile_repeated_blocks()
-        self._place(pipeline)
+        try:
+            self._place(pipeline)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            raise EngineError(
+                f"the model does not fit into the memory of {self._device}: {str(error).splitlines()[0]}",
+                where=f"{self.where}.offload",
+                fix=self.remedy,
+            ) from None
         return pipeline
 
     def _add_lora(self, pipeline: Any, place: Path) -> None:

@@ -6,6 +6,7 @@ The layout is diffusers' own: `model_index.json` names the class of the pipeline
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections import Counter
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from viper.engines.weights import DIGITS
 from viper.errors import InputError
 
 INDEX: Final = "model_index.json"
@@ -179,6 +181,14 @@ def lora_scheduler(place: Path) -> dict[str, Any] | None:
         if file.is_file():
             return _json(file)
     return None
+
+
+def lora_id(place: Path) -> str:
+    """The first 16 hexadecimal digits of the sha256 over LoRA weights and the scheduler that they bring along."""
+    with lora_file(place).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    digest.update(json.dumps(lora_scheduler(place), sort_keys=True).encode())
+    return digest.hexdigest()[:DIGITS]
 
 
 def _named(files: Iterable[Path]) -> str:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from viper.engines.base import EditResult
 from viper.engines.chat_api import model_names, server_message
-from viper.engines.diffusion_files import check_pipeline, lora_file, memory_plan
+from viper.engines.diffusion_files import check_pipeline, lora_id, memory_plan
 from viper.engines.endpoints import API_KEY, Endpoint, endpoint
 from viper.engines.omni_server import OmniServer
 from viper.engines.pixels import size_within
@@ -73,7 +73,7 @@ class OmniGen2Editor:
         self._settings = settings or EditingSettings()
         self._device = device
         self._program = tuple(program or (os.environ.get(PROGRAM) or "vllm-omni",))
-        self._directory = None if isinstance(place, str) and "://" in place else Path(place)
+        self._directory = None if _is_address(place) else Path(place)
         self._server: OmniServer | None = None
         self._named: Endpoint | None = None
         if self._directory is None:
@@ -116,7 +116,7 @@ class OmniGen2Editor:
     @classmethod
     def memory_needed(cls, place: Path | str, settings: EditingSettings) -> int:
         """Bytes for a server of one's own (`diffusion_files.memory_plan`, original and edit); 0 for one elsewhere."""
-        if isinstance(place, str) and "://" in place:
+        if _is_address(place):
             return 0
         return memory_plan(Path(place), settings, 2 * settings.max_pixels)
 
@@ -132,8 +132,7 @@ class OmniGen2Editor:
         if chosen.negative_prompt.strip():
             traits.append(f"negative={sha256(chosen.negative_prompt.encode()).hexdigest()[:8]}")
         if chosen.lora:
-            lora = lora_file(Path(chosen.lora))
-            traits.append(f"lora={weights_id(lora.parent)}:{lora.stem}*{chosen.lora_scale:g}")
+            traits.append(f"lora={lora_id(Path(chosen.lora))}*{chosen.lora_scale:g}")
         return f"omnigen2/{what} {' '.join(traits)}"
 
     @cached_property
@@ -227,6 +226,10 @@ class OmniGen2Editor:
         if b"out of memory" in data.lower():
             fix = f"set {_WHERE}.maxPixels or .batch to less, or {_WHERE}.offload to model"
         return EngineError(f"the server answers {status}: {server_message(data)}", where=url, fix=fix)
+
+
+def _is_address(place: Path | str) -> bool:
+    return isinstance(place, str) and place.startswith(("http://", "https://"))
 
 
 def read_image(data: bytes, size: tuple[int, int]) -> Image.Image | str:
