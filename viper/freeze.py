@@ -102,12 +102,13 @@ def _resolve(iteration: ViperIteration, store: ObjectStore, registry: Registry) 
     generator, base = _generator(spec, store, registry)
     roles = {"generator": generator, "base": base}
 
-    def role(name: str) -> ResolvedModel:
+    def role(field: str) -> ResolvedModel:
+        name: str = getattr(spec.recipe.models, field)
         if is_endpoint(name):
-            return resolve_endpoint(name)
+            return resolve_endpoint(name, f"spec.recipe.models.{field}")
         return roles.get(name) or resolve_model(name, store)
 
-    critic, judge = role(spec.recipe.models.critic), role(spec.recipe.models.judge)
+    critic, judge = role("critic"), role("judge")
     uid = hashlib.sha256(f"{store.uri} {iteration.metadata.name}".encode()).hexdigest()[:16]
     run = registry.iteration_run(spec.model, iteration.metadata.name, uid, {"viper.store": store.uri})
     return FrozenIteration(

@@ -69,12 +69,12 @@ def resolve_model(uri: str, store: ObjectStore) -> ResolvedModel:
     )
 
 
-def resolve_endpoint(uri: str) -> ResolvedModel:
+def resolve_endpoint(uri: str, where: str = "") -> ResolvedModel:
     """A critic or judge behind `openai:https://host/v1#model-name`; raises `SpecError` for another form.
 
     Its digest is over URL and name: nobody can verify the weights there.
     """
-    place = endpoint(uri, "spec.recipe.models")
+    place = endpoint(uri, where)
     return ResolvedModel(uri=place.uri, digest=place.digest)
 
 

@@ -46,7 +46,7 @@ def test_a_judge_behind_an_endpoint_is_frozen_by_address(tmp_path: Path) -> None
 
 
 def test_an_address_with_a_password_is_refused_when_it_is_frozen(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"recipe\.models") as caught:
+    with pytest.raises(SpecError, match=r"spec\.recipe\.models\.judge") as caught:
         freeze_with(tmp_path, "openai:https://me:secret@host/v1#judge")
     assert "secret" not in str(caught.value)
 

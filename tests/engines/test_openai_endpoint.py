@@ -181,11 +181,11 @@ def test_a_passing_fault_is_tried_again(server: ChatServer, time: Time, fault: F
     assert server.bodies[0] == server.bodies[2]
 
 
-def test_pauses_grow_unless_the_server_says_how_long(server: ChatServer, time: Time) -> None:
+def test_pauses_grow_and_last_at_least_as_long_as_the_server_says(server: ChatServer, time: Time) -> None:
     engine = OpenAiEndpoint(server.place, PATIENT, time.clock)
-    server.faults += [says(500, ERROR)] * 4 + [says(429, ERROR, Retry_After="7")]
+    server.faults += [says(429, ERROR, Retry_After="0")] * 4 + [says(429, ERROR, Retry_After="20")]
     one(engine)
-    assert time.pauses[-1] == 7
+    assert time.pauses[-1] == 20
     assert all(later > earlier / 1.01 for earlier, later in zip(time.pauses[:-2], time.pauses[1:-1], strict=True))
 
 

@@ -145,7 +145,7 @@ class OpenAiEndpoint:
         deadline = clock.monotonic() + self._settings.timeout_seconds
         jitter, pause = random.Random(body), FIRST_PAUSE_S
         while True:
-            asked: float | None = None
+            asked = 0.0
             try:
                 status, headers, data = self._send(method, url, body, deadline)
                 result = read(status, data)
@@ -155,12 +155,12 @@ class OpenAiEndpoint:
                 if status not in TRANSIENT:
                     fix = _STATUS_FIX.get(status, "see the server's log")
                     raise EngineError(problem, where=url, fix=fix)
-                asked = retry_after(headers.get("Retry-After"), clock.epoch())
+                asked = retry_after(headers.get("Retry-After"), clock.epoch()) or 0.0
             except NotAnAnswerError as error:
                 problem = f"what it answers is not of the OpenAI API: {error}"
             except (HTTPError, OSError) as error:
                 problem = f"no answer: {_reason(error)}"
-            delay = pause * jitter.uniform(0.5, 1) if asked is None else asked
+            delay = max(asked, pause * jitter.uniform(0.5, 1))  # also where a server asks for no pause at all
             if stop.is_set() or clock.monotonic() + delay >= deadline:
                 raise EngineError(
                     f"{problem} (tried for {self._settings.timeout_seconds:g} s)",
