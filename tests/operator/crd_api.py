@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import secrets
+import subprocess
 from typing import Any
 
 from kubernetes import client, config
 
-from servers.kube import KubeApi
+from servers.kube import KubeApi, eventually
 from viper_operator.crd import GROUP, VERSION, definitions
 from viper_operator.crd_rules import NAMES
 
@@ -27,6 +28,7 @@ class Resources:
         kube_api.apply(*definitions())
         names = [f"crd/{plural}.{GROUP}" for plural in PLURALS.values()]
         kube_api.kubectl("wait", "--for=condition=Established", *names, "--timeout=60s")
+        eventually(lambda: _discovered(kube_api))  # that follows a moment later
         self.namespace = f"crd-{secrets.token_hex(4)}"
         kube_api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}})
         self._client = client.CustomObjectsApi(config.new_client_from_config(str(kube_api.kubeconfig)))
@@ -63,3 +65,15 @@ class Resources:
 def installed(kube_api: KubeApi) -> Resources:
     """The resources on this server, installed once."""
     return Resources(kube_api)
+
+
+def _discovered(kube_api: KubeApi) -> bool:
+    """Whether kubectl knows the resources and can explain them."""
+    known = set(kube_api.kubectl("api-resources", "-o", "name").split())
+    if not {f"{plural}.{GROUP}" for plural in PLURALS.values()} <= known:
+        return False
+    try:
+        schemas = kube_api.kubectl("get", "--raw", f"/openapi/v3/apis/{GROUP}/{VERSION}")
+    except subprocess.CalledProcessError:
+        return False
+    return all(f'"{kind}"' in schemas for kind in PLURALS)

@@ -254,7 +254,8 @@ def test_a_cache_that_may_be_written_is_filled_before_the_stage_starts() -> None
     assert filler["name"] == "models"
     assert filler["command"] == ["viper"]
     iteration = "s3://viper/iterations/it?endpoint=http://minio:9000"
-    assert filler["args"] == ["models", "pull", "--iteration", iteration, "--stage", "synthesize-captions"]
+    log = ["--termination-log", "/dev/termination-log"]
+    assert filler["args"] == ["models", "pull", *log, "--iteration", iteration, "--stage", "synthesize-captions"]
     assert filler["resources"] == {"requests": {"cpu": "500m"}, "limits": {"memory": "1Gi"}}
     assert stage["resources"]["limits"]["nvidia.com/gpu"] == "1"
     for same in ("image", "imagePullPolicy", "env", "envFrom", "securityContext", "terminationMessagePath"):
@@ -281,7 +282,7 @@ def test_only_stages_that_load_models_fill_the_cache() -> None:
 def test_freezing_fills_the_cache_with_models_that_go_into_the_store() -> None:
     generator = {"alias": "generator", "initialUri": "hf://Qwen/Qwen2.5-VL-7B-Instruct@main"}
     (filler,) = pod(with_models(FREEZE, FILLED, generator=generator))["initContainers"]
-    assert filler["args"][2:] == ["--tracking-uri", "http://mlflow:5000", "hf://Qwen/Qwen2.5-VL-7B-Instruct@main"]
+    assert filler["args"][4:] == ["--tracking-uri", "http://mlflow:5000", "hf://Qwen/Qwen2.5-VL-7B-Instruct@main"]
 
 
 @pytest.mark.parametrize("offline", [True, False])

@@ -69,6 +69,13 @@ def test_a_shard_that_has_had_its_attempts_ends_while_others_still_work() -> Non
         (pod_body(containerStatuses=terminated(1, message="Traceback\n  boom\n")), (1, "Error", "Traceback\n  boom")),
         (pod_body(containerStatuses=terminated(3, message=MESSAGE)), (3, "InputError", "row 7 has no image")),
         (
+            pod_body(
+                containerStatuses=waiting("PodInitializing"),
+                initContainerStatuses=[{**terminated(3, message=MESSAGE)[0], "name": "models"}],
+            ),
+            (3, "InputError", "row 7 has no image"),
+        ),
+        (
             pod_body(containerStatuses=terminated(137, reason="OOMKilled")),
             (137, "OOMKilled", "the container used more memory than its limit and was killed"),
         ),
