@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import os
 import re
 import sys
@@ -21,9 +20,7 @@ from viper.errors import SpecError, StageError, StoreError, ViperError
 from viper.recording import record_stage
 from viper.spec.stages import STAGES, stage_graph
 from viper.stage import Manifest, StageContext, open_stage
-
-#: Kubernetes reads at most this much of a termination message.
-TERMINATION_BYTES = 4096
+from viper.stage.termination import leave_message
 
 
 class StageProgram(Protocol):
@@ -68,11 +65,11 @@ def exit_status(work: Callable[[], None], termination_log: Path | None) -> int:
         work()
     except ViperError as error:
         print(f"error: {error}", file=sys.stderr)
-        _leave_message(termination_log, type(error).__name__, str(error))
+        leave_message(termination_log, type(error).__name__, str(error))
         return error.exit_code
     except Exception as error:
         traceback.print_exc()
-        _leave_message(termination_log, type(error).__name__, f"{type(error).__name__}: {error}")
+        leave_message(termination_log, type(error).__name__, f"{type(error).__name__}: {error}")
         return 1
     return 0
 
@@ -134,15 +131,6 @@ def _limit_threads(threads: int) -> None:
     # In a process forked from a warm server torch is there already and has read its environment.
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(threads)
-
-
-def _leave_message(path: Path | None, reason: str, message: str) -> None:
-    if path is None:
-        return
-    limit = TERMINATION_BYTES // 4  # characters; four bytes of UTF-8 or a JSON escape each
-    text = message if len(message) <= limit else message[: limit - 1] + "…"
-    with suppress(OSError):  # it is in the log as well
-        path.write_text(json.dumps({"reason": reason, "message": text}, ensure_ascii=False), "utf-8")
 
 
 if __name__ == "__main__":

@@ -193,7 +193,7 @@ def _filler(
         "name": FILLER,
         "image": resources.image or settings.image,
         "command": ["viper"],
-        "args": ["models", "pull", *arguments],
+        "args": ["models", "pull", "--termination-log", TERMINATION_LOG, *arguments],
         "env": _environment(resources, profile),
         "resources": _resources(resources, 0),
         "volumeMounts": [{"name": "tmp", "mountPath": SCRATCH}, *_cache_mounts(resources)],

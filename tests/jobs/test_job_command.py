@@ -13,8 +13,9 @@ from viper.costs.measured import load_measurements
 from viper.errors import InputError, SpecError, StoreError
 from viper.spec.stages import STAGES
 from viper.stage import Manifest, PartRecord, StageContext
+from viper.stage.termination import TERMINATION_BYTES
 from viper.store import open_store
-from viper_jobs.main import TERMINATION_BYTES, main, parse_shard, recorder, split_iteration_uri, stage_program
+from viper_jobs.main import main, parse_shard, recorder, split_iteration_uri, stage_program
 
 
 class Program:

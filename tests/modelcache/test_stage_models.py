@@ -158,6 +158,17 @@ def test_pull_says_what_it_takes(arguments: list[str], message: str, capsys: pyt
     assert message in capsys.readouterr().err
 
 
+def test_the_container_before_a_stage_leaves_its_last_error(
+    cache: ModelCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    log = tmp_path / "termination-log"
+    assert main(["models", "pull", "--termination-log", str(log), HUB]) == InputError.exit_code
+    left = json.loads(log.read_text())
+    assert left["reason"] == "InputError"
+    assert "viper models pull" in left["message"]
+
+
 def test_resolved_models_of_another_content_are_refused(cache: ModelCache, tmp_path: Path) -> None:
     frozen = frozen_with(tmp_path)
     ctx = StageContext(frozen, DirectoryStore(tmp_path / "store"), "synthesize-captions", tmp_path)

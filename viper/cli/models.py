@@ -35,6 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     pull.add_argument("--tracking-uri", metavar="URI", help="MLflow of models:/ (default: $MLFLOW_TRACKING_URI)")
     pull.add_argument("--iteration", metavar="URI", help="a frozen iteration: <store URI>/iterations/<name>")
     pull.add_argument("--stage", metavar="STAGE", help="the stage of --iteration whose models are meant")
+    pull.add_argument("--termination-log", type=Path, metavar="FILE", help="receives the last error as JSON")
     listing = actions.add_parser("list", help="what is in the cache", description="Lists the cache.")
     listing.add_argument("--verify", action="store_true", help="read every byte and compare digests")
     listing.add_argument("-o", "--output", choices=("table", "json"), default="table", help="form of the output")
@@ -44,10 +45,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Does it; `list` returns 1 when something is damaged."""
+    from viper.errors import ViperError
     from viper.modelcache import ModelCache, model_cache
+    from viper.stage.termination import leave_message
 
     cache = ModelCache(args.cache) if args.cache else model_cache()
-    return _pull(args, cache) if args.action == "pull" else _list(args, cache)
+    if args.action == "list":
+        return _list(args, cache)
+    try:
+        return _pull(args, cache)
+    except ViperError as error:
+        leave_message(args.termination_log, type(error).__name__, str(error))
+        raise
 
 
 def _pull(args: argparse.Namespace, cache: ModelCache) -> int:
