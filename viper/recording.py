@@ -35,11 +35,20 @@ from viper.store import child_uri
 TRAININGS = (COLD_START, TRAIN_CAPTIONS, TRAIN_OPERATIONS, TRAIN_MIXED)
 #: What of `spec` each stage depends on, as paths of the specification.
 CONCERNS: dict[str, tuple[str, ...]] = {
-    INGEST: ("images", "recipe.partSize"),
+    INGEST: (
+        "images",
+        "recipe.partSize",
+        "recipe.validation.nearDuplicateDistance",
+        "recipe.validation.nearDuplicateSimilarity",
+    ),
     COLD_START: ("recipe.coldStart", "recipe.captions.training"),
     SYNTHESIZE_CAPTIONS: (
         "engines.vlm",
+        "engines.generation",
         "engines.reconstructor",
+        "engines.reconstruction",
+        "recipe.captions.samples",
+        "recipe.captions.expectedAcceptance",
         "recipe.captions.captioning",
         "recipe.captions.critique",
         "recipe.captions.reconstructionSize",
@@ -49,7 +58,11 @@ CONCERNS: dict[str, tuple[str, ...]] = {
     TRAIN_CAPTIONS: ("engines.similarity", "engines.trainer", "recipe.captions.training", "recipe.reward"),
     SYNTHESIZE_OPERATIONS: (
         "engines.vlm",
+        "engines.generation",
         "engines.editor",
+        "engines.editing",
+        "recipe.operations.samples",
+        "recipe.operations.expectedAcceptance",
         "recipe.schedule",
         "recipe.operations.editsPerImage",
         "recipe.operations.proposing",
