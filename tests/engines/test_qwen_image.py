@@ -180,6 +180,22 @@ def test_the_first_block_cache_saves_work_and_leaves_nothing_to_the_next_image(d
     assert same(first, together[0].image)
 
 
+def test_a_call_that_breaks_off_leaves_no_cache_to_the_next_image(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffusers import FirstBlockCacheConfig
+
+    engine = QwenImageReconstructor(directory, settings=settings(cache="firstBlock"))
+    engine._pipeline.transformer.disable_cache()
+    engine._pipeline.transformer.enable_cache(FirstBlockCacheConfig(threshold=100.0))  # whatever is there is reused
+    first = image(engine, CAPTIONS[0], 7)
+    with monkeypatch.context() as broken:
+        broken.setattr(engine._pipeline.vae, "decode", lambda *_, **__: torch.zeros(1) @ torch.zeros(2))
+        (result,) = engine.reconstruct([CAPTIONS[2]], [8], SIZE)
+        assert "the model failed" in result.note
+    assert same(first, image(engine, CAPTIONS[0], 7))
+
+
 @pytest.mark.parametrize("offload", ["model", "sequential"])
 def test_offloading_does_not_change_the_images(plain: QwenImageReconstructor, directory: Path, offload: str) -> None:
     engine = QwenImageReconstructor(directory, settings=settings(offload=offload))
