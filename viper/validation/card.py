@@ -149,8 +149,8 @@ def trust(controls: int, accepted: int) -> str:
         else "it tells them apart"
     )
     return (
-        f"{accepted} of {controls} known-bad edits (with an instruction that is not theirs, or unedited) were accepted, "
-        f"a false-accept rate of {rate:.0%}: {meaning}."
+        f"{accepted} of {controls} known-bad edits (with an instruction that is not theirs, or unedited) were "
+        f"accepted, a false-accept rate of {rate:.0%}: {meaning}."
     )
 
 
