@@ -84,12 +84,13 @@ def test_servers_that_do_not_answer_and_models_that_are_missing_are_named(
         "vlm": f"openai:{NO_SERVER}/v1#model",
         "reconstructor": "smallworld:hf://org/name@main",
     }
-    file = file_of(tmp_path, engines=engines)
+    file = file_of(tmp_path, engines=engines, recipe={"models": {"judge": f"openai:{NO_SERVER}/v1#judge"}})
     assert main(["doctor", str(file), "--tracking-uri", NO_SERVER, "-o", "json"]) == 1
     found = {f["check"]: f for f in json.loads(capsys.readouterr().out)}
     assert "does not answer" in found["MLflow"]["found"]
     assert found["endpoint of vlm"]["level"] == "fail"
     assert f"{NO_SERVER}/v1: does not answer" in found["endpoint of vlm"]["found"]
+    assert found["endpoint of judge"]["level"] == "fail"
     assert found["spec.engines.reconstructor"]["fix"] == "viper models pull 'hf://org/name@main'"
     assert "not known before hf://org/name@main" in found["memory of reconstructor"]["found"]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from viper.doctor.facts import Phase, Place
+from viper.engines.endpoints import is_endpoint
 from viper.errors import ViperError
 from viper.modelcache import ModelCache, pull_command
 from viper.modelcache.needs import FIELDS, LORA, all_models, engine_fields, with_directories
@@ -52,14 +53,15 @@ def mlflow_answers(uri: str) -> Place:
 
 
 def endpoints(spec: IterationSpec) -> Iterator[Place]:
-    """The HTTP endpoints that engines of a file name."""
-    for field in FIELDS:
-        name = getattr(spec.engines, field)
+    """The HTTP endpoints that a file names: for engines, critic and judge."""
+    named = {f"spec.engines.{field}": getattr(spec.engines, field) for field in FIELDS}
+    roles = {f"spec.recipe.models.{role}": getattr(spec.recipe.models, role) for role in ("critic", "judge")}
+    for path, name in {**named, **{p: uri for p, uri in roles.items() if is_endpoint(uri)}}.items():
         if found := _URL.search(name):
             url = found[0]
             problem = answers(f"{url.rstrip('/')}/models")
-            fix = f"start the server, correct spec.engines.{field}, or allow it in networkPolicy.stageEgress"
-            yield Place(f"endpoint of {field}", url, problem, fix * bool(problem))
+            fix = f"start the server, correct {path}, or allow it in networkPolicy.stageEgress"
+            yield Place(f"endpoint of {path.rpartition('.')[2]}", url, problem, fix * bool(problem))
 
 
 def answers(url: str) -> str:
