@@ -18,7 +18,8 @@ step "cluster"
 KUBECONFIG=$("$here/up.sh")
 export KUBECONFIG
 step "images"
-mapfile -t images < <("$here/images.sh" operator cpu minio)
+names=$("$here/images.sh" operator cpu minio) # not by process substitution, which hides a failure
+mapfile -t images <<<"$names"
 BIN=$("$here/build.sh" kubectl helm)
 export PATH=$BIN:$PATH
 values=()

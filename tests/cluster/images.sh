@@ -87,7 +87,7 @@ build() { # build IMAGE NAME ARCHIVE
     docker run --rm --entrypoint cat "$name" /opt/viper/share/sbom.cdx.json >"${archive%.tar}.cdx.json"
   else
     # uv has most packages unpacked in its cache, if it set up the development environment here.
-    ! command -v uv >/dev/null || options+=(--volume "$(uv cache dir):/root/.cache/uv")
+    if command -v uv >/dev/null && mkdir -p "$(uv cache dir)"; then options+=(--volume "$(uv cache dir):/root/.cache/uv"); fi
     buildah bud --layers --timestamp 0 --quiet "${options[@]}" -f "images/$image/Containerfile" -t "$name" . >&2 9>&-
     rm -f "$archive.new"
     buildah push --quiet "$name" "docker-archive:$archive.new:$name" >&2 # layers as they are, not compressed
