@@ -227,7 +227,8 @@ def pool(root: Path, images: int, side: int) -> Path:
 def stages(root: Path, folder: Path, *, side: int, scale: float, accepted: float, samples: int) -> Outcome:
     """The stages of the product, as one shard runs them, for so many samples of both tasks."""
     recipe = {
-        "partSize": 64,
+        # A quota is reached to a part: of 3,000 edits 64 are little, of the few here they are not.
+        "partSize": min(64, max(8, samples // 6)),
         "captions": {"samples": samples, "expectedAcceptance": 1.0, "reconstructionSize": side},
         "operations": {"samples": samples, "expectedAcceptance": accepted},
         "validation": {"nearDuplicateDistance": -1, "judge": {"controls": 0.05}},
