@@ -69,6 +69,8 @@ lock: ## resolve requirements.lock and the images' lock files anew
 	$(LOCK_IMAGE) -c requirements.lock images/operator/requirements.in -o images/operator/requirements.lock
 	$(LOCK_IMAGE) -c requirements.lock --extra cpu pyproject.toml -o images/cpu/requirements.lock
 	$(LOCK_IMAGE) images/synthesis/requirements.in -o images/synthesis/requirements.lock
+	cp images/synthesis/requirements.lock images/synthesis/omni.lock # versions to keep where they will do
+	$(LOCK_IMAGE) images/synthesis/omni.in -o images/synthesis/omni.lock
 	$(LOCK_IMAGE) images/build.in -o images/build.lock
 	$(LOCK_IMAGE) images/uv.in -o images/uv.lock
 

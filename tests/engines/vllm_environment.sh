@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Make an environment with the vLLM of images/synthesis/requirements.lock outside the tree and print its interpreter.
+# Make the environments of images/synthesis outside the tree and print the interpreter of the first.
 #
 #   tests/engines/vllm_environment.sh     # prints …/viper/vllm-<key>/bin/python, installing it when it is not there
 #
-# The whole lock file, CUDA libraries included: vLLM's classes do not import without the torch it was built for, and so
+# In …/viper/vllm-<key>/omni is that of vLLM-Omni. The whole lock files, CUDA libraries included: vLLM's classes do not import without the torch it was built for, and so
 # it is shown that the image's lock file can be installed. The cache is ${VIPER_CACHE:-$HOME/.cache/viper}, keyed by the
 # packages' versions. Two at once take turns on a lock; an environment counts when the stamp, written last, is there.
 set -euo pipefail
 
-NEEDED_GB=17 # 9 GB, and 8 GB that stay free
+NEEDED_GB=19 # 11 GB, and 8 GB that stay free
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-lock=$here/../../images/synthesis/requirements.lock
+synthesis=$(cd "$here/../../images/synthesis" && pwd)
 cache=${VIPER_CACHE:-$HOME/.cache/viper}
-key=$(grep -v '^ *--hash\|^ *#' "$lock" | sha256sum | cut -c1-12)
+key=$(grep -hv '^ *--hash\|^ *#' "$synthesis"/*.lock | sha256sum | cut -c1-12)
 target=$cache/vllm-$key
 python=$target/bin/python
 stamp=$target/.complete
@@ -40,6 +40,7 @@ rm -rf "$cache"/vllm-*/ # of other versions, and what an installation that was k
 uv=$(command -v uv || echo "$here/../../.uv/bin/uv")
 echo "installing vLLM into $target (minutes, once)" >&2
 "$uv" venv --quiet --python '>=3.11,<3.13' "$target" >&2
-"$uv" pip sync --quiet --python "$python" "$lock" >&2
+"$uv" pip sync --quiet --python "$python" "$synthesis/requirements.lock" >&2
+here=$synthesis uv=$uv python=$python omni=$target/omni link_mode=hardlink sh "$synthesis/omni.sh" >&2
 touch "$stamp"
 echo "$python"
