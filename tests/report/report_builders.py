@@ -216,7 +216,7 @@ class _Builder:
                     "refinement": flaws,
                     "refined_caption": language.caption(scene),
                     "attempts": 1,
-                    "passport": "{}",
+                    "passport": self._passport("captions", self.frozen.generator.digest),
                     **verdict,
                 }
             )
@@ -242,7 +242,7 @@ class _Builder:
                     "refinement": made["refinement"],
                     "refined_caption": made["refined_caption"],
                     "split": "held_out" if self.rng.random() < SPLIT else "train",
-                    "passport": "{}",
+                    "passport": made["passport"],
                     **verdict,
                 }
             )
@@ -267,7 +267,7 @@ class _Builder:
                     "edited": png(render(after or scene, 5)),
                     "editor_note": "" if verdict["accepted"] else "there is nothing at that place",
                     "attempts": 1,
-                    "passport": "{}",
+                    "passport": self._passport("operations", self._author),
                     **verdict,
                 }
             )
@@ -293,7 +293,7 @@ class _Builder:
                     "clip_score": round(self.rng.uniform(0.7, 0.99), 3),
                     "judge_reason": "" if verdict["accepted"] else "the colour did not change",
                     "split": "held_out" if self.rng.random() < SPLIT else "train",
-                    "passport": "{}",
+                    "passport": made["passport"],
                     **verdict,
                 }
             )
@@ -332,12 +332,20 @@ class _Builder:
                 row["held_out/reward"] = start + 0.8 * rise + 0.5 * noise
             lines.append(json.dumps(row))
         self.store.put(f"{self.frozen.prefix}/stages/{stage}/curves.jsonl", ("\n".join(lines) + "\n").encode())
-        rollouts = [json.dumps(row) for step in (1, self.plan.steps) for row in self._rollouts(step)]
+        learnt = [
+            r["sample_id"] for need in needs for r in self.rows[need] if r.get("split") == "train" and r["accepted"]
+        ]
+        rollouts = [json.dumps(row) for step in (1, self.plan.steps) for row in self._rollouts(step, learnt[:3])]
         key = f"{self.frozen.prefix}/stages/{stage}/rollouts/00000.jsonl"
         self.store.put(key, ("\n".join(rollouts) + "\n").encode())
         splits = [r["split"] for need in needs for r in self.rows[need] if r.get("split") and r["accepted"]]
+        last = stage_graph(self.frozen.iteration.spec.recipe)[-1].model
         outputs = {
-            "model": {"uri": f"file:///models/{self.plan.name}-{stage}", "digest": digest(self.plan.name, stage)},
+            "model": {
+                "uri": f"file:///models/{self.plan.name}-{stage}",
+                # The next iteration's generator, as `freeze` pins it.
+                "digest": model(f"v{self.plan.number + 1}").digest if stage == last else digest(self.plan.name, stage),
+            },
             "steps": self.plan.steps,
             "best_step": self.plan.steps,
             "curves": "curves.jsonl",
@@ -346,18 +354,29 @@ class _Builder:
         }
         return [], outputs, needs
 
-    def _rollouts(self, step: int) -> list[dict[str, Any]]:
+    @property
+    def _author(self) -> str:
+        """Digest of the checkpoint that writes operations."""
+        both = self.plan.stages == "both"
+        return digest(self.plan.name, "train-captions") if both else self.frozen.generator.digest
+
+    def _passport(self, task: str, author: str) -> str:
+        models = {"generator": author, **({"critic": self.frozen.critic.digest} if task == "captions" else {})}
+        return json.dumps({"task": task, "models": models, "seeds": {"caption": self.plan.seed}})
+
+    def _rollouts(self, step: int, samples: list[str]) -> list[dict[str, Any]]:
         words = self.plan.caption or "The ball is red."
         return [
             {
                 "step": step,
-                "sample_id": digest("prompt", prompt),
+                "sample_id": sample,
                 "output": f"<think>step {step}</think>{words} {k}",
                 "ground_truth": ["The ball is blue."],
                 "reward": 0.1 * k * prompt,
                 "recall": 0.5,
+                "items": 2,
             }
-            for prompt in range(3)
+            for prompt, sample in enumerate(samples)
             for k in range(5)
         ]
 

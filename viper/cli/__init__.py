@@ -45,6 +45,7 @@ VIPER = Program(
         "explain": ("viper.cli.explain", "describe the fields of a resource"),
         "promote": ("viper.cli.promote", "move the registry alias to a version"),
         "rollback": ("viper.cli.promote", "move the registry alias back to an earlier version"),
+        "lineage": ("viper.cli.lineage", "where a model version comes from, down to its samples"),
         "reward": ("viper.cli.reward", "explain the reward of an output"),
         "models": ("viper.cli.models", "the model cache: fill it, see what is there"),
         "doctor": ("viper.cli.doctor", "check this machine or pod: GPUs, memory, disks, libraries, servers, models"),

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints the tree."""
     from viper.store import open_store
 
-    directory, record = opened(args.dir or _latest())
+    directory, record = opened(args.dir or latest())
     states = list(observe(directory, record, open_store(record.store)))
     if args.json:
         print(json.dumps({"store": record.store, "tracking": record.tracking, "iterations": states}, indent=1))
@@ -136,7 +136,8 @@ def _line(stage: dict[str, Any]) -> str:
     return stage_line(stage["name"], stage["state"], telling(stage["state"], stage["message"]))
 
 
-def _latest() -> Path:
+def latest() -> Path:
+    """The run directory that was started last; raises `InputError` when there is none."""
     from viper.errors import InputError
 
     runs = sorted(Path("runs").glob("*/run.json"), key=lambda p: p.stat().st_mtime)
