@@ -71,6 +71,8 @@ lock: ## resolve requirements.lock and the images' lock files anew
 	$(LOCK_IMAGE) images/synthesis/requirements.in -o images/synthesis/requirements.lock
 	cp images/synthesis/requirements.lock images/synthesis/omni.lock # versions to keep where they will do
 	$(LOCK_IMAGE) images/synthesis/omni.in -o images/synthesis/omni.lock
+	$(LOCK_IMAGE) images/training/requirements.in -o images/training/requirements.lock
+	$(LOCK_IMAGE) -c images/training/requirements.lock images/training/cpu.in -o images/training/cpu.lock
 	$(LOCK_IMAGE) images/build.in -o images/build.lock
 	$(LOCK_IMAGE) images/uv.in -o images/uv.lock
 
