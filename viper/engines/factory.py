@@ -134,9 +134,9 @@ def editor(spec: IterationSpec) -> Editor:
     return cast(Editor, _create("editor", spec.engines.editor, spec.profile.device, settings=spec.engines.editing))
 
 
-def similarity(spec: IterationSpec | str) -> SimilarityModel:
-    """The sentence-embedding engine of a specification, or the one of that name on the CPU."""
-    name, device = (spec, "cpu") if isinstance(spec, str) else (spec.engines.similarity, spec.profile.device)
+def similarity(spec: IterationSpec | str, device: str = "cpu") -> SimilarityModel:
+    """The sentence-embedding engine of a specification on its device, or the one of that name on `device`."""
+    name, device = (spec, device) if isinstance(spec, str) else (spec.engines.similarity, spec.profile.device)
     return cast(SimilarityModel, _create("similarity", name, device))
 
 

@@ -1,0 +1,1 @@
+"""The reward as a server: callers send one output each, the similarity model sees batches."""

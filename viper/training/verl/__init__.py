@@ -1,0 +1,1 @@
+"""The trainer of the paper: verl, in an environment of its own."""
