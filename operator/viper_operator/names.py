@@ -27,6 +27,12 @@ MODEL = "viper.dev/model"
 GPUS = "viper.dev/gpus"
 #: Seconds that the stage was active before this Job, or before it was last suspended.
 SECONDS_BEFORE = "viper.dev/seconds-before"
+#: How many pods of a Job work together as one Ray cluster.
+NODES = "viper.dev/nodes"
+#: `true` on pods that talk to each other as one Ray cluster.
+RAY = "viper.dev/ray"
+#: The Job, or what stands for one, that a pod belongs to.
+JOB = "viper.dev/job"
 #: A person's wish to try a failed or held iteration again: `"1"`, `"2"`, …
 RETRY = "viper.dev/retry"
 
@@ -47,6 +53,11 @@ def job_name(iteration: str, stage: str, *, retry: int = 0, attempt: int = 1) ->
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     return f"{name[: JOB_NAME_LENGTH - 9].rstrip('-')}-{digest}"
+
+
+def service_name(iteration: str) -> str:
+    """The headless Service that gives names to the nodes of an iteration; it begins with a letter, as names must."""
+    return f"nodes-{iteration}"
 
 
 def job_labels(iteration: str, stage: str, retry: int, attempt: int) -> dict[str, str]:
