@@ -88,6 +88,72 @@ class EditingSettings(DiffusionSettings):
     )
 
 
+class VerlSettings(SpecModel):
+    """How the trainer `verl` uses the machine. What is learnt stands in the recipe; other trainers do not read this."""
+
+    strategy: Literal["fsdp2", "fsdp"] = setting("fsdp2", source=OURS, description="How weights are sharded.")
+    dtype: Literal["bfloat16", "float32"] = setting(
+        "bfloat16", source=OURS, description="Type of forward and backward passes; weights and optimiser are float32."
+    )
+    param_offload: bool = setting(False, source=OURS, description="Keep weights in host memory while sampling.")
+    optimizer_offload: bool = setting(False, source=OURS, description="Keep AdamW's state in host memory.")
+    gradient_checkpointing: bool = setting(
+        True, source=OURS, description="Compute activations twice instead of keeping them."
+    )
+    attention: Literal["sdpa", "flash_attention_2", "eager"] = setting(
+        "sdpa",
+        source=OURS,
+        description="Attention of the trained model; `flash_attention_2` packs outputs without padding and needs the "
+        "package flash-attn in the image.",
+    )
+    tokens_per_gpu: int | None = setting(
+        None,
+        unit="tokens",
+        source=OURS,
+        ge=256,
+        le=4_194_304,
+        description="Instead of the recipe's `microBatch`: as many outputs per pass as fit into this many tokens.",
+    )
+    rollout: str = setting(
+        "vllm",
+        source=OURS,
+        min_length=1,
+        max_length=64,
+        description="verl's rollout engine: vllm, sglang, or what a plug-in of verl registers.",
+    )
+    rollout_memory_share: float = setting(
+        0.5, source=OURS, gt=0, lt=1, description="Share of the GPU that the rollout engine takes."
+    )
+    rollout_tensor_parallel: int = setting(
+        1, unit="GPUs", source=OURS, ge=1, le=64, description="GPUs that one copy of the model spans while sampling."
+    )
+    workers: int = setting(
+        8, unit="processes", source=OURS, ge=1, le=256, description="Processes that prepare prompts, and that score."
+    )
+    dual_clip: float | None = setting(
+        3.0,
+        source="verl's default, in force in the paper's runs too; not in equation 8",
+        gt=1,
+        le=1e9,
+        description="Bound on the ratio of outputs with a negative advantage; null is equation 8 to the letter.",
+    )
+    stall_seconds: int = setting(
+        3600,
+        unit="s",
+        source=OURS,
+        ge=30,
+        le=604_800,
+        description="A run without progress for this long is stopped and goes on from its last checkpoint.",
+    )
+    overrides: dict[str, str] = setting(
+        dict,
+        source=OURS,
+        max_length=64,
+        description="Further verl settings, key to value in Hydra's words; what the recipe or other fields decide "
+        "cannot be among them.",
+    )
+
+
 class Engines(SpecModel):
     """Engines by name (`viper.engines.factory`), one per interface.
 
@@ -106,6 +172,7 @@ class Engines(SpecModel):
     generation: GenerationSettings = setting(GenerationSettings, source=OURS, description="How `vlm` runs.")
     reconstruction: DiffusionSettings = setting(DiffusionSettings, source=OURS, description="How `reconstructor` runs.")
     editing: EditingSettings = setting(EditingSettings, source=OURS, description="How `editor` runs.")
+    training: VerlSettings = setting(VerlSettings, source=OURS, description="How `trainer: verl` runs.")
 
     def of(self, interface: str) -> str:
         """The engine behind an interface, by the interface's name in a file (`imageSimilarity`)."""

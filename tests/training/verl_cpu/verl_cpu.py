@@ -1,6 +1,6 @@
 """Lets verl train where there is no accelerator: a platform `cpu`, its FSDP engine, and a rollout that needs no vLLM.
 
-Test support. `VERL_USE_EXTERNAL_MODULES=verl_cpu` with this directory on PYTHONPATH loads it into verl's driver and into
+Test support. `VERL_USE_EXTERNAL_MODULES=verl_cpu` with this directory on PYTHONPATH loads it into verl's driver and
 every Ray worker before anything of verl runs; verl's files stay as they are. Ray is told that there is one GPU (or, on
 each of several nodes, as many as `trainer.n_gpus_per_node`), since verl places its workers by that resource.
 """
