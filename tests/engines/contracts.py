@@ -17,6 +17,7 @@ from viper.engines.base import (
     ImageSimilarityModel,
     Reconstructor,
     Sampling,
+    SimilarityModel,
     VisionLanguageModel,
     VlmRequest,
 )
@@ -167,6 +168,40 @@ class EditorContract(EngineContract):
     def test_one_instruction_and_seed_are_needed_per_image(self, engine: Editor) -> None:
         with pytest.raises(ValueError, match=r"zip|argument|length"):
             engine.edit(self.images, self.instructions, [0])
+
+
+class SimilarityContract(EngineContract):
+    """`SimilarityModel`. Sentences of unequal length, one of them twice, one that is not English."""
+
+    sentences: ClassVar[tuple[str, ...]] = (
+        "At top left the color is red.",
+        "A cross.",
+        "Make the small dotted ring at the bottom of the picture blue, and leave everything else as it is.",
+        "A cross.",
+        "Das Kreuz fehlt: 圆环是红色的。",
+    )
+
+    def test_it_is_a_similarity_model(self, engine: SimilarityModel) -> None:
+        assert isinstance(engine, SimilarityModel)
+
+    def test_rows_are_of_unit_length_one_per_sentence(self, engine: SimilarityModel) -> None:
+        rows = engine.embed(self.sentences)
+        assert rows.dtype == np.float32
+        assert rows.shape[0] == len(self.sentences)
+        np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1.0, atol=1e-5)
+
+    def test_no_sentences_give_no_rows(self, engine: SimilarityModel) -> None:
+        assert engine.embed([]).shape == (0, engine.embed(self.sentences[:1]).shape[1])
+
+    def test_a_sentence_is_as_near_as_can_be_to_itself_and_farther_from_another(self, engine: SimilarityModel) -> None:
+        rows = engine.embed(self.sentences)
+        assert float(rows[1] @ rows[3]) == pytest.approx(1.0, abs=1e-5)
+        assert float(rows[0] @ rows[1]) < 1.0 - 1e-4
+
+    def test_a_row_does_not_depend_on_its_batch(self, engine: SimilarityModel) -> None:
+        rows = engine.embed(self.sentences)
+        alone = np.concatenate([engine.embed([sentence]) for sentence in self.sentences])
+        np.testing.assert_allclose(rows, alone, atol=1e-5)
 
 
 class ImageSimilarityContract(EngineContract):

@@ -1,4 +1,4 @@
-"""`viper models pull|list`: the model cache by hand."""
+"""`viper models pull|list|convert`: the model cache by hand."""
 
 from __future__ import annotations
 
@@ -39,6 +39,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     listing = actions.add_parser("list", help="what is in the cache", description="Lists the cache.")
     listing.add_argument("--verify", action="store_true", help="read every byte and compare digests")
     listing.add_argument("-o", "--output", choices=("table", "json"), default="table", help="form of the output")
+    conversion = actions.add_parser(
+        "convert",
+        help="make safetensors of a model that is published as a pickle",
+        description="Writes TARGET with the weights of SOURCE/pytorch_model.bin as safetensors and the files beside "
+        "it. The pickle is read by torch's restricted reader; other pickles and code are left out.",
+    )
+    conversion.add_argument("source", type=Path, metavar="SOURCE", help="directory with pytorch_model.bin")
+    conversion.add_argument("target", type=Path, metavar="TARGET", help="directory to make")
     for action in (pull, listing):
         action.add_argument("--cache", type=Path, metavar="DIR", help="another cache")
 
@@ -47,8 +55,13 @@ def run(args: argparse.Namespace) -> int:
     """Does it; `list` returns 1 when something is damaged."""
     from viper.errors import ViperError
     from viper.modelcache import ModelCache, model_cache
+    from viper.modelcache.convert import PICKLE, WEIGHTS, convert
     from viper.stage.termination import leave_message
 
+    if args.action == "convert":
+        digest = convert(args.source, args.target)
+        print(f"{args.source / PICKLE}\n  has the SHA-256 {digest}\n  is now {args.target / WEIGHTS}")
+        return 0
     cache = ModelCache(args.cache) if args.cache else model_cache()
     if args.action == "list":
         return _list(args, cache)

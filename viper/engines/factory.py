@@ -32,7 +32,10 @@ ENGINES: dict[str, dict[str, str]] = {
         "qwen-image-edit": "viper.engines.qwen_image_edit:QwenImageEditor",
         "smallworld": "viper.smallworld.editor:SmallWorldEditor",
     },
-    "similarity": {"smallworld": "viper.smallworld.similarity:SmallWorldSimilarity"},
+    "similarity": {
+        "bge-m3": "viper.engines.bge_m3:BgeM3",
+        "smallworld": "viper.smallworld.similarity:SmallWorldSimilarity",
+    },
     "imageSimilarity": {
         "open-clip": "viper.engines.open_clip_filter:OpenClipFilter",
         "smallworld": "viper.smallworld.clip:SmallWorldClip",

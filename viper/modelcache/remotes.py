@@ -97,8 +97,8 @@ def hub(uri: str) -> Remote:
         raise InputError(
             f"its weights are pickles ({', '.join(sorted(pickled)[:3])}), which are never loaded",
             where=str(pinned),
-            fix="name a revision with safetensors (often refs%2Fpr%2F<number>), or convert them elsewhere and upload "
-            "the directory to the store (docs/model-cache.md)",
+            fix="name a revision with safetensors (often refs%2Fpr%2F<number>), or convert them with "
+            "`viper models convert` and upload the directory to the store (docs/model-cache.md)",
         )
     if not chosen:
         raise InputError(
