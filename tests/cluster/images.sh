@@ -101,7 +101,12 @@ build() { # build IMAGE NAME ARCHIVE
   else
     # uv has most packages unpacked in its cache, if it set up the development environment here.
     if command -v uv >/dev/null && mkdir -p "$(uv cache dir)"; then options+=(--volume "$(uv cache dir):/root/.cache/uv"); fi
-    buildah bud --layers --timestamp 0 --quiet "${options[@]}" -f "images/$image/Containerfile" -t "$name" . >&2 9>&-
+    options+=(--layers --timestamp 0 --quiet --file "images/$image/Containerfile")
+    # Stage by stage: a build keeps the containers of all its steps, each as large as its layer, until it ends.
+    for stage in $(sed -n 's/^FROM .* AS //p' "images/$image/Containerfile"); do
+      buildah bud "${options[@]}" --target "$stage" . >/dev/null 9>&-
+    done
+    buildah bud "${options[@]}" -t "$name" . >&2 9>&-
     rm -f "$archive.new"
     # Layers as they are, not compressed.
     [ -z "$archives" ] || buildah push --quiet "$name" "docker-archive:$archive.new:$name" >&2
