@@ -23,7 +23,7 @@ from viper.spec.iteration import (
 from viper.spec.pods import RESERVED_ENV, EnvVar, ResourceRequirements, Toleration
 from viper.spec.profile import Profile, StageResources
 from viper.spec.recipe import CATEGORIES, CategoryBalance, ChangeFilter, ClipFilter, JudgeSettings, TrainingSettings
-from viper.spec.stages import FREEZE, SPLITTABLE, STAGES
+from viper.spec.stages import DISTRIBUTED, FREEZE, SPLITTABLE, STAGES
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,15 @@ def _fits(resource: str) -> Rule:
 
 
 _KNOWN = (FREEZE, *STAGES)
-_ABLE = ", ".join(SPLITTABLE)
+_ABLE, _SPANNING = ", ".join(SPLITTABLE), ", ".join(DISTRIBUTED)
 _RESERVED = " || ".join(
     f"self.name.startsWith('{n}')" if n.endswith("_") else f"self.name == '{n}'" for n in RESERVED_ENV
 )
+
+
+def _several_nodes(profile: str) -> str:
+    return f"(has({profile}.stages[k].nodes) && {profile}.stages[k].nodes > 1)"
+
 
 #: The value that counts for stage k of a profile: its own, or that of `defaults`.
 _OWN_GPUS = "(has(self.stages[k].gpus) ? self.stages[k].gpus : self.defaults.gpus)"
@@ -214,6 +219,22 @@ RULES: dict[type, tuple[Rule, ...]] = {
             field="stages",
         ),
         Rule(
+            "self.defaults.nodes == 1",
+            f"defaults.nodes must be 1: set nodes in stages, for any of {_SPANNING}",
+            field="defaults",
+        ),
+        Rule(
+            f"self.stages.all(k, !{_several_nodes('self')} || k in {_listed(DISTRIBUTED)})",
+            f"nodes must be 1: only {_SPANNING} can span several nodes",
+            field="stages",
+        ),
+        Rule(
+            f"self.stages.all(k, !{_several_nodes('self')} || has(self.stages[k].workClaim) || "
+            "has(self.defaults.workClaim))",
+            "workClaim must name a ReadWriteMany claim where a stage has several nodes: they share /work",
+            field="stages",
+        ),
+        Rule(
             f"self.defaults.gpus == 0 || !{_names_gpus('self.defaults.resources', 'self.defaults.gpuResourceName')}",
             "'gpus sets ' + self.defaults.gpuResourceName + ', which resources names too; remove one of the two'",
             expression=True,
@@ -230,6 +251,13 @@ RULES: dict[type, tuple[Rule, ...]] = {
             "!(has(self.profile) && has(self.profileRef))",
             "set either profile or profileRef, not both; remove one of them",
             field="profileRef",
+        ),
+        Rule(
+            "self.engines.trainer == 'verl' || self.engines.trainer.startsWith('verl:') || !has(self.profile) || "
+            f"self.profile.stages.all(k, !{_several_nodes('self.profile')})",
+            "'nodes must be 1: the trainer ' + self.engines.trainer + ' works on one node; set engines.trainer: verl'",
+            expression=True,
+            field="profile",
         ),
     ),
 }

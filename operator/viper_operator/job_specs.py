@@ -18,12 +18,17 @@ from viper_operator.names import (
     API_VERSION,
     GPUS,
     MODEL,
+    NODES,
     QUEUE,
+    RAY,
     SECONDS_BEFORE,
+    STAGE,
     job_labels,
     job_name,
     pod_labels,
+    service_name,
 )
+from viper_operator.ray_specs import headless_service, left_by_others, one_of_several
 from viper_operator.restricted import TERMINATION_LOG, restricted_container, restricted_pod
 from viper_operator.settings import Settings
 
@@ -61,17 +66,21 @@ def stage_job(request: JobRequest, settings: Settings) -> dict[str, Any]:
     resources = profile.of(request.stage)
     shards = 1 if request.stage == FREEZE else resources.shards
     gpus = 0 if request.stage == FREEZE else resources.gpus
+    nodes = 1 if request.stage == FREEZE else resources.nodes
+    pods = shards * nodes
     name = request.iteration.metadata.name
     labels = job_labels(name, request.stage, request.retry, request.attempt)
     if profile.queue_name is not None:
         labels[QUEUE] = profile.queue_name
+    if nodes > 1:
+        labels[NODES] = str(nodes)
     template = pod_template(request, resources, profile, settings, gpus=gpus)
     ours = [c for c in template["spec"].get("initContainers", ()) if c["name"] == FILLER]
     containers = [{"name": CONTAINER}, *ours]
     spec: dict[str, Any] = {
         "completionMode": "Indexed",
-        "completions": shards,
-        "parallelism": shards,
+        "completions": pods,
+        "parallelism": pods,
         # Not backoffLimitPerIndex: under it a failed pod keeps its finalizer until its successor is there, which in a
         # namespace that is being deleted never comes, so that the namespace stays for ever (Kubernetes 1.33 and later
         # delete pods first). That no shard has more attempts than the others is seen to in `shards_of`.
@@ -82,14 +91,18 @@ def stage_job(request: JobRequest, settings: Settings) -> dict[str, Any]:
             "rules": [
                 # Preemption, eviction and loss of the node are no failures.
                 {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                *([left_by_others(CONTAINER)] if nodes > 1 else ()),
                 *(_fails_for_good(c["name"]) for c in containers),
             ]
         },
         "template": template,
     }
+    if nodes > 1:
+        # The stage is node 0; the others have nothing of their own to complete.
+        spec["successPolicy"] = {"rules": [{"succeededIndexes": "0"}]}
     if resources.ttl_seconds_after_finished is not None:
         spec["ttlSecondsAfterFinished"] = resources.ttl_seconds_after_finished
-    annotations = {MODEL: request.iteration.spec.model, GPUS: str(gpus * shards)}
+    annotations = {MODEL: request.iteration.spec.model, GPUS: str(gpus * pods)}
     if request.seconds_before:
         annotations[SECONDS_BEFORE] = f"{request.seconds_before:.0f}"
     return {
@@ -104,6 +117,19 @@ def stage_job(request: JobRequest, settings: Settings) -> dict[str, Any]:
         },
         "spec": spec,
     }
+
+
+def stage_service(request: JobRequest, settings: Settings) -> dict[str, Any] | None:
+    """The Service that the nodes of a stage find each other by, which has to be there before its Job; None for one pod.
+
+    It is the same for all stages of an iteration and goes with it.
+    """
+    if request.stage == FREEZE or request.iteration.spec.profile.of(request.stage).nodes == 1:
+        return None
+    name = request.iteration.metadata.name
+    labels = {k: v for k, v in pod_labels(name, request.stage).items() if k != STAGE} | {RAY: "true"}
+    owner = owner_reference("ViperIteration", name, request.uid)
+    return headless_service(service_name(name), settings.namespace, labels, owner)
 
 
 def owner_reference(kind: str, name: str, uid: str) -> dict[str, Any]:
@@ -140,6 +166,10 @@ def pod_template(
     _put(pod, "runtimeClassName", resources.runtime_class_name)
     _put(pod, "imagePullSecrets", [_given(s) for s in resources.image_pull_secrets])
     template: dict[str, Any] = {"metadata": {"labels": labels}, "spec": pod}
+    if resources.nodes > 1 and request.stage != FREEZE:
+        template = one_of_several(
+            template, request.name, service_name(request.iteration.metadata.name), resources, gpus
+        )
     if resources.pod_template is not None:
         template = merged(template, _given(resources.pod_template))
     return template
@@ -154,7 +184,7 @@ def _container(
     container: dict[str, Any] = {
         "name": CONTAINER,
         "image": resources.image or settings.image,
-        **_program(request, resources.shards, settings),
+        **_program(request, resources, settings),
         "env": environment,
         "resources": _resources(resources, gpus),
         "volumeMounts": [
@@ -233,7 +263,7 @@ def _fails_for_good(container: str) -> dict[str, Any]:
     return {"action": "FailJob", "onExitCodes": codes}
 
 
-def _program(request: JobRequest, shards: int, settings: Settings) -> dict[str, Any]:
+def _program(request: JobRequest, resources: StageResources, settings: Settings) -> dict[str, Any]:
     if request.stage == FREEZE:
         arguments = ["--store", settings.store, "--tracking", settings.tracking]
         return {"command": ["viper-freeze"], "args": [*arguments, "--termination-log", TERMINATION_LOG]}
@@ -243,9 +273,10 @@ def _program(request: JobRequest, shards: int, settings: Settings) -> dict[str, 
         child_uri(settings.store, f"iterations/{request.iteration.metadata.name}"),
         "--shard",
         # Set by the Job controller in every pod of an Indexed Job, expanded by the kubelet.
-        f"$(JOB_COMPLETION_INDEX)/{shards}",
+        f"$(JOB_COMPLETION_INDEX)/{resources.shards}" if resources.nodes == 1 else "0/1",
         "--work-dir",
-        WORK,
+        # A claim is shared by all stages of all iterations that name it.
+        WORK if resources.work_claim is None else f"{WORK}/{request.iteration.metadata.name}/{request.stage}",
         "--termination-log",
         TERMINATION_LOG,
     ]
@@ -276,8 +307,11 @@ def _volumes(resources: StageResources) -> list[dict[str, Any]]:
     shm: dict[str, Any] = {"medium": "Memory"}
     _put(work, "sizeLimit", resources.work_size)
     _put(shm, "sizeLimit", resources.shm_size)
+    scratch: dict[str, Any] = {"emptyDir": work}
+    if resources.work_claim is not None:
+        scratch = {"persistentVolumeClaim": {"claimName": resources.work_claim}}
     volumes: list[dict[str, Any]] = [
-        {"name": "work", "emptyDir": work},
+        {"name": "work", **scratch},
         {"name": "tmp", "emptyDir": {}},
         {"name": "shm", "emptyDir": shm},
     ]

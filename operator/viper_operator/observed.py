@@ -10,6 +10,8 @@ from typing import Any
 
 from viper.plan import Exit, Shard
 from viper_operator.job_specs import CONTAINER
+from viper_operator.names import RAY
+from viper_operator.ray_specs import TEMPORARY
 from viper_operator.views import JobView, seconds, whole
 
 JOB_OF_POD = "batch.kubernetes.io/job-name"
@@ -36,7 +38,7 @@ class PodReport:
 
     name: str
     job: str
-    index: int
+    index: int  # of the shard, or of the node where a stage has several
     exit: Exit | None = None
     problem: Problem | None = None
 
@@ -74,7 +76,7 @@ def shards_of(job: JobView, reports: Sequence[PodReport], *, retries: int, now: 
 def _used_up(job: JobView, reports: Sequence[PodReport], retries: int) -> dict[int, Shard]:
     """Shards that have had all their attempts, while the Job as a whole still has some."""
     ends = last_exits(job, reports)
-    times = Counter(r.index for r in reports if r.job == job.name and r.exit is not None)
+    times = Counter(r.index // job.nodes for r in reports if r.job == job.name and r.exit is not None)
     return {i: Shard(ended=times[i], last=end) for i, end in ends.items() if times[i] > retries}
 
 
@@ -84,9 +86,10 @@ def last_exits(job: JobView, reports: Sequence[PodReport]) -> dict[int, Exit]:
     for report in reports:
         end = report.exit
         if report.job == job.name and end is not None and end.code != 0:
-            known = found.get(report.index)
+            shard = report.index // job.nodes
+            known = found.get(shard)
             if known is None or known.at <= end.at:
-                found[report.index] = end
+                found[shard] = end
     return found
 
 
@@ -104,7 +107,8 @@ def pod_report(body: Mapping[str, Any]) -> PodReport:
 
 
 def _exit(body: Mapping[str, Any]) -> Exit | None:
-    """How a failed pod ended; None when it was taken away (preemption, drain, loss of the node)."""
+    """How a failed pod ended; None when it was taken away (preemption, drain, loss of the node) or left because another
+    node of its Ray cluster had."""
     status = body["status"]
     if any(c["type"] == "DisruptionTarget" and c["status"] == "True" for c in status.get("conditions", ())):
         return None
@@ -114,6 +118,8 @@ def _exit(body: Mapping[str, Any]) -> Exit | None:
     )
     at = seconds(ended.get("finishedAt")) or created
     code = ended.get("exitCode", 1) or 1
+    if code == TEMPORARY and RAY in body["metadata"].get("labels", {}):
+        return None
     if status.get("reason"):  # DeadlineExceeded, Evicted, UnexpectedAdmissionError, …
         return Exit(at, 143 if status["reason"] == "DeadlineExceeded" else code, status["reason"], _message(status))
     reason, message = _termination(ended.get("message", ""))

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from viper.errors import StoreError
+from viper.errors import SpecError, StoreError
 from viper.plan import Done, Observed, Plan, Stage, plan
 from viper.spec import Profile, ViperIteration
 from viper.spec.stages import FREEZE
@@ -269,7 +269,10 @@ class IterationReconciler:
         except ValidationError as error:
             message = f"ViperProfile {name}: {_first(error)}"
             raise SpecProblemError("ProfileInvalid", message, permanent=False) from None
-        return one.model_copy(update={"spec": one.spec.with_profile(profile)})
+        try:
+            return one.model_copy(update={"spec": one.spec.with_profile(profile)})
+        except SpecError as error:
+            raise SpecProblemError("ProfileInvalid", str(error), permanent=False) from None
 
     # ---- what is said --------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from viper_operator.names import (
     ITERATION,
     LOOP,
     MODEL,
+    NODES,
     QUEUE,
     RETRY,
     RETRY_LABEL,
@@ -68,7 +69,7 @@ class Meta:
 
 @dataclass(frozen=True)
 class JobView(Meta):
-    """A stage's Job. Times are seconds since the epoch, None where not (yet) so."""
+    """A stage's Job. Times are seconds since the epoch, None where not (yet) so. `nodes`: pods of each shard."""
 
     iteration: str
     owner: str
@@ -81,6 +82,7 @@ class JobView(Meta):
     gpus: int
     seconds_before: float
     shards: int
+    nodes: int
     active: int
     ready: int
     failures: int
@@ -99,6 +101,7 @@ class JobView(Meta):
         labels, notes = meta.get("labels", {}), meta.get("annotations", {})
         owners = (o for o in meta.get("ownerReferences", ()) if o.get("controller"))
         conditions = {c["type"]: c for c in status.get("conditions", ()) if c.get("status") == "True"}
+        nodes = whole(labels.get(NODES), 1)
         end = conditions.get("Complete") or conditions.get("Failed") or {}
         return cls(
             **cls.fields(body),
@@ -112,7 +115,8 @@ class JobView(Meta):
             suspended=bool(spec.get("suspend")),
             gpus=whole(notes.get(GPUS)),
             seconds_before=float(whole(notes.get(SECONDS_BEFORE))),
-            shards=spec.get("completions") or 1,
+            shards=(spec.get("completions") or 1) // nodes,
+            nodes=nodes,
             active=status.get("active", 0),
             ready=status.get("ready", 0),
             failures=status.get("failed", 0),

@@ -12,7 +12,7 @@ from typing import Any
 from viper_operator.api import Api, ApiError
 from viper_operator.cache import Cache
 from viper_operator.events import Event
-from viper_operator.job_specs import JobRequest, stage_job
+from viper_operator.job_specs import JobRequest, stage_job, stage_service
 from viper_operator.metrics import STAGES_STARTED
 from viper_operator.names import API_VERSION, MANAGER, SECONDS_BEFORE, SUSPEND_MANAGER
 from viper_operator.settings import Settings
@@ -43,7 +43,10 @@ class Writer:
         known = self.cache.jobs.items.get(request.name)
         if known is not None and (known.deleting or known.owner != request.uid):
             return None
+        service = stage_service(request, self.settings)
         try:
+            if service is not None:
+                await self.api.apply(service, force=True)
             body = await self.api.apply(stage_job(request, self.settings))
         except ApiError as error:
             if error.status not in (400, 403, 409, 422):

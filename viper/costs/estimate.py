@@ -162,7 +162,7 @@ def _stage(spec: IterationSpec, expected: _Expected, known: Circumstances) -> St
     resources = spec.profile.of(name)
     each, sources = _seconds(spec, name, gpu, known) if counted.worked.high else (ZERO, ())
     work = each * counted.worked
-    devices = max(1, resources.gpus)
+    devices = max(1, resources.gpus) * resources.nodes
     # Shards take parts in turn, so that one of them has up to a part more than its share.
     parts = max(1.0, counted.worked.high / spec.recipe.part_size)
     shards = min(resources.shards, math.ceil(parts))
@@ -179,7 +179,7 @@ def _stage(spec: IterationSpec, expected: _Expected, known: Circumstances) -> St
         items=counted.worked,
         acceptance=acceptance if counted.worked.high else None,
         seconds_per_item=each,
-        shards=resources.shards,
+        shards=resources.shards * resources.nodes,
         gpus=resources.gpus,
         wall=wall,
         gpu_hours=hours,
@@ -200,7 +200,7 @@ def _startup(spec: IterationSpec, stage: str, gpu: str, known: Circumstances) ->
 def _seconds(spec: IterationSpec, stage: str, gpu: str, known: Circumstances) -> tuple[Range, tuple[str, ...]]:
     """Seconds of one GPU for each item, and how anybody knows: measured, scaled from a measurement, or by the table."""
     key = speed_key(spec, stage, known.table) | {"gpu": gpu}
-    devices = max(1, spec.profile.of(stage).gpus)
+    devices = max(1, spec.profile.of(stage).gpus) * spec.profile.of(stage).nodes
     if (same := known.measurements.speed(stage, key)) is not None:
         return same.value * devices, (same.source(),)
     reckoned, sources = _reckoned(list(demands(spec, stage, known.table)), gpu, known.table)

@@ -6,12 +6,13 @@ from typing import Any, Literal, Self
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from viper.errors import SpecError
 from viper.spec.base import SpecModel, setting
 from viper.spec.engines import Engines
 from viper.spec.forms import ALIAS, MODEL, NAME, NAME_LENGTH, OBJECT_NAME
 from viper.spec.profile import CLUSTER, Profile
 from viper.spec.recipe import OURS, Recipe
-from viper.spec.stages import FREEZE, SPLITTABLE, STAGES
+from viper.spec.stages import DISTRIBUTED, FREEZE, SPLITTABLE, STAGES
 
 API_VERSION = "viper.dev/v1alpha1"
 #: Longest URI, and longest name in a registry or of an engine.
@@ -158,7 +159,21 @@ class IterationSpec(SpecModel):
         if self.profile_ref is not None and "profile" in self.model_fields_set:
             raise ValueError("set either profile or profileRef, not both; remove one of them")
         _check_stages(self.profile, "profile")
+        if problem := self.too_many_nodes(self.profile):
+            raise ValueError(f"profile.{problem}")
         return self
+
+    def too_many_nodes(self, profile: Profile) -> str:
+        """Why a profile asks for more nodes than the trainer can use; empty when it does not."""
+        if self.engines.trainer.partition(":")[0] == "verl":
+            return ""
+        for name, resources in profile.stages.items():
+            if resources.nodes > 1:
+                return (
+                    f"stages.{name}.nodes must be 1: the trainer {self.engines.trainer} works on one node; "
+                    "set engines.trainer: verl"
+                )
+        return ""
 
     @model_serializer(mode="wrap")
     def _without_unread_profile(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -169,7 +184,9 @@ class IterationSpec(SpecModel):
         return written
 
     def with_profile(self, profile: Profile) -> IterationSpec:
-        """The same with `profileRef` resolved."""
+        """The same with `profileRef` resolved; raises `SpecError` when the two do not go together."""
+        if problem := self.too_many_nodes(profile):
+            raise SpecError(problem, where=f"spec.profileRef: {self.profile_ref}")
         return self.model_copy(update={"profile": profile, "profile_ref": None})
 
 
@@ -183,6 +200,16 @@ def _check_stages(profile: Profile, path: str) -> None:
     for name, resources in profile.stages.items():
         if resources.shards > 1 and name not in SPLITTABLE:
             raise ValueError(f"{path}.stages.{name}.shards must be 1: only {able} can be split")
+    able = ", ".join(DISTRIBUTED)
+    if profile.defaults.nodes > 1:
+        raise ValueError(f"{path}.defaults.nodes must be 1: set nodes in {path}.stages, for any of {able}")
+    for name, resources in profile.stages.items():
+        if resources.nodes > 1 and name not in DISTRIBUTED:
+            raise ValueError(f"{path}.stages.{name}.nodes must be 1: only {able} can span several nodes")
+        if resources.nodes > 1 and resources.work_claim is None:
+            raise ValueError(
+                f"{path}.stages.{name}.workClaim must name a ReadWriteMany claim: its {resources.nodes} nodes share /work"
+            )
 
 
 class ViperIteration(SpecModel):

@@ -33,6 +33,15 @@ class StageResources(SpecModel):
         description="Processes (pods) the stage is split into, one per device. Only synthesize-captions, "
         "synthesize-operations and validate-operations can be split.",
     )
+    nodes: int = setting(
+        1,
+        unit="pods",
+        source=CLUSTER,
+        ge=1,
+        le=128,
+        description="Pods that a training stage spans, as one Ray cluster, each with `gpus`. More than one needs "
+        "`workClaim`, and verl as the trainer.",
+    )
     threads: int = setting(0, unit="threads", ge=0, le=1024, description="CPU threads per process; 0: all cores.")
     retries: int = setting(
         2, ge=0, le=20, description="Further attempts of a shard after a failure before the iteration fails."
@@ -85,6 +94,14 @@ class StageResources(SpecModel):
     )
     work_size: Quantity | None = setting(
         None, unit="bytes", source=CLUSTER, description="Largest size of the scratch volume /work; null: the node's."
+    )
+    work_claim: str | None = setting(
+        None,
+        source=CLUSTER,
+        pattern=OBJECT_NAME,
+        max_length=253,
+        description="Existing PersistentVolumeClaim for /work instead of a volume of each pod's own; ReadWriteMany where "
+        "several nodes share it.",
     )
     model_cache: ModelCache | None = setting(None, source=CLUSTER, description="Volume with model weights; null: none.")
     env: list[EnvVar] = setting(
@@ -157,7 +174,7 @@ class Profile(SpecModel):
     defaults: StageResources = setting(StageResources, description="Resources of every stage.")
     stages: dict[str, StageResources] = setting(
         dict,
-        max_length=12,
+        max_length=13,
         description="Resources by stage name, over `defaults`: a field that is set here replaces that of `defaults` as "
         "a whole, every other is taken from there.",
     )

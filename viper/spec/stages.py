@@ -37,6 +37,9 @@ STAGES = (
 #: Stages whose parts are shared by several shards; every other one is done by a single process.
 SPLITTABLE = (SYNTHESIZE_CAPTIONS, SYNTHESIZE_OPERATIONS, VALIDATE_OPERATIONS)
 
+#: Stages that may span several nodes, as one Ray cluster.
+DISTRIBUTED = (TRAIN_CAPTIONS, TRAIN_OPERATIONS, TRAIN_MIXED)
+
 #: On a cluster, the Job that writes `iteration.json` before the first stage.
 FREEZE = "freeze"
 

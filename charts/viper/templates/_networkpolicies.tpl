@@ -38,3 +38,7 @@ app.kubernetes.io/name: viper
 app.kubernetes.io/component: stage
 app.kubernetes.io/managed-by: viper-operator
 {{- end -}}
+{{- define "viper.nodeSelector" -}}
+{{ include "viper.stageSelector" . }}
+viper.dev/ray: "true"
+{{- end -}}

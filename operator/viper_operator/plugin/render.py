@@ -12,7 +12,7 @@ from viper.cli.render import iterations
 from viper.errors import SpecError
 from viper.spec import Profile, Resource, ViperIteration, ViperLoop, ViperProfile, parse_resource, parse_stored
 from viper.spec.stages import FREEZE, THETA0, stage_graph
-from viper_operator.job_specs import JobRequest, stage_job
+from viper_operator.job_specs import JobRequest, stage_job, stage_service
 from viper_operator.plugin.options import connection, written
 from viper_operator.settings import Settings
 
@@ -107,16 +107,23 @@ def rendered(one: ViperIteration, settings: Settings, only: list[str] | None = N
     for name in (FREEZE, *nodes):
         if only and name not in only:
             continue
-        job = stage_job(JobRequest(one, UID, name), settings)
-        # The API server decides it; the operator fills it in.
-        del job["metadata"]["ownerReferences"][0]["uid"]
+        request = JobRequest(one, UID, name)
+        if (service := stage_service(request, settings)) is not None:
+            yield f"---\n# {one.metadata.name} {name}: before its Job\n{_shown(service)}"
+        job = stage_job(request, settings)
         if name == FREEZE:
             note = "at once"
         else:
             node = nodes[name]
             policy = {None: "no policy", THETA0: "policy: θ0"}.get(node.model, f"policy: from {node.model}")
             note = f"after {', '.join(node.needs or (FREEZE,))}; {policy}"
-        yield f"---\n# {one.metadata.name} {name}: {note}\n{written(job, 'yaml')}"
+        yield f"---\n# {one.metadata.name} {name}: {note}\n{_shown(job)}"
+
+
+def _shown(body: dict[str, Any]) -> str:
+    """As YAML, without the owner's uid: the API server decides it, and the operator fills it in."""
+    del body["metadata"]["ownerReferences"][0]["uid"]
+    return written(body, "yaml")
 
 
 def _wanted(resource: Resource, number: int | None) -> Iterator[ViperIteration]:
