@@ -73,6 +73,10 @@ lock: ## resolve requirements.lock and the images' lock files anew
 	$(LOCK_IMAGE) images/synthesis/omni.in -o images/synthesis/omni.lock
 	$(LOCK_IMAGE) images/training/requirements.in -o images/training/requirements.lock
 	$(LOCK_IMAGE) -c images/training/requirements.lock images/training/cpu.in -o images/training/cpu.lock
+	$(LOCK_IMAGE) --override images/evaluation/overrides.txt \
+	  images/evaluation/requirements.in -o images/evaluation/requirements.lock
+	$(LOCK_IMAGE) --override images/evaluation/overrides.txt -c requirements.lock \
+	  images/evaluation/cpu.in -o images/evaluation/cpu.lock
 	$(LOCK_IMAGE) images/build.in -o images/build.lock
 	$(LOCK_IMAGE) images/uv.in -o images/uv.lock
 

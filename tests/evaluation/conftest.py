@@ -18,13 +18,13 @@ from viper.store import open_store
 
 @pytest.fixture
 def open_context(tmp_path: Path) -> Opener:
-    """Opens a stage of a frozen iteration whose earlier stages are done; `models` are the digests they ended in."""
+    """Opens a stage of a frozen iteration whose earlier stages are done; `models` are what they ended in."""
 
     def opened(
         stage: str,
         *,
         name: str = "it",
-        models: Mapping[str, str] | None = None,
+        models: Mapping[str, str | ResolvedModel] | None = None,
         generator: ResolvedModel | None = None,
         base: ResolvedModel | None = None,
         alias_version: int | None = None,
@@ -47,8 +47,10 @@ def open_context(tmp_path: Path) -> Opener:
                 continue
             ctx = StageContext(frozen, store, node.name, tmp_path / "work" / name)
             if ctx.done() is None:
-                digest = (models or {}).get(node.name) or f"sha256:{hashlib.sha256(node.name.encode()).hexdigest()}"
-                outputs = {"model": {"uri": f"file:///models/{node.name}", "digest": digest}}
+                made = (models or {}).get(node.name) or f"sha256:{hashlib.sha256(node.name.encode()).hexdigest()}"
+                if isinstance(made, str):
+                    made = ResolvedModel(uri=f"file:///models/{node.name}", digest=made)
+                outputs = {"model": {"uri": made.uri, "digest": made.digest}}
                 ctx.finish(node.needs, outputs=outputs if node.name.startswith(("train-", "cold-")) else {})
         return StageContext(frozen, store, stage, tmp_path / "work" / name)
 

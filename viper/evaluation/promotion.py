@@ -10,6 +10,7 @@ from viper.errors import StageError
 from viper.evaluation.gate import Candidate, Decision, decide
 from viper.evaluation.stage import THETA0, final_stage, overall
 from viper.evaluation.statistics import OVERALL
+from viper.evaluation.summary import below_floor
 from viper.lineage import BASE_VERSION, PARENT_VERSION
 from viper.models import trained_model
 from viper.registry import AliasMovedError, Registry
@@ -96,6 +97,8 @@ def lineage(ctx: StageContext) -> dict[str, str]:
     for name, by_domain in evaluation.get("scores", {}).items():
         s = by_domain[OVERALL]
         tags[f"viper.score.{name}"] = f"{s['accuracy']:.4f} [{s['low']:.4f}, {s['high']:.4f}] of {s['n']}"
+    for name, by_task in evaluation.get("benchmarks", {}).get("scores", {}).items():
+        tags[f"viper.benchmarks.{name}"] = json.dumps({task: round(s["score"], 4) for task, s in by_task.items()})
     return tags
 
 
@@ -105,6 +108,12 @@ def _accuracies(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[s
 
 def _candidate(ctx: StageContext, outputs: Mapping[str, Any], version: int, alias_now: int | None) -> Candidate:
     final, scores = outputs["final"], outputs["scores"]
+    found = outputs.get("benchmarks")
+    mean, below = None, []
+    if found is not None:
+        means = {name: of_model[OVERALL]["score"] for name, of_model in found["scores"].items()}
+        mean = {**found["comparisons"][f"{final}-{THETA0}"][OVERALL], "before": means[THETA0], "after": means[final]}
+        below = below_floor(found["scores"][final], ctx.frozen.iteration.spec.evaluation.benchmarks.tasks)
     return Candidate(
         version=version,
         name=final,
@@ -114,4 +123,6 @@ def _candidate(ctx: StageContext, outputs: Mapping[str, Any], version: int, alia
         alias_at_start=ctx.frozen.alias_version,
         alias_now=alias_now,
         unchanged=version == ctx.frozen.generator.version,
+        benchmarks=mean,
+        below=tuple(below),
     )

@@ -1,28 +1,26 @@
-"""The stage `evaluate`: the same held-out questions for every checkpoint of an iteration, paired, with intervals."""
+"""The stage `evaluate`: the same questions and benchmarks for every checkpoint of an iteration, paired."""
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 from viper.engines.base import VisionLanguageModel
-from viper.errors import NotFoundError
-from viper.evaluation.questions import Question, load_questions, set_digest
-from viper.evaluation.runner import ask
+from viper.errors import StageError
+from viper.evaluation.questions import load_questions
 from viper.evaluation.statistics import OVERALL, Verdicts, comparisons, scores
+from viper.evaluation.suites import QUESTIONS, BenchmarkSuite, QuestionSuite, Result, Suite, schema, verdict_of
+from viper.evaluation.summary import Answered, benchmark_comparisons, benchmark_scores, counts, in_order
 from viper.models import trained_model
 from viper.prompts import PromptSet
+from viper.spec.evaluation import BENCHMARKS
 from viper.spec.recipe import Recipe
 from viper.spec.stages import COLD_START, EVALUATE, TRAIN_CAPTIONS, TRAIN_MIXED, TRAIN_OPERATIONS, stage_graph
 from viper.stage import Manifest, ResolvedModel, StageContext
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 BASE, THETA0, THETA1, THETA2 = "base", "theta0", "theta1", "theta2"
 NAMES = {COLD_START: "coldStart", TRAIN_CAPTIONS: THETA1, TRAIN_OPERATIONS: THETA2, TRAIN_MIXED: THETA2}
@@ -59,91 +57,160 @@ def checkpoints(ctx: StageContext) -> list[Checkpoint]:
 
 
 def evaluate(ctx: StageContext, load_vlm: Callable[[Checkpoint], VisionLanguageModel]) -> Manifest | None:
-    """Runs the stage: one part per checkpoint, answers reused where this very evaluation was done before.
+    """Runs the stage: one part per checkpoint and suite, answers reused where they were given before.
 
     Args:
         ctx: the stage.
         load_vlm: opens a checkpoint; called only for those whose answers are not known yet.
+
+    Raises:
+        InputError: questions, lmms-eval or a data set cannot be used.
+        StageError: a data set or lmms-eval changed while the stage ran.
     """
-    settings, recipe = ctx.frozen.iteration.spec.evaluation, ctx.frozen.iteration.spec.recipe
+    settings = ctx.frozen.iteration.spec.evaluation
     models = checkpoints(ctx)
     inputs = [c.stage for c in models if c.stage is not None]
-    if not settings.questions:
-        return ctx.finish(inputs, outputs={"scores": {}, "comparisons": {}, "final": models[-1].name})
-    questions = load_questions(settings.questions, "test", settings.limit)
-    prompts = PromptSet.load(recipe.prompts)
-    digest = evaluation_digest(questions, prompts, settings.max_tokens, ctx.frozen.iteration.spec.engines.vlm)
-    pending = ctx.pending(len(models))
-    total = len(models) * len(questions)
-    ctx.progress.begin("evaluate", total, total - len(pending) * len(questions))
-    for index in pending:
-        begin, checkpoint = time.monotonic(), models[index]
-        key = f"evaluations/{digest}/{checkpoint.model.digest.rpartition(':')[2]}.parquet"
-        rows = _recall(ctx, key, questions)
-        if rows is None:
-            vlm = load_vlm(checkpoint)
-            answered = ask(
-                vlm,
-                questions,
-                prompts,
-                max_tokens=settings.max_tokens,
-                batch=settings.batch,
-                on_batch=ctx.progress.advance,
-            )
-            rows = [
-                {
-                    "question_id": a.question.question_id,
-                    "domain": a.question.domain,
-                    "kind": a.question.kind,
-                    "expected": a.question.answer,
-                    "prediction": a.prediction,
-                    "correct": a.correct,
-                }
-                for a in answered
-            ]
-            ctx.store.put(key, _parquet(rows))
-        else:
-            ctx.progress.advance(len(questions))
-        named = {"model": checkpoint.name, "model_digest": checkpoint.model.digest, "accepted": True, "reason": ""}
-        ctx.write_part(index, [{**named, **row} for row in rows], _schema(), seconds=time.monotonic() - begin)
-    if any(ctx.part(index) is None for index in range(len(models))):
+    tasks = in_order(settings.benchmarks.tasks, BENCHMARKS)
+    nothing: dict[str, Any] = {"scores": {}, "comparisons": {}, "final": models[-1].name}
+    if not settings.questions and not tasks:
+        return ctx.finish(inputs, outputs=nothing)
+    own = _questions(ctx)
+    names = [*([QUESTIONS] if own is not None else []), *tasks]
+    units = [(checkpoint, name) for checkpoint in models for name in names]
+    _ask(ctx, units, own, load_vlm)
+    if any(ctx.part(index) is None for index in range(len(units))):
         return None
-    verdicts = {c.name: _verdicts(ctx, index) for index, c in enumerate(models)}
-    return ctx.finish(
-        inputs,
-        parts=len(models),
-        outputs={
-            "questions": {"uri": settings.questions, "digest": digest, "n": len(questions)},
-            "checkpoints": {c.name: c.model.digest for c in models},
-            "final": models[-1].name,
+    outputs = {**nothing, "checkpoints": {c.name: c.model.digest for c in models}}
+    if own is not None:
+        verdicts = {c.name: _verdicts(ctx, units.index((c, QUESTIONS))) for c in models}
+        outputs |= {
+            "questions": {"uri": settings.questions, "digest": own.digest, "n": len(own.questions)},
             "scores": {name: scores(v) for name, v in verdicts.items()},
             "comparisons": {
-                f"{later.name}-{earlier.name}": comparisons(verdicts[earlier.name], verdicts[later.name])
-                for i, earlier in enumerate(models)
-                for later in models[i + 1 :]
+                pair: comparisons(verdicts[earlier], verdicts[later]) for pair, earlier, later in _pairs(models)
             },
-        },
-    )
+        }
+    if tasks:
+        outputs["benchmarks"] = _benchmarks(ctx, units, models, tasks)
+    return ctx.finish(inputs, parts=len(units), outputs=outputs)
 
 
-def evaluation_digest(questions: Sequence[Question], prompts: PromptSet, max_tokens: int, engine: str) -> str:
-    """sha256 of what decides the answers beside the model: questions, images, prompt, longest answer, engine."""
-    decides = [set_digest(questions), prompts.digest("question"), max_tokens, engine]
-    return hashlib.sha256(json.dumps(decides).encode()).hexdigest()
+Unit = tuple[Checkpoint, str]
 
 
-def _recall(ctx: StageContext, key: str, questions: Sequence[Question]) -> list[dict[str, Any]] | None:
-    """The answers of an earlier evaluation; None when there is none, or it does not hold these questions."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(ctx.store.get(key))).to_pylist()
-    except (NotFoundError, pa.ArrowInvalid):
+def _questions(ctx: StageContext) -> QuestionSuite | None:
+    spec = ctx.frozen.iteration.spec
+    if not spec.evaluation.questions:
         return None
-    expected = [(q.question_id, q.answer) for q in questions]
-    same = bool(rows) and set(_ANSWERS) <= set(rows[0])
-    return rows if same and [(r["question_id"], r["expected"]) for r in rows] == expected else None
+    questions = load_questions(spec.evaluation.questions, "test", spec.evaluation.limit)
+    return QuestionSuite(questions, PromptSet.load(spec.recipe.prompts), spec)
+
+
+def _ask(
+    ctx: StageContext,
+    units: Sequence[Unit],
+    own: QuestionSuite | None,
+    load_vlm: Callable[[Checkpoint], VisionLanguageModel],
+) -> None:
+    """Asks what is not asked yet; one checkpoint after the other, each opened once at most."""
+    pending = ctx.pending(len(units))
+    if own is not None:
+        asked = sum(name == QUESTIONS for _, name in units)
+        left = sum(units[index][1] == QUESTIONS for index in pending)
+        ctx.progress.begin("evaluate", asked * len(own.questions), (asked - left) * len(own.questions))
+    suites: dict[str, Suite] = {} if own is None else {QUESTIONS: own}
+    opened = _Opened(load_vlm)
+    try:
+        for index in pending:
+            begin, (checkpoint, name) = time.monotonic(), units[index]
+            if name not in suites:
+                suites[name] = BenchmarkSuite(name, ctx.frozen.iteration.spec, ctx.work_dir)
+            vlm = partial(opened, checkpoint)
+            result = suites[name].result(ctx.store, checkpoint.model.digest, vlm, ctx.progress)
+            _write(ctx, index, checkpoint, result, time.monotonic() - begin)
+    finally:
+        opened.close()
+
+
+class _Opened:
+    """The checkpoint that is loaded; another one takes its place."""
+
+    def __init__(self, load: Callable[[Checkpoint], VisionLanguageModel]) -> None:
+        self._load = load
+        self._name = ""
+        self._vlm: VisionLanguageModel | None = None
+
+    def __call__(self, checkpoint: Checkpoint) -> VisionLanguageModel:
+        if self._vlm is None or self._name != checkpoint.name:
+            self.close()
+            self._vlm, self._name = self._load(checkpoint), checkpoint.name
+        return self._vlm
+
+    def close(self) -> None:
+        vlm, self._vlm = self._vlm, None
+        if vlm is not None and callable(close := getattr(vlm, "close", None)):
+            close()
+
+
+def _write(ctx: StageContext, index: int, checkpoint: Checkpoint, result: Result, seconds: float) -> None:
+    counted = {} if not result.about else counts(result.rows)
+    if result.about:
+        about = {**result.about, **counted}
+        ctx.store.put(_about_key(ctx, index), json.dumps(about, ensure_ascii=False, sort_keys=True).encode())
+    named = {"model": checkpoint.name, "model_digest": checkpoint.model.digest, "accepted": True, "reason": ""}
+    rows = [{**named, **row} for row in result.rows]
+    ctx.write_part(index, rows, schema(), seconds=seconds, counters={k: n for k, n in counted.items() if n})
+
+
+def _about_key(ctx: StageContext, index: int) -> str:
+    return f"{ctx.prefix}/benchmarks/{index:05d}.json"
+
+
+def _benchmarks(
+    ctx: StageContext, units: Sequence[Unit], models: Sequence[Checkpoint], tasks: Sequence[str]
+) -> dict[str, Any]:
+    """`outputs.benchmarks` of the manifest."""
+    settings = ctx.frozen.iteration.spec.evaluation
+    about: dict[str, dict[str, Any]] = {}
+    metrics: dict[str, dict[str, dict[str, float]]] = {}
+    answered: dict[str, Answered] = {}
+    notes: dict[str, dict[str, dict[str, int]]] = {}
+    for c in models:
+        of_model = {}
+        for task in tasks:
+            index = units.index((c, task))
+            said = json.loads(ctx.store.get(_about_key(ctx, index)))
+            metrics.setdefault(c.name, {})[task] = said.pop("metrics")
+            notes.setdefault(c.name, {})[task] = {k: said.pop(k) for k in ("truncated", "unanswered")}
+            if about.setdefault(task, said) != said:
+                raise StageError(
+                    f"the data set or the definition of {task} changed while the stage ran",
+                    where=f"{ctx.store.uri}/{ctx.prefix}",
+                    fix="restore it, or start a new iteration",
+                )
+            part = ctx.part(index)
+            assert part is not None  # noqa: S101 - the caller has looked
+            of_model[task] = {r["question_id"]: verdict_of(r) for r in ctx.table(EVALUATE, part).to_pylist()}
+        answered[c.name] = of_model
+    return {
+        "tasks": {t: {**said, "n": len(answered[models[0].name][t])} for t, said in about.items()},
+        "max_tokens": settings.max_tokens,
+        "instruction": settings.benchmarks.instruction,
+        "scores": {name: benchmark_scores(a, notes[name]) for name, a in answered.items()},
+        "metrics": metrics,
+        "comparisons": {
+            pair: benchmark_comparisons(answered[earlier], answered[later]) for pair, earlier, later in _pairs(models)
+        },
+    }
+
+
+def _pairs(models: Sequence[Checkpoint]) -> list[tuple[str, str, str]]:
+    """`later-earlier`, earlier, later: every two checkpoints."""
+    return [
+        (f"{later.name}-{earlier.name}", earlier.name, later.name)
+        for i, earlier in enumerate(models)
+        for later in models[i + 1 :]
+    ]
 
 
 def _verdicts(ctx: StageContext, index: int) -> Verdicts:
@@ -151,28 +218,6 @@ def _verdicts(ctx: StageContext, index: int) -> Verdicts:
     assert part is not None  # noqa: S101 - the caller has looked
     rows = ctx.table(EVALUATE, part, ["question_id", "domain", "correct"]).to_pylist()
     return {r["question_id"]: (r["domain"], r["correct"]) for r in rows}
-
-
-_ANSWERS = ("question_id", "domain", "kind", "expected", "prediction")
-
-
-def _schema(named: bool = True) -> pa.Schema:
-    import pyarrow as pa
-
-    answers = [*((name, pa.string()) for name in _ANSWERS), ("correct", pa.bool_())]
-    if not named:
-        return pa.schema(answers)
-    outer = [("model", pa.string()), ("model_digest", pa.string())]
-    return pa.schema([*outer, *answers, ("accepted", pa.bool_()), ("reason", pa.string())])
-
-
-def _parquet(rows: Sequence[dict[str, Any]]) -> bytes:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=_schema(named=False)), buffer, compression="zstd")
-    return buffer.getvalue()
 
 
 def overall(scores_of_model: dict[str, dict[str, float]] | None) -> float:

@@ -75,20 +75,27 @@ class Done:
 
 
 def score(manifest: Manifest) -> str:
-    """Held-out accuracy of what an evaluation calls final, and its gain over θ0: `80.3 % (+8.4)`; else empty."""
-    scores, final = manifest.outputs.get("scores"), manifest.outputs.get("final")
-    if not isinstance(scores, dict):
-        return ""
+    """Mean of the benchmarks, else held-out accuracy, of what an evaluation calls final, and its gain over θ0.
 
-    def accuracy(name: Any) -> float | None:
-        found = scores.get(name)
-        value = found.get("overall", {}).get("accuracy") if isinstance(found, dict) else None
-        return 100.0 * value if isinstance(value, (int, float)) else None
-
-    after, before = accuracy(final), accuracy("theta0")
+    `80.3 % (+8.4)`; empty for another manifest.
+    """
+    final, found = manifest.outputs.get("final"), _overall(manifest.outputs)
+    after, before = (None if (value := found.get(name)) is None else 100 * value for name in (final, "theta0"))
     if after is None:
         return ""
     return f"{after:.1f} %" + ("" if before is None else f" ({after - before:+.1f})")
+
+
+def _overall(outputs: Mapping[str, Any]) -> dict[Any, float]:
+    """Model → mean score of the benchmarks where they were asked, else its accuracy; 0..1."""
+    benchmarks = outputs.get("benchmarks")
+    scores, key = (
+        (benchmarks.get("scores"), "score") if isinstance(benchmarks, dict) else (outputs.get("scores"), "accuracy")
+    )
+    if not isinstance(scores, dict):
+        return {}
+    found = {m: s.get("overall", {}).get(key) for m, s in scores.items() if isinstance(s, dict)}
+    return {m: float(value) for m, value in found.items() if isinstance(value, (int, float))}
 
 
 def headline(manifest: Manifest) -> str:
@@ -97,9 +104,9 @@ def headline(manifest: Manifest) -> str:
     if manifest.stage == PROMOTE:
         version = outputs.get("version")
         return f"{outputs.get('decision')}" + ("" if version is None else f", version {version}")
-    if isinstance(scores := outputs.get("scores"), dict):
-        overall = {m: s.get("overall", {}).get("accuracy") for m, s in scores.items() if isinstance(s, dict)}
-        return "accuracy " + ", ".join(f"{m} {a:.1%}" for m, a in overall.items() if isinstance(a, (int, float)))
+    if isinstance(outputs.get("scores"), dict):
+        what = "benchmarks" if outputs.get("benchmarks") else "accuracy"
+        return f"{what} " + ", ".join(f"{m} {a:.1%}" for m, a in _overall(outputs).items())
     if isinstance(outputs.get("model"), dict):
         return f"{outputs.get('steps')} steps"
     if not manifest.parts:

@@ -1,11 +1,10 @@
 """The specification: pydantic models of the three resources, of recipe and profile (`viper.dev/v1alpha1`)."""
 
 from viper.spec.engines import DiffusionSettings, EditingSettings, Engines, GenerationSettings
+from viper.spec.evaluation import Benchmark, Benchmarks, Evaluation, Gate
 from viper.spec.iteration import (
     API_VERSION,
     Budget,
-    Evaluation,
-    Gate,
     GeneratorRef,
     Images,
     IterationSpec,
@@ -23,6 +22,8 @@ from viper.spec.recipe import (
     CategoryBalance,
     ClipFilter,
     ColdStart,
+    ExternalColumns,
+    ExternalData,
     JudgeSettings,
     ModelRoles,
     OperationRecipe,
@@ -35,6 +36,8 @@ from viper.spec.recipe import (
 
 __all__ = [
     "API_VERSION",
+    "Benchmark",
+    "Benchmarks",
     "Budget",
     "CaptionRecipe",
     "CategoryBalance",
@@ -44,6 +47,8 @@ __all__ = [
     "EditingSettings",
     "Engines",
     "Evaluation",
+    "ExternalColumns",
+    "ExternalData",
     "Gate",
     "GenerationSettings",
     "GeneratorRef",

@@ -9,14 +9,15 @@ from pydantic import SerializerFunctionWrapHandler, model_serializer, model_vali
 from viper.errors import SpecError
 from viper.spec.base import SpecModel, setting
 from viper.spec.engines import Engines
+from viper.spec.evaluation import URI_LENGTH, Evaluation, Gate
 from viper.spec.forms import ALIAS, MODEL, NAME, NAME_LENGTH, OBJECT_NAME
 from viper.spec.profile import CLUSTER, Profile
 from viper.spec.recipe import OURS, Recipe
 from viper.spec.stages import DISTRIBUTED, FREEZE, SPLITTABLE, STAGES
 
 API_VERSION = "viper.dev/v1alpha1"
-#: Longest URI, and longest name in a registry or of an engine.
-URI_LENGTH, WORD_LENGTH = 1024, 250
+#: Longest name in a registry or of an engine.
+WORD_LENGTH = 250
 
 
 class Metadata(SpecModel):
@@ -96,30 +97,6 @@ class Images(SpecModel):
         return self
 
 
-class Evaluation(SpecModel):
-    """Held-out questions, the same for every checkpoint of the iteration."""
-
-    questions: str = setting(
-        "", max_length=URI_LENGTH, description="Question set: smallworld:questions or a JSONL file; empty: none."
-    )
-    limit: int | None = setting(None, unit="questions", ge=1, description="Use at most this many of them.")
-    max_tokens: int = setting(4096, unit="tokens", ge=1, description="Longest answer, the same for all checkpoints.")
-    batch: int = setting(256, unit="questions", ge=1, description="Questions per generation batch.")
-    base: bool = setting(True, description="Also evaluate the first version of the lineage.")
-
-
-class Gate(SpecModel):
-    """When `Automatic` promotion holds."""
-
-    significance: float = setting(
-        0.05,
-        source=OURS,
-        gt=0,
-        lt=0.5,
-        description="θ2 is significantly worse than θ0 when the one-sided exact McNemar p-value is below this.",
-    )
-
-
 class Promotion(SpecModel):
     """What happens to the final checkpoint."""
 
@@ -150,7 +127,7 @@ class IterationSpec(SpecModel):
         max_length=253,
         description="Name of a ViperProfile in the namespace, instead of `profile`; read when the iteration starts.",
     )
-    evaluation: Evaluation = setting(Evaluation, description="Held-out questions.")
+    evaluation: Evaluation = setting(Evaluation, description="Held-out questions and benchmarks.")
     promotion: Promotion = setting(Promotion, description="What happens to θ2.")
     suspend: bool = setting(False, description="Stop running stages and keep their work.")
 

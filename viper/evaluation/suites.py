@@ -1,0 +1,253 @@
+"""What a checkpoint is asked: our own question set, and each benchmark, as rows of one schema."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from viper.digests import digest_of
+from viper.engines.base import VisionLanguageModel
+from viper.errors import NotFoundError
+from viper.evaluation.answers import Answers, Asked, Said, read_rows
+from viper.evaluation.benchmarks import CATALOGUE, Verdict
+from viper.evaluation.questions import Question, set_digest
+from viper.evaluation.runner import ask
+from viper.prompts import PromptSet
+from viper.spec import IterationSpec
+from viper.spec.evaluation import RULES
+from viper.stage.context import Row
+from viper.stage.progress import Progress
+from viper.store import ObjectStore
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+QUESTIONS = "questions"
+#: Rows of every suite. `output`, `finished`, `tokens`, `note` are null for our own questions.
+_TEXT = ("suite", "question_id", "domain", "kind", "expected", "prediction", "output", "note", "cluster")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One model's answers to one suite, judged; `about` is what a manifest says of the suite with this model."""
+
+    rows: list[Row]
+    about: dict[str, Any]
+
+
+class Suite(Protocol):
+    """Something that every checkpoint is asked."""
+
+    @property
+    def name(self) -> str:
+        """`questions` or the benchmark's task."""
+        ...
+
+    def result(self, store: ObjectStore, model: str, vlm: Callable[[], VisionLanguageModel], to: Progress) -> Result:
+        """The judged answers of a model, from the store where they are known.
+
+        Args:
+            store: where they are kept.
+            model: the model's digest.
+            vlm: opens the model; not called when nothing has to be asked.
+            to: told of the progress.
+        """
+        ...
+
+
+class QuestionSuite:
+    """Our own held-out questions: one prompt, normalised exact match."""
+
+    name = QUESTIONS
+
+    def __init__(self, questions: Sequence[Question], prompts: PromptSet, spec: IterationSpec) -> None:
+        self.questions, self._prompts, self._settings = questions, prompts, spec.evaluation
+        self.digest = evaluation_digest(questions, prompts, self._settings.max_tokens, spec.engines.vlm)
+
+    def result(self, store: ObjectStore, model: str, vlm: Callable[[], VisionLanguageModel], to: Progress) -> Result:
+        """See `Suite`."""
+        key = f"evaluations/{self.digest}/{model.rpartition(':')[2]}.parquet"
+        rows = self._recall(store, key)
+        if rows is not None:
+            to.advance(len(self.questions))
+            return Result(rows, {})
+        settings = self._settings
+        answered = ask(
+            vlm(),
+            self.questions,
+            self._prompts,
+            max_tokens=settings.max_tokens,
+            batch=settings.batch,
+            on_batch=to.advance,
+        )
+        rows = [
+            {
+                "suite": QUESTIONS,
+                "question_id": a.question.question_id,
+                "domain": a.question.domain,
+                "kind": a.question.kind,
+                "expected": a.question.answer,
+                "prediction": a.prediction,
+                "correct": a.correct,
+            }
+            for a in answered
+        ]
+        store.put(key, parquet(rows))
+        return Result(rows, {})
+
+    def _recall(self, store: ObjectStore, key: str) -> list[Row] | None:
+        """The answers of an earlier evaluation; None when there is none, or it does not hold these questions."""
+        rows = read_rows(store, key)
+        expected = [(q.question_id, q.answer) for q in self.questions]
+        same = bool(rows) and rows is not None and set(rows[0]) == set(schema(named=False).names)
+        return rows if same and rows and [(r["question_id"], r["expected"]) for r in rows] == expected else None
+
+
+def evaluation_digest(questions: Sequence[Question], prompts: PromptSet, max_tokens: int, engine: str) -> str:
+    """sha256 of what decides the answers beside the model: questions, images, prompt, longest answer, engine."""
+    decides = [set_digest(questions), prompts.digest("question"), max_tokens, engine]
+    return hashlib.sha256(json.dumps(decides).encode()).hexdigest()
+
+
+class BenchmarkSuite:
+    """A benchmark of lmms-eval.
+
+    Args:
+        task: its name.
+        spec: the iteration's specification.
+        work_dir: scratch.
+
+    Raises:
+        InputError: lmms-eval or the data set is not there.
+    """
+
+    def __init__(self, task: str, spec: IterationSpec, work_dir: Path) -> None:
+        from viper.evaluation import datasets, lmms
+
+        self.name, self._spec, self._work_dir = task, spec, work_dir
+        self._info, self._settings = CATALOGUE[task], spec.evaluation.benchmarks
+        self._data = datasets.find(self._settings, self._info.dataset)
+        self._judge = self._settings.judge if self._info.judged else ""
+        generation = spec.engines.generation
+        decides = {
+            "task": task,
+            "version": lmms.task_version(self._info),
+            "data": self._data.digest,
+            "max_tokens": spec.evaluation.max_tokens,
+            "instruction": self._settings.instruction,
+            "engine": spec.engines.vlm,
+            "pixels": [generation.min_pixels, generation.max_pixels],
+            "max_model_tokens": generation.max_model_tokens,
+        }
+        self.digest = digest_of(decides)
+        limit = self._settings.tasks[task].limit
+        self._about: dict[str, Any] = {
+            "digest": self.digest,
+            "version": decides["version"],
+            "dataset": self._info.dataset,
+            "data": self._data.digest,
+            **({"limit": limit} if limit is not None else {}),
+            **({"judge": self._judge} if self._judge else {}),
+        }
+        self._limit = limit
+
+    def result(self, store: ObjectStore, model: str, vlm: Callable[[], VisionLanguageModel], to: Progress) -> Result:
+        """See `Suite`."""
+        prefix = f"evaluations/{self.digest}/{model.rpartition(':')[2]}"
+        key = f"{prefix}/results/{digest_of([self._limit, self._judge])[:16]}"
+        known = _recall_result(store, key)
+        if known is not None:
+            to.begin(self.name, len(known.rows), len(known.rows))
+            return known
+        from viper.evaluation.lmms import LmmsBenchmark
+
+        settings = self._spec.evaluation
+        benchmark = LmmsBenchmark(
+            self._info,
+            self._data.path,
+            self._work_dir / "lmms" / self.name,
+            limit=self._limit,
+            max_tokens=settings.max_tokens,
+            instruction=self._settings.instruction,
+            rules=self._judge in ("", RULES),
+        )
+        to.begin(self.name, len(benchmark))
+        answers = Answers(store, prefix, settings.max_tokens, settings.batch)
+
+        def answer(questions: Sequence[Asked]) -> Iterable[Said]:
+            return answers.ask(questions, vlm, to.advance)
+
+        scored = benchmark.score(answer, self._open_judge(store))
+        rows = [_row(self.name, said, scored.verdicts[said.question_id]) for said in scored.said]
+        result = Result(rows, {**self._about, "metrics": scored.metrics})
+        data = parquet(rows)
+        store.put(f"{key}.parquet", data)
+        # Last: a description without rows would be a result that claims to be whole.
+        description = {"rows": hashlib.sha256(data).hexdigest(), "about": result.about}
+        store.put(f"{key}.json", json.dumps(description, ensure_ascii=False, sort_keys=True).encode())
+        return result
+
+    def _open_judge(self, store: ObjectStore) -> Any:
+        if self._judge in ("", RULES):
+            return None
+        from viper.engines.factory import endpoint_model
+        from viper.evaluation.judge import Judge
+
+        return Judge(endpoint_model(self._spec, self._judge), self._judge, store)
+
+
+def _recall_result(store: ObjectStore, key: str) -> Result | None:
+    try:
+        described = json.loads(store.get(f"{key}.json"))
+        data = store.get(f"{key}.parquet")
+    except (NotFoundError, ValueError):
+        return None
+    if described.get("rows") != hashlib.sha256(data).hexdigest():
+        return None
+    import pyarrow.parquet as pq
+
+    return Result(pq.read_table(io.BytesIO(data)).to_pylist(), described["about"])
+
+
+def _row(suite: str, said: Said, verdict: Verdict) -> Row:
+    fields = asdict(verdict) | {"groups": list(verdict.groups)}
+    return {"suite": suite, **{k: v for k, v in asdict(said).items() if k != "prompt"}, **fields}
+
+
+def verdict_of(row: Row) -> Verdict:
+    """The verdict that a row of a benchmark holds."""
+    return Verdict(
+        row["correct"],
+        row["expected"],
+        row["domain"] or "",
+        row["kind"] or "",
+        tuple(row["groups"] or ()),
+        row["cluster"] or "",
+    )
+
+
+def schema(named: bool = True) -> pa.Schema:
+    """Columns of a part; `named` with the model's and those that every part has."""
+    import pyarrow as pa
+
+    fields = [*((name, pa.string()) for name in _TEXT), ("groups", pa.list_(pa.string()))]
+    fields += [("finished", pa.bool_()), ("tokens", pa.int64()), ("correct", pa.bool_())]
+    if not named:
+        return pa.schema(fields)
+    outer = [("model", pa.string()), ("model_digest", pa.string())]
+    return pa.schema([*outer, *fields, ("accepted", pa.bool_()), ("reason", pa.string())])
+
+
+def parquet(rows: Sequence[Row]) -> bytes:
+    """Rows of a suite as a parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema(named=False)), buffer, compression="zstd")
+    return buffer.getvalue()
