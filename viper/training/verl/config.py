@@ -35,8 +35,14 @@ ADDED: Final = (
 )
 #: Ray counts as many processors where verl trains on them: its actors ask for more than small machines have.
 _CPU_SLOTS = 16
-#: verl reads these in other entry points only; `main_ppo` takes them without a word.
-_IGNORED = ("custom_reward_function.", "reward_model.", "sandbox_fusion.", "actor_rollout_ref.actor.grad_clip")
+#: `main_ppo` takes these without a word and reads none of them (other entry points and engines do).
+_IGNORED = (
+    "custom_reward_function.",
+    "reward_model.",
+    "sandbox_fusion.",
+    "actor_rollout_ref.actor.grad_clip",
+    "trainer.balance_batch",
+)
 
 
 @dataclass(frozen=True)
@@ -141,7 +147,6 @@ def _data(s: GrpoSettings, paths: VerlPaths, engine: VerlSettings) -> dict[str, 
         "data.val_files": str(paths.held_out),
         "data.train_batch_size": s.batch_prompts,
         "data.max_prompt_length": s.max_prompt_tokens,
-        "data.max_response_length": s.max_response_tokens,
         "data.shuffle": False,  # the file has the order
         "data.validation_shuffle": False,
         "data.filter_overlong_prompts": False,  # a prompt that is too long is an error, never a sample less
@@ -308,7 +313,7 @@ def _check_override(key: str, config: Mapping[str, Value]) -> None:
             where=where,
             fix="change the recipe's or the engine's field instead (docs/verl.md has the table)",
         )
-    if any(plain == i or plain.startswith(i) for i in _IGNORED):
+    if plain.startswith(_IGNORED):
         raise SpecError("verl takes this key and ignores it", where=where, fix="see docs/verl.md for the one it reads")
     if not plain or not all(part.isidentifier() for part in plain.split(".")):
         raise SpecError("this is no key of verl's configuration", where=where, fix="write it with dots: a.b.c")
