@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-#: What is opened, by content. Not everything Pillow knows: its EPS reader, for one, runs an external program.
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA", "MPO")
+#: What is opened, by content. Not everything Pillow knows: its EPS reader, for one, runs an external program. MPO comes
+#: with JPEG: Pillow has no reader of that name, and asking for one is an error.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA")
 #: Formats that every consumer can read; their bytes are kept when the pixels need no change. MPO is the JPEG of cameras
 #: that append a preview or a depth map; its first frame is the photograph.
 KEPT_FORMATS = frozenset({"PNG", "JPEG", "WEBP", "MPO"})

@@ -29,7 +29,7 @@ def read_rows(uri: str, model: type[Model], convert: Callable[[ObjectStore, Mode
     Raises:
         InputError: the file does not exist or is not UTF-8; or rows of it cannot be used, the first of them named.
     """
-    store, key = _folder(uri)
+    store, key = beside(uri)
     try:
         text = store.get(key).decode("utf-8")
     except NotFoundError:
@@ -76,7 +76,7 @@ def read_image(store: ObjectStore, key: str) -> bytes:
     return data
 
 
-def _folder(uri: str) -> tuple[ObjectStore, str]:
+def beside(uri: str) -> tuple[ObjectStore, str]:
     """The store of the file's folder, and its name there: images then are keys beside it, wherever it lies."""
     if "://" not in uri:
         folder, _, key = uri.rpartition("/")

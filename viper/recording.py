@@ -19,6 +19,7 @@ from viper.spec.stages import (
     COLD_START,
     EVALUATE,
     INGEST,
+    INGEST_SAMPLES,
     PROMOTE,
     SYNTHESIZE_CAPTIONS,
     SYNTHESIZE_OPERATIONS,
@@ -41,6 +42,7 @@ CONCERNS: dict[str, tuple[str, ...]] = {
         "recipe.validation.nearDuplicateDistance",
         "recipe.validation.nearDuplicateSimilarity",
     ),
+    INGEST_SAMPLES: ("recipe.external", "images", "recipe.partSize", "recipe.validation.heldOutShare"),
     COLD_START: ("recipe.coldStart", "recipe.captions.training"),
     SYNTHESIZE_CAPTIONS: (
         "engines.vlm",

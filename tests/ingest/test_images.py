@@ -260,3 +260,9 @@ def test_a_recompressed_and_a_scaled_photograph_hash_alike(tmp_path: Path) -> No
     other = prepare(Image.fromarray(coffee()), limits).phash
     assert max((a ^ b).bit_count(), (a ^ c).bit_count()) <= 2
     assert (a ^ other).bit_count() > 16
+
+
+def test_bytes_of_no_format_are_called_that() -> None:
+    with pytest.raises(Unusable) as problem:
+        prepare(b"not an image at all", LIMITS)
+    assert str(problem.value) == "unreadable-image: not an image of a known format"

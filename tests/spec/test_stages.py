@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from viper.spec.recipe import ColdStart, Recipe
+from viper.spec.recipe import ColdStart, ExternalData, Recipe
 from viper.spec.stages import STAGES, THETA0, StageNode, stage_graph
 
 
@@ -13,10 +13,11 @@ def graph(**recipe: object) -> dict[str, StageNode]:
 
 
 ALL = [
-    {"stages": stages, "schedule": schedule, "cold_start": cold}
+    {"stages": stages, "schedule": schedule, "cold_start": cold, "external": external}
     for stages in ("both", "captions", "operations", "mixed")
     for schedule in ("interleaved", "upfront")
     for cold in (None, ColdStart(samples_uri="x.jsonl"))
+    for external in (None, ExternalData(uri="y.jsonl"), ExternalData(uri="y.jsonl", use="add"))
 ]
 
 
@@ -80,3 +81,20 @@ def test_cold_start_comes_before_reinforcement_learning_and_writes_no_data(stage
     assert nodes["cold-start"].model == THETA0
     writers = [n for n in nodes.values() if n.name.startswith("synthesize-")]
     assert all(w.model != "cold-start" for w in writers)
+
+
+@pytest.mark.parametrize("stages", ["both", "captions", "operations", "mixed"])
+def test_external_data_in_place_of_ours_leaves_nothing_to_synthesise(stages: str) -> None:
+    nodes = graph(stages=stages, external=ExternalData(uri="y.jsonl"))
+    trained = {"both": ["train-captions", "train-operations"]}.get(stages, [f"train-{stages}"])
+    assert list(nodes) == ["ingest-samples", *trained, "evaluate", "promote"]
+    assert {nodes[t].data for t in trained} == {("ingest-samples",)}
+
+
+@pytest.mark.parametrize("stages", ["both", "captions", "operations", "mixed"])
+def test_external_data_beside_ours_joins_every_training(stages: str) -> None:
+    ours, more = graph(stages=stages), graph(stages=stages, external=ExternalData(uri="y.jsonl", use="add"))
+    assert set(more) == {*ours, "ingest-samples"}
+    for name, node in ours.items():
+        expected = (*node.data, "ingest-samples") if node.data else ()
+        assert more[name].data == expected

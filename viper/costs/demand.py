@@ -16,6 +16,7 @@ from viper.spec.stages import (
     COLD_START,
     EVALUATE,
     INGEST,
+    INGEST_SAMPLES,
     SYNTHESIZE_CAPTIONS,
     SYNTHESIZE_OPERATIONS,
     TRAIN_CAPTIONS,
@@ -28,6 +29,7 @@ from viper.spec.stages import (
 #: What an item is, by stage.
 UNITS = {
     INGEST: "images",
+    INGEST_SAMPLES: "samples",
     COLD_START: "samples",
     SYNTHESIZE_CAPTIONS: "images",
     VALIDATE_CAPTIONS: "samples",
@@ -102,7 +104,7 @@ def demands(spec: IterationSpec, stage: str, table: RateTable) -> Iterator[Deman
     def calls(name: str) -> Range:
         return table.calls[name].range
 
-    if stage == INGEST:
+    if stage in (INGEST, INGEST_SAMPLES):
         yield Demand("decode", "", Range(1, 1))
     elif stage == COLD_START:
         yield Demand("finetune", engine_name(engines.trainer), Range(1, 1), billions=generator_size(spec))
@@ -144,6 +146,8 @@ def acceptance_key(spec: IterationSpec, stage: str) -> dict[str, Any]:
     key: dict[str, Any] = {"prompts": recipe.prompts, "billions": generator_size(spec)}
     if stage == INGEST:
         return {"images": spec.images.uri, "minSide": spec.images.min_side}
+    if stage == INGEST_SAMPLES and recipe.external is not None:
+        return {"samples": recipe.external.uri, "minSide": spec.images.min_side}
     if stage in (SYNTHESIZE_CAPTIONS, VALIDATE_CAPTIONS):
         key |= {"reconstructor": engine_name(engines.reconstructor), "critic": recipe.models.critic}
     if stage in (SYNTHESIZE_OPERATIONS, VALIDATE_OPERATIONS):

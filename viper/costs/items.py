@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 from viper.costs.ranges import ZERO, Range, total
 from viper.spec import IterationSpec
-from viper.spec.recipe import TrainingSettings
+from viper.spec.recipe import ExternalData, TrainingSettings
 from viper.spec.stages import (
     COLD_START,
     EVALUATE,
     INGEST,
+    INGEST_SAMPLES,
     SYNTHESIZE_CAPTIONS,
     SYNTHESIZE_OPERATIONS,
     TRAIN_CAPTIONS,
@@ -30,6 +31,8 @@ from viper.stage.quota import candidates
 LEAST_ACCEPTANCE = 0.01
 #: Samples of the paper's cold start, where the file of samples is not read.
 COLD_START_SAMPLES = 1000
+#: Rows of ViRL39K, the paper's external data, where the file of samples is not read.
+EXTERNAL_SAMPLES = 38_870
 _COUNT = re.compile(r"^smallworld:scenes\?.*\bcount=(\d+)")
 
 
@@ -66,8 +69,11 @@ def items_of(spec: IterationSpec, acceptance: Mapping[str, Range], questions: in
     found: dict[str, Items] = {}
     tasks = [task for task in _tasks(spec) if task.synthesis in stages]
     images = [_images(task, share, recipe.part_size) for task in tasks]
-    wanted = Range(max(n.low for n in images), max(n.high for n in images))
-    found[INGEST] = _pool(spec, wanted, share[INGEST])
+    if images:
+        wanted = Range(max(n.low for n in images), max(n.high for n in images))
+        found[INGEST] = _pool(spec, wanted, share[INGEST])
+    if recipe.external is not None:
+        found[INGEST_SAMPLES] = _supplied(recipe.external, share[INGEST_SAMPLES])
     if COLD_START in stages:
         note = (
             f"the samples of coldStart.samplesUri are not read: reckoned with {COLD_START_SAMPLES:,}, as in the paper"
@@ -81,15 +87,15 @@ def items_of(spec: IterationSpec, acceptance: Mapping[str, Range], questions: in
     def train(*names: str) -> Range:
         return total(found[name].kept for name in names) * (1 - held_out)
 
-    data = {
-        TRAIN_CAPTIONS: (recipe.captions.training, (VALIDATE_CAPTIONS,)),
-        TRAIN_OPERATIONS: (recipe.operations.training, (VALIDATE_OPERATIONS,)),
-        TRAIN_MIXED: (recipe.captions.training, (VALIDATE_CAPTIONS, VALIDATE_OPERATIONS)),
+    settings = {
+        TRAIN_CAPTIONS: recipe.captions.training,
+        TRAIN_OPERATIONS: recipe.operations.training,
+        TRAIN_MIXED: recipe.captions.training,
     }
-    for name, (settings, sources) in data.items():
-        if name in stages:
-            found[name] = Items(_steps(settings, train(*sources)))
-    trained = sum(name in stages for name in data)
+    trainings = [node for node in stage_graph(recipe) if node.name in settings]
+    for node in trainings:
+        found[node.name] = Items(_steps(settings[node.name], train(*node.data)))
+    trained = len(trainings)
     found[EVALUATE] = _answers(spec, questions, trained)
     return {name: found.get(name, Items(ZERO)) for name in stages}
 
@@ -126,6 +132,13 @@ def pool_size(spec: IterationSpec) -> int | None:
     there = None if drawn is None else max(0, int(drawn[1]) - spec.images.offset)
     known = [n for n in (there, spec.images.limit) if n is not None]
     return min(known) if known else None
+
+
+def _supplied(external: ExternalData, accepted: Range) -> Items:
+    if external.samples is not None:
+        return Items(Range.of(external.samples), Range.of(external.samples))
+    note = f"the rows of external.uri are not read: reckoned with {EXTERNAL_SAMPLES:,}, as in ViRL39K"
+    return Items(Range.of(EXTERNAL_SAMPLES), accepted * EXTERNAL_SAMPLES, (note,))
 
 
 def _pool(spec: IterationSpec, wanted: Range, accepted: Range) -> Items:

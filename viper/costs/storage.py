@@ -10,6 +10,7 @@ from viper.spec import IterationSpec
 from viper.spec.stages import (
     COLD_START,
     INGEST,
+    INGEST_SAMPLES,
     SYNTHESIZE_CAPTIONS,
     SYNTHESIZE_OPERATIONS,
     TRAIN_CAPTIONS,
@@ -37,6 +38,7 @@ def stage_bytes(spec: IterationSpec, stage: str, counted: Items, table: RateTabl
     edited = png * min(spec.engines.editing.max_pixels, side**2 * ASPECT)
     each = {
         INGEST: photo,
+        INGEST_SAMPLES: photo,
         SYNTHESIZE_CAPTIONS: png * (spec.recipe.captions.reconstruction_size**2 * ASPECT),
         VALIDATE_CAPTIONS: photo,
         SYNTHESIZE_OPERATIONS: edited,

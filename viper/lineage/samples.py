@@ -13,6 +13,7 @@ from viper.lineage.archive import open_iteration
 from viper.lineage.records import Checkpoint, IterationRecord, VersionRecord
 from viper.spec.stages import (
     INGEST,
+    INGEST_SAMPLES,
     TRAIN_CAPTIONS,
     TRAIN_MIXED,
     TRAIN_OPERATIONS,
@@ -29,6 +30,7 @@ _COLUMNS = ("sample_id", "image_id", "split", "passport", "accepted", "reason")
 TEXTS: dict[str, tuple[str, ...]] = {
     VALIDATE_CAPTIONS: ("caption", "refinement", "refined_caption"),
     VALIDATE_OPERATIONS: ("category", "instruction"),
+    INGEST_SAMPLES: ("prompt", "ground_truth", "source"),
 }
 #: What is averaged over a sample's rollouts of one step, by the name in the rollout rows.
 _MEASURES = ("reward", "recall", "items", "duplicates")
@@ -125,6 +127,8 @@ def find_sample(version: VersionRecord, sample_id: str) -> SampleRecord:
 
 
 def _with_image(iteration: IterationRecord, sample: SampleRecord) -> SampleRecord:
+    if sample.stage == INGEST_SAMPLES:  # its images came with it
+        return sample
     rows = open_iteration(iteration.uri).rows(INGEST, ["image_id", "source"])
     source = next((str(r["source"]) for r in rows if r["image_id"] == sample.image_id), "")
     return replace(sample, image_source=source)

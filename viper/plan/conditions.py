@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from viper.plan.types import Condition, Done, Observed, Outcome, Stage, StageStatus, State
 from viper.spec.stages import (
     INGEST,
+    INGEST_SAMPLES,
     SYNTHESIZE_CAPTIONS,
     SYNTHESIZE_OPERATIONS,
     VALIDATE_CAPTIONS,
@@ -19,13 +20,13 @@ if TYPE_CHECKING:
     from viper.spec import IterationSpec
 
 SOURCES = (INGEST, SYNTHESIZE_CAPTIONS, SYNTHESIZE_OPERATIONS)
-VALIDATIONS = (VALIDATE_CAPTIONS, VALIDATE_OPERATIONS)
+VALIDATIONS = (VALIDATE_CAPTIONS, VALIDATE_OPERATIONS, INGEST_SAMPLES)
 
 
 def funnel(node: StageNode, spec: IterationSpec, observed: Observed) -> str:
     """The acceptance funnel up to a stage: accepted of all rows, and why the others were not, stage by stage."""
     tasks = {VALIDATE_CAPTIONS: SYNTHESIZE_CAPTIONS, VALIDATE_OPERATIONS: SYNTHESIZE_OPERATIONS}
-    path = {INGEST, node.name, tasks.get(node.name, node.name)}
+    path = {node.name} if node.name == INGEST_SAMPLES else {INGEST, node.name, tasks.get(node.name, node.name)}
     steps = []
     for name in (n.name for n in stage_graph(spec.recipe) if n.name in path):
         done = observed.stages.get(name, Stage()).done

@@ -291,7 +291,11 @@ _STAGE_TITLES = {
     "operations": "GRPO stage 2: visual-operation predicting",
     "mixed": "GRPO on mixed data",
 }
-_TASK_TITLES = {"captions": "Task 1: caption self-refining", "operations": "Task 2: visual-operation predicting"}
+_TASK_TITLES = {
+    "captions": "Task 1: caption self-refining",
+    "operations": "Task 2: visual-operation predicting",
+    "external": "Supplied samples",
+}
 
 
 def _css(number: int) -> str:

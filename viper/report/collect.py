@@ -6,7 +6,7 @@ Whatever is not there yet (a stage, a curve, an evaluation) is None or empty: an
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter, ValidationError
@@ -20,6 +20,7 @@ from viper.spec import stages
 from viper.spec.stages import (
     EVALUATE,
     INGEST,
+    INGEST_SAMPLES,
     PROMOTE,
     SYNTHESIZE_CAPTIONS,
     SYNTHESIZE_OPERATIONS,
@@ -255,7 +256,10 @@ def collect_iteration(store: ObjectStore, name: str) -> IterationReport:
         plan=made,
         stages=stages,
         images=manifests.get(INGEST),
-        funnels=tuple(f for task in TASKS if (f := _funnel(task, manifests)) is not None),
+        funnels=(
+            *(f for task in TASKS if (f := _funnel(task, manifests)) is not None),
+            *_supplied(manifests.get(INGEST_SAMPLES)),
+        ),
         trainings=tuple(trainings),
         scores=scores,
         comparisons=comparisons,
@@ -269,6 +273,20 @@ def _stage(store: ObjectStore, frozen: FrozenIteration, observer: StoreObserver,
         return StageState(status, load_manifest(store, frozen.prefix, status.name))
     shards = frozen.iteration.spec.profile.of(status.name).shards
     return StageState(status, None, observer.progress(status.name, shards))
+
+
+def _supplied(manifest: Manifest | None) -> Iterator[Funnel]:
+    """What became of supplied samples."""
+    if manifest is not None:
+        yield Funnel(
+            task="external",
+            made=manifest.accepted + sum(manifest.rejected.values()),
+            synthesis_rejected={},
+            validation_rejected=dict(manifest.rejected),
+            accepted=manifest.accepted,
+            train=manifest.counters.get("train"),
+            held_out=manifest.counters.get("held_out"),
+        )
 
 
 def _funnel(task: str, manifests: Mapping[str, Manifest]) -> Funnel | None:

@@ -280,6 +280,50 @@ class ColdStart(SpecModel):
     batch: int = setting(32, unit="samples", source=OURS, ge=1, description="Samples per optimiser step.")
 
 
+class ExternalColumns(SpecModel):
+    """What the columns of a foreign file are called."""
+
+    prompt: str = setting("prompt", source=OURS, min_length=1, max_length=250, description="What is asked: a text.")
+    images: str = setting(
+        "images",
+        source=OURS,
+        min_length=1,
+        max_length=250,
+        description="One image or a list of them: paths beside the file, or (Parquet) encoded images.",
+    )
+    ground_truth: str = setting(
+        "ground_truth",
+        source=OURS,
+        min_length=1,
+        max_length=250,
+        description="The answer, a text that is split into sentences, or a list of sentences.",
+    )
+
+
+class ExternalData(SpecModel):
+    """Reinforcement learning on supplied samples (an ablation of the paper: ViRL39K)."""
+
+    uri: str = setting(
+        min_length=1,
+        max_length=1024,
+        description="JSONL or Parquet (by its ending) of rows {prompt, images, ground_truth}: a path, file:// or s3://.",
+    )
+    use: Literal["replace", "add"] = setting(
+        "replace",
+        source=PAPER,
+        description="`replace`: every RL stage learns from these alone, and nothing is synthesised. `add`: they join "
+        "the data of every RL stage.",
+    )
+    samples: int | None = setting(
+        None,
+        unit="samples",
+        source=OURS,
+        ge=1,
+        description="Use this many rows of the file, drawn by seed, in their order; null: all.",
+    )
+    columns: ExternalColumns = setting(ExternalColumns, source=OURS, description="Names of the columns.")
+
+
 class ModelRoles(SpecModel):
     """Who is critic and who is judge: `generator` (θ0), `base` (first version of its lineage, frozen), a URI, or a
     model behind an OpenAI-compatible endpoint (`openai:https://host/v1#model-name`)."""
@@ -324,4 +368,7 @@ class Recipe(SpecModel):
     models: ModelRoles = setting(ModelRoles, description="Who criticises and who judges.")
     cold_start: ColdStart | None = setting(
         None, source=PAPER, description="SFT first; null (the paper's choice) skips it."
+    )
+    external: ExternalData | None = setting(
+        None, source=PAPER, description="Supplied samples for RL; null (the paper's choice): only synthesised ones."
     )

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from viper.spec.recipe import Recipe
 
 INGEST = "ingest-images"
+INGEST_SAMPLES = "ingest-samples"
 COLD_START = "cold-start"
 SYNTHESIZE_CAPTIONS = "synthesize-captions"
 VALIDATE_CAPTIONS = "validate-captions"
@@ -22,6 +23,7 @@ PROMOTE = "promote"
 
 STAGES = (
     INGEST,
+    INGEST_SAMPLES,
     COLD_START,
     SYNTHESIZE_CAPTIONS,
     VALIDATE_CAPTIONS,
@@ -50,7 +52,7 @@ THETA0 = "generator"
 @dataclass(frozen=True)
 class StageNode:
     """One stage. `needs`: stages whose manifests it reads. `model`: the training stage whose output it loads, or
-    `THETA0`; None when it loads no policy. `data`: the validation stages a training stage learns from."""
+    `THETA0`; None when it loads no policy. `data`: the stages whose accepted rows a training stage learns from."""
 
     name: str
     needs: tuple[str, ...]
@@ -60,21 +62,30 @@ class StageNode:
 
 def stage_graph(recipe: Recipe) -> tuple[StageNode, ...]:
     """The stages of an iteration in an order in which they can be run one after another."""
-    nodes = [StageNode(INGEST, ())]
+    external = recipe.external
+    synthesised = external is None or external.use == "add"
+    nodes = [StageNode(INGEST, ())] if synthesised else []
+    if external is not None:
+        nodes.append(StageNode(INGEST_SAMPLES, ()))
     start = THETA0
     if recipe.cold_start is not None:
         nodes.append(StageNode(COLD_START, (), THETA0))
         start = COLD_START
 
-    def training(name: str, model: str, *data: str) -> StageNode:
+    def training(name: str, model: str, *made: str) -> StageNode:
+        data = (*(made if synthesised else ()), *(() if external is None else (INGEST_SAMPLES,)))
         return StageNode(name, (*data, *(() if model == THETA0 else (model,))), model, data)
 
     captions = [
         StageNode(SYNTHESIZE_CAPTIONS, (INGEST,), THETA0),
         StageNode(VALIDATE_CAPTIONS, (SYNTHESIZE_CAPTIONS,)),
     ]
+    if not synthesised:
+        captions = []
 
     def operations(author: str, *needs: str) -> list[StageNode]:
+        if not synthesised:
+            return []
         by = () if author == THETA0 else (author,)
         return [
             StageNode(SYNTHESIZE_OPERATIONS, (INGEST, *needs, *by), author),

@@ -12,7 +12,7 @@ from PIL import Image
 from viper.engines.base import RlSample
 from viper.errors import StageError
 from viper.prompts import PromptSet
-from viper.spec.stages import VALIDATE_CAPTIONS, VALIDATE_OPERATIONS, StageNode
+from viper.spec.stages import INGEST_SAMPLES, VALIDATE_CAPTIONS, VALIDATE_OPERATIONS, StageNode
 from viper.stage import StageContext
 from viper.training.sentences import split_sentences
 
@@ -93,10 +93,23 @@ def operation_sample(row: Row, prompts: PromptSet) -> EncodedSample:
     )
 
 
+def external_sample(row: Row, prompts: PromptSet) -> EncodedSample:
+    """A supplied row of `ingest-samples`: its question in the form in which questions are asked, its own answer."""
+    return EncodedSample(
+        sample_id=row["sample_id"],
+        prompt=prompts.render("question", question=row["prompt"]),
+        images=tuple(row["images"]),
+        ground_truth=tuple(row["ground_truth"]),
+        task="external",
+        image_id=row["image_id"],
+    )
+
+
 _COMMON = ("sample_id", "image_id", "image", "split")
 _TASKS: dict[str, tuple[tuple[str, ...], Callable[[Row, PromptSet], EncodedSample]]] = {
     VALIDATE_CAPTIONS: ((*_COMMON, "caption", "refinement"), caption_sample),
     VALIDATE_OPERATIONS: ((*_COMMON, "edited", "instruction"), operation_sample),
+    INGEST_SAMPLES: (("sample_id", "image_id", "images", "prompt", "ground_truth", "split"), external_sample),
 }
 
 
