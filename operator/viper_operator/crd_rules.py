@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from viper.spec.evaluation import BENCHMARKS, Benchmarks
 from viper.spec.forms import NAME, NAME_LENGTH, WORDS
 from viper.spec.iteration import (
     GeneratorRef,
@@ -165,6 +166,18 @@ RULES: dict[type, tuple[Rule, ...]] = {
             "self.minScore <= self.maxScore",
             "minScore is more than maxScore, so that nothing would pass; lower one or raise the other",
             field="minScore",
+        ),
+    ),
+    Benchmarks: (
+        Rule(
+            f"self.tasks.all(k, k in {_listed(BENCHMARKS)})",
+            f"tasks names unknown benchmarks; the benchmarks are {', '.join(BENCHMARKS)}",
+            field="tasks",
+        ),
+        Rule(
+            "self.tasks.size() == 0 || self.datasets != ''",
+            "datasets must say where the data sets of the benchmarks are; set a directory, s3:// or hub",
+            field="datasets",
         ),
     ),
     JudgeSettings: (Rule("self.votes % 2 == 1", "votes must be odd, so that a majority exists", field="votes"),),

@@ -138,6 +138,31 @@ ENGINES_AND_EVALUATION = [
     Case("an unknown interface", {"spec engines judge": "x"}, "spec.engines.judge", ("unknown field",)),
     Case("answers of no length", {"spec evaluation maxTokens": 0}, "spec.evaluation.maxTokens", (AT_LEAST.format(1),)),
     Case("a set that is a list", {"spec evaluation questions": ["a"]}, "spec.evaluation.questions", ("string",)),
+    Case(
+        "an unknown benchmark",
+        {"spec evaluation benchmarks": {"tasks": {"mmstars": {}}, "datasets": "/data"}},
+        "spec.evaluation.benchmarks.tasks",
+        ("unknown benchmarks", "mmstar", "crpe_relation"),
+    ),
+    Case(
+        "benchmarks without data",
+        {"spec evaluation benchmarks": {"tasks": {"mmstar": {}}}},
+        "spec.evaluation.benchmarks.datasets",
+        ("must say where the data sets", "set a directory, s3:// or hub"),
+    ),
+    Case(
+        "a floor in points",
+        {"spec evaluation benchmarks": {"tasks": {"mmstar": {"floor": 60}}, "datasets": "/data"}},
+        "spec.evaluation.benchmarks.tasks.mmstar.floor",
+        (AT_MOST.format(1),),
+    ),
+    Case(
+        "a judge without a model",
+        {"spec evaluation benchmarks judge": "openai:https://judge/v1"},
+        "spec.evaluation.benchmarks.judge",
+        (),
+        here=("rules, or openai:https://host/v1#model-name",),
+    ),
 ]
 
 RECIPE = [

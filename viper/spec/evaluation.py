@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import model_validator
 
 from viper.spec.base import SpecModel, setting
+from viper.spec.forms import JUDGE
 from viper.spec.recipe import OURS, PAPER
 
 #: Tasks of lmms-eval, in the order of the paper's table.
@@ -21,7 +22,6 @@ BENCHMARKS = (
 )
 #: `datasets` that come from the Hugging Face hub, and the judge that is none.
 HUB, RULES = "hub", "rules"
-JUDGE = r"^(rules|openai:https?://[^\s#?@]+#[^\s]+)$"
 URI_LENGTH = 1024
 
 

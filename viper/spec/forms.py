@@ -22,6 +22,7 @@ IMAGE = r"^[^\s]+$"
 DEVICE = r"^(cpu|cuda)(:\d+)?$"
 ALIAS = r"^[A-Za-z][\w-]*$"
 MODEL = r"^[^/:]+$"
+JUDGE = r"^(rules|openai:https?://[^\s#?@]+#[^\s]+)$"
 
 WORDS = {
     NAME: f"at most {NAME_LENGTH} lower-case letters, digits and '-', beginning and ending with a letter or digit",
@@ -35,4 +36,5 @@ WORDS = {
     DEVICE: "cpu, cuda or cuda:<number>",
     ALIAS: "letters, digits, '_' and '-', beginning with a letter",
     MODEL: "a name without '/' and ':'",
+    JUDGE: "rules, or openai:https://host/v1#model-name",
 }
