@@ -41,6 +41,6 @@ uv=$(command -v uv || echo "$here/../../.uv/bin/uv")
 echo "installing vLLM into $target (minutes, once)" >&2
 "$uv" venv --quiet --python '>=3.11,<3.13' "$target" >&2
 "$uv" pip sync --quiet --python "$python" "$synthesis/requirements.lock" >&2
-here=$synthesis uv=$uv python=$python omni=$target/omni link_mode=hardlink sh "$synthesis/omni.sh" >&2
+uv=$uv python=$python omni=$target/omni lock=$synthesis/requirements.lock link_mode=hardlink sh "$synthesis/omni.sh" >&2
 touch "$stamp"
 echo "$python"
