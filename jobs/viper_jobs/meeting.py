@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import http.client
 import json
 import socket
@@ -80,28 +81,38 @@ class Answer:
     here: str = ""
 
 
-def call(host: str, port: int, word: str, node: int, token: str) -> Answer:
-    """Says one of `WORDS` to node 0; no answer is an answer too."""
-    body = json.dumps({"node": node, "token": token})
-    connection = http.client.HTTPConnection(host, port, timeout=CALL_SECONDS)
-    try:
-        connection.connect()
-        here = connection.sock.getsockname()[0]
-        connection.request("POST", f"/{word}", body)
-        response = connection.getresponse()
-        text = response.read(LONGEST).decode()
-    except (OSError, http.client.HTTPException):
-        return Answer()
-    finally:
-        connection.close()
-    if response.status == HTTPStatus.OK:
-        return Answer(address=text, here=here)
-    return Answer(unknown=response.status == HTTPStatus.CONFLICT)
+@dataclass(frozen=True)
+class Caller:
+    """A node that speaks to node 0 at `host`. `key`: what all nodes know; `token`: what only this process is known by."""
+
+    host: str
+    port: int
+    key: str
+    node: int
+    token: str
+
+    def say(self, word: str) -> Answer:
+        """Says one of `WORDS`; no answer is an answer too."""
+        body = json.dumps({"node": self.node, "token": self.token})
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=CALL_SECONDS)
+        try:
+            connection.connect()
+            here = connection.sock.getsockname()[0]
+            connection.request("POST", f"/{word}", body, {"Authorization": f"Bearer {self.key}"})
+            response = connection.getresponse()
+            text = response.read(LONGEST).decode()
+        except (OSError, http.client.HTTPException):
+            return Answer()
+        finally:
+            connection.close()
+        if response.status == HTTPStatus.OK:
+            return Answer(address=text, here=here)
+        return Answer(unknown=response.status == HTTPStatus.CONFLICT)
 
 
 @contextmanager
-def serving(meeting: Meeting, host: str, port: int, address: str) -> Iterator[None]:
-    """Answers calls with Ray's address as long as the block lasts."""
+def serving(meeting: Meeting, host: str, port: int, address: str, key: str) -> Iterator[None]:
+    """Answers the calls of those who know the key, with Ray's address, as long as the block lasts."""
 
     class Handler(BaseHTTPRequestHandler):
         timeout = CALL_SECONDS
@@ -113,6 +124,9 @@ def serving(meeting: Meeting, host: str, port: int, address: str) -> Iterator[No
                 word, node, token = self.path.lstrip("/"), int(said["node"]), str(said["token"])
             except (ValueError, KeyError, TypeError):
                 word = ""
+            if not hmac.compare_digest(self.headers.get("Authorization", ""), f"Bearer {key}"):
+                self.send_error(HTTPStatus.UNAUTHORIZED)
+                return
             if word not in WORDS:
                 self.send_error(HTTPStatus.BAD_REQUEST)
                 return

@@ -12,6 +12,7 @@ Exit statuses beside COMMAND's: 75 (EX_TEMPFAIL) when another node went, which i
 from __future__ import annotations
 
 import argparse
+import hmac
 import importlib
 import os
 import secrets
@@ -27,7 +28,7 @@ from types import FrameType
 from typing import Any
 
 from viper.stage.termination import leave_message
-from viper_jobs.meeting import Answer, Meeting, call, serving
+from viper_jobs.meeting import Caller, Meeting, serving
 
 #: Another node's failure (sysexits.h EX_TEMPFAIL).
 TEMPORARY = 75
@@ -53,12 +54,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.wait_for:
         return _wait_for_ray(args.head, args.wait_for)
     signal.signal(signal.SIGTERM, _stop)
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secret(args.head)}
     try:
         return _lead(args) if args.node == 0 else _follow(args)
     except LostError as error:
         print(f"error: {error}", file=sys.stderr)
         leave_message(args.termination_log, error.reason, str(error))
         return error.code
+
+
+def secret(head: str) -> str:
+    """What the nodes know and others do not, for Ray and for the meeting.
+
+    It is made from the store's credentials, which all pods of a stage have. Without credentials (a store that is a
+    folder) anybody can reckon it.
+    """
+    key = os.environ.get("AWS_SECRET_ACCESS_KEY", "").encode()
+    return os.environ.get("RAY_AUTH_TOKEN") or hmac.digest(key, f"ray of {head}".encode(), "sha256").hex()
 
 
 def _stop(number: int, _: FrameType | None) -> None:
@@ -74,7 +86,7 @@ def _lead(args: argparse.Namespace) -> int:
     environment = {**os.environ, "RAY_ADDRESS": f"{address}:{args.port}"}
     with _child(_ray(args, address, "--head", f"--port={args.port}", "--include-dashboard=false")) as ray:
         _until(lambda: _open(address, args.port), ray, args.join_seconds, "Ray's head did not start")
-        with serving(meeting, address, args.meeting_port, environment["RAY_ADDRESS"]):
+        with serving(meeting, address, args.meeting_port, environment["RAY_ADDRESS"], secret(args.head)):
             _until(meeting.complete, ray, args.join_seconds, lambda: _missing(meeting, args))
             there = [
                 sys.executable,
@@ -140,11 +152,7 @@ def _wait_for_ray(address: str, nodes: int) -> int:
 
 
 def _follow(args: argparse.Namespace) -> int:
-    token = secrets.token_hex(8)
-
-    def say(word: str) -> Answer:
-        return call(args.head, args.meeting_port, word, args.node, token)
-
+    say = Caller(args.head, args.meeting_port, secret(args.head), args.node, secrets.token_hex(8)).say
     # As long as node 0 waits for a place in the cluster, there is nothing to do: how long that may take is its affair.
     while not (answer := say("join")).address:
         time.sleep(PAUSE)

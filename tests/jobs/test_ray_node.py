@@ -16,7 +16,7 @@ import pytest
 from servers.kube import eventually
 from servers.running import free_port
 from viper_jobs import ray_node
-from viper_jobs.meeting import Meeting
+from viper_jobs.meeting import Answer, Caller, Meeting, serving
 from viper_operator import ray_specs
 
 FAKE = Path(__file__).parent / "fake_ray"
@@ -169,6 +169,32 @@ def test_who_belongs_to_a_meeting() -> None:
     assert meeting.silent() == 2
     assert not meeting.say("join", 2, "another")
     assert meeting.gone() == 2
+
+
+def test_only_who_knows_the_key_is_heard() -> None:
+    meeting, port = Meeting(2, silence=10), free_port()
+    with serving(meeting, "127.0.0.1", port, "10.0.0.1:6379", "right"):
+
+        def say(word: str, key: str, token: str) -> Answer:
+            return Caller("127.0.0.1", port, key, 1, token).say(word)
+
+        assert say("join", "wrong", "a") == Answer()
+        assert meeting.missing() == [1]
+        assert say("join", "right", "a") == Answer("10.0.0.1:6379", here="127.0.0.1")
+        assert say("dance", "right", "a") == Answer()
+        assert say("beat", "right", "b") == Answer(unknown=True)
+    assert meeting.complete()
+
+
+def test_the_key_follows_from_the_credentials_that_all_nodes_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    found = set()
+    for credential in ("one", "two"):
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", credential)
+        assert ray_node.secret("job-0.nodes") == ray_node.secret("job-0.nodes")
+        found |= {ray_node.secret("job-0.nodes"), ray_node.secret("other-0.nodes")}
+    assert len(found) == 4
+    assert not any("one" in key or "two" in key for key in found)
 
 
 def test_operator_and_program_mean_the_same_by_their_exit_status() -> None:
