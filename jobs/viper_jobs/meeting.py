@@ -83,7 +83,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Caller:
-    """A node that speaks to node 0 at `host`. `key`: what all nodes know; `token`: what only this process is known by."""
+    """A node that speaks to node 0 at `host`. `key`: what all nodes know; `token`: what this process is known by."""
 
     host: str
     port: int
