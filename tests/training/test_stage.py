@@ -191,6 +191,6 @@ def test_no_sample_and_an_unknown_trainer_are_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no sample to train on(?s:.)*") as error:
         train(stage(tmp_path, rows=0), tools(FakeTrainer()))
     assert "validate-captions" in error.value.where
-    engines = dict.fromkeys(("reconstructor", "editor", "similarity", "imageSimilarity"), "fake") | {"trainer": "verl"}
-    with pytest.raises(SpecError, match="there is no trainer 'verl'"):
+    engines = dict.fromkeys(("reconstructor", "editor", "similarity", "imageSimilarity"), "fake") | {"trainer": "ppo"}
+    with pytest.raises(SpecError, match="there is no trainer 'ppo'"):
         train(stage(tmp_path / "b", engines=engines), tools(FakeTrainer()))

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from viper.engines.base import RlSample, SimilarityModel
+from viper.engines.base import RlSample
 from viper.spec import parse_resource
 from viper.spec.iteration import ViperIteration
 from viper.spec.stages import VALIDATE_CAPTIONS, VALIDATE_OPERATIONS
@@ -51,7 +51,7 @@ def png(number: int, side: int = 96) -> bytes:
     return buffer.getvalue()
 
 
-_STRINGS = ("sample_id", "image_id", "caption", "category", "instruction", "split", "reason")
+_STRINGS = ("sample_id", "image_id", "caption", "category", "instruction", "split", "reason", "passport")
 SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in _STRINGS),
@@ -76,6 +76,7 @@ def validated(number: int, **fields: Any) -> dict[str, Any]:
         "instruction": "Remove the ring. Then stop.",
         "split": "held_out" if number % 5 == 4 else "train",
         "accepted": number % 7 != 6,
+        "passport": '{"models": {"generator": "sha256:0"}}',
         "reason": "" if number % 7 != 6 else "near-duplicate",
         **fields,
     }
@@ -149,12 +150,11 @@ class FakeTrainer:
         self.computed: list[int] = []
         self.seen: dict[str, Any] = {}
 
-    def __call__(  # noqa: PLR0917
+    def __call__(
         self,
         model_dir: Path,
         samples: Sequence[RlSample],
         held_out: Sequence[RlSample],
-        similarity: SimilarityModel,
         settings: GrpoSettings,
         work_dir: Path,
         *,
@@ -225,4 +225,4 @@ def tools(trainer: FakeTrainer, verify: Verified | None = None, sent: list[int] 
         if sent is not None:
             sent.extend(int(row["step"]) for row in rows)
 
-    return lambda: Tools(trainer, verify or Verified(), WordSimilarity(), None, send)
+    return lambda: Tools(trainer, verify or Verified(), None, send)

@@ -18,7 +18,7 @@ from viper.store import child_uri
 from viper.store.places import cache_dir
 from viper.store.transfer import MANIFEST, local_directory, upload_directory
 from viper.training.live import LiveCurves, Send
-from viper.training.mirror import mirror_for
+from viper.training.mirror import FOLDERS, mirror_for
 from viper.training.settings import StepMetrics
 
 CURVES, MODEL = "curves.jsonl", "model"
@@ -47,22 +47,24 @@ def inputs_of(node: StageNode) -> tuple[str, ...]:
 
 
 @contextmanager
-def following(ctx: StageContext, work_dir: Path, send_curves: Send) -> Iterator[Callable[[StepMetrics], None]]:
+def following(
+    ctx: StageContext, work_dir: Path, send_curves: Send, checkpoints: str = FOLDERS
+) -> Iterator[Callable[[StepMetrics], None]]:
     """Restores a checkpoint that only the store still has, then yields what to call after every step.
 
     A step advances the progress, reaches MLflow when MLflow can be reached, and, where the store is remote, the newest
-    checkpoint is kept there too. A full disk becomes a `StoreError`.
+    checkpoint is kept there too. A full disk becomes a `StoreError`. `checkpoints` is the name of a step's checkpoint.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
-    mirror = mirror_for(ctx.store, ctx.prefix, work_dir)
+    mirror = mirror_for(ctx.store, ctx.prefix, work_dir, checkpoints)
     mirror.restore()
-    begun = False
+    following_step = 0
 
     def on_step(step: StepMetrics) -> None:
-        nonlocal begun
-        if not begun:
+        nonlocal following_step
+        if step.step != following_step:  # the first one, or one that is taken again after a restart of the trainer
             ctx.progress.begin("train", step.steps, step.step - 1)
-            begun = True
+        following_step = step.step + 1
         ctx.progress.advance(1, **{name: step.values[key] for key, name in _SHOWN.items() if key in step.values})
         live.log({"step": step.step, **step.values})
         mirror.save()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
@@ -30,6 +31,8 @@ class EncodedSample:
     ground_truth: tuple[str, ...]
     task: str
     image_id: str
+    #: Digest of the checkpoint that wrote the sample; empty when its row has no passport.
+    generator: str = ""
 
     def decoded(self) -> RlSample:
         """With images as Pillow opens them: their pixels are read on first use."""
@@ -60,6 +63,11 @@ class RlDataset(Sequence[RlSample]):
     def __iter__(self) -> Iterator[RlSample]:
         return (sample.decoded() for sample in self._samples)
 
+    @property
+    def encoded(self) -> Sequence[EncodedSample]:
+        """The samples with their images as files."""
+        return self._samples
+
 
 @dataclass(frozen=True)
 class Split:
@@ -78,6 +86,7 @@ def caption_sample(row: Row, prompts: PromptSet) -> EncodedSample:
         ground_truth=tuple(row["refinement"]),
         task="captions",
         image_id=row["image_id"],
+        generator=_generator(row),
     )
 
 
@@ -90,6 +99,7 @@ def operation_sample(row: Row, prompts: PromptSet) -> EncodedSample:
         ground_truth=split_sentences(row["instruction"]),
         task="operations",
         image_id=row["image_id"],
+        generator=_generator(row),
     )
 
 
@@ -102,14 +112,18 @@ def external_sample(row: Row, prompts: PromptSet) -> EncodedSample:
         ground_truth=tuple(row["ground_truth"]),
         task="external",
         image_id=row["image_id"],
+        generator=_generator(row),
     )
 
 
-_COMMON = ("sample_id", "image_id", "image", "split")
+_COMMON = ("sample_id", "image_id", "image", "split", "passport")
 _TASKS: dict[str, tuple[tuple[str, ...], Callable[[Row, PromptSet], EncodedSample]]] = {
     VALIDATE_CAPTIONS: ((*_COMMON, "caption", "refinement"), caption_sample),
     VALIDATE_OPERATIONS: ((*_COMMON, "edited", "instruction"), operation_sample),
-    INGEST_SAMPLES: (("sample_id", "image_id", "images", "prompt", "ground_truth", "split"), external_sample),
+    INGEST_SAMPLES: (
+        ("sample_id", "image_id", "images", "prompt", "ground_truth", "split", "passport"),
+        external_sample,
+    ),
 }
 
 
@@ -143,6 +157,11 @@ def interleave(*sources: Sequence[T]) -> list[T]:
         for position, item in enumerate(source)
     ]
     return [item for *_, item in sorted(placed, key=lambda p: p[:2])]
+
+
+def _generator(row: Row) -> str:
+    passport = row.get("passport")
+    return str(json.loads(passport)["models"].get("generator", "")) if passport else ""
 
 
 def _open(data: bytes) -> Image.Image:

@@ -13,6 +13,7 @@ from viper.errors import AlreadyExistsError, StoreError
 from viper.store import ObjectStore
 from viper.store.transfer import MANIFEST, download_directory, upload_directory
 
+FOLDERS = "step-{:06d}"
 _LOGS = {"metrics.jsonl": "metrics", "rollouts.jsonl": "rollouts"}
 
 
@@ -46,17 +47,20 @@ class NoMirror:
 
 
 class StoreMirror:
-    """Keeps `<prefix>/checkpoints/<step>/` up to date with a work directory of `viper.training.checkpoints`."""
+    """Keeps `<prefix>/checkpoints/<step>/` up to date with a work directory of `viper.training.checkpoints`.
 
-    def __init__(self, store: ObjectStore, prefix: str, work_dir: Path) -> None:
-        self._store, self._work_dir = store, work_dir
+    `folders` is what a trainer calls its checkpoint of a step; a checkpoint counts when it has a `state.json`.
+    """
+
+    def __init__(self, store: ObjectStore, prefix: str, work_dir: Path, folders: str = FOLDERS) -> None:
+        self._store, self._work_dir, self._folders = store, work_dir, folders
         self._prefix = f"{prefix}/checkpoints/"
         self._saved = 0
 
     def restore(self) -> int | None:
         """See `Mirror.restore`. Raises `StoreError` when the stored checkpoint cannot be read."""
         stored = max(self._stored_steps(), default=0)
-        if (self._work_dir / "result.json").is_file() or stored <= _newest(self._work_dir):
+        if (self._work_dir / "result.json").is_file() or stored <= _newest(self._work_dir, self._folders):
             return None
         fetched = self._work_dir / ".restore"
         download_directory(self._store, f"{self._prefix}{stored:06d}", fetched)
@@ -72,13 +76,13 @@ class StoreMirror:
 
     def save(self) -> None:
         """See `Mirror.save`. A store that is down costs this copy, not the training: the next one is tried again."""
-        step = _newest(self._work_dir)
+        step = _newest(self._work_dir, self._folders)
         if step <= self._saved:
             return
         self._saved = step
         snapshot = self._work_dir / ".snapshot"
         shutil.rmtree(snapshot, ignore_errors=True)
-        _snapshot(self._work_dir, step, snapshot)
+        _snapshot(self._work_dir, self._folders.format(step), snapshot)
         with suppress(StoreError):
             # A step that is there already was stored by an earlier attempt: the same weights, or as good.
             with suppress(AlreadyExistsError):
@@ -103,19 +107,21 @@ class StoreMirror:
             self._store.delete(key)
 
 
-def mirror_for(store: ObjectStore, prefix: str, work_dir: Path) -> Mirror:
+def mirror_for(store: ObjectStore, prefix: str, work_dir: Path, folders: str = FOLDERS) -> Mirror:
     """A `StoreMirror` for remote stores, nothing for a directory."""
-    return NoMirror() if store.uri.startswith("file:") else StoreMirror(store, prefix, work_dir)
+    return NoMirror() if store.uri.startswith("file:") else StoreMirror(store, prefix, work_dir, folders)
 
 
-def _newest(work_dir: Path) -> int:
-    return max((int(p.name.removeprefix("step-")) for p in (work_dir / "checkpoints").glob("step-*")), default=0)
+def _newest(work_dir: Path, folders: str) -> int:
+    stem = folders.partition("{")[0]
+    found = (work_dir / "checkpoints").glob(f"{stem}*")
+    return max((int(p.name.removeprefix(stem)) for p in found if (p / "state.json").is_file()), default=0)
 
 
-def _snapshot(work_dir: Path, step: int, target: Path) -> None:
+def _snapshot(work_dir: Path, newest: str, target: Path) -> None:
     """Checkpoint and candidates as hard links (the trainer replaces files, it never changes them), logs cut to size."""
-    checkpoint = work_dir / "checkpoints" / f"step-{step:06d}"
-    folders = [checkpoint, *sorted((work_dir / "candidates").glob("step-*"))]
+    checkpoint = work_dir / "checkpoints" / newest
+    folders = [checkpoint, *sorted((work_dir / "candidates").glob("[!.]*"))]
     for source in (file for folder in folders for file in folder.rglob("*") if file.is_file()):
         copy = target / source.relative_to(work_dir)
         copy.parent.mkdir(parents=True, exist_ok=True)

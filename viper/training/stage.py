@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from viper.engines.base import RlSample, SimilarityModel
 from viper.errors import InputError, SpecError
 from viper.models import model_dir, policy_of
 from viper.prompts import PromptSet
@@ -28,23 +27,24 @@ from viper.training.attempt import (
     publish_model,
     trained_weights,
 )
-from viper.training.data import training_data
+from viper.training.data import RlDataset, training_data
 from viper.training.live import Send
+from viper.training.mirror import FOLDERS
 from viper.training.settings import GrpoResult, GrpoSettings, StepMetrics
 
 ROLLOUTS = "rollouts/"
+TRAINERS = ("trl", "verl")
 _PROBES = 4
 
 
 class Trainer(Protocol):
-    """`viper.training.grpo.train_grpo`."""
+    """`viper.training.grpo.train_grpo` with the reward's similarity model, or `viper.training.verl.run.VerlTrainer`."""
 
-    def __call__(  # noqa: PLR0917
+    def __call__(
         self,
         model_dir: Path,
-        samples: Sequence[RlSample],
-        held_out: Sequence[RlSample],
-        similarity: SimilarityModel,
+        samples: RlDataset,
+        held_out: RlDataset,
         settings: GrpoSettings,
         work_dir: Path,
         *,
@@ -57,15 +57,16 @@ class Trainer(Protocol):
 class Tools:
     """What a GRPO stage works with besides its data.
 
-    `perception` measures a model directory on the selection questions; None unless steps are selected by it.
+    `checkpoints` is what the trainer calls the checkpoint of a step. `perception` measures a model directory on the
+    selection questions; None unless steps are selected by it.
     `send_curves` records rows of the curves while training runs.
     """
 
     train: Trainer
     verify: Verify
-    similarity: SimilarityModel
     perception: Callable[[Path], float] | None
     send_curves: Send
+    checkpoints: str = FOLDERS
 
 
 def training_settings(recipe: Recipe, stage: str) -> TrainingSettings:
@@ -75,8 +76,12 @@ def training_settings(recipe: Recipe, stage: str) -> TrainingSettings:
 
 def grpo_settings(spec: IterationSpec, stage: str) -> GrpoSettings:
     """The recipe in the trainer's words; raises `SpecError` when the trainer is not one this stage can run."""
-    if spec.engines.trainer != "trl":
-        raise SpecError(f"there is no trainer {spec.engines.trainer!r}", where="spec.engines.trainer", fix="use trl")
+    if spec.engines.trainer not in TRAINERS:
+        raise SpecError(
+            f"there is no trainer {spec.engines.trainer!r}",
+            where="spec.engines.trainer",
+            fix=f"use {' or '.join(TRAINERS)}",
+        )
     t, r = training_settings(spec.recipe, stage), spec.recipe.reward
     return GrpoSettings(
         **{name: getattr(t, name) for name in TrainingSettings.model_fields},
@@ -106,12 +111,11 @@ def train(ctx: StageContext, open_tools: Callable[[], Tools]) -> Manifest | None
     if not len(data.train):
         raise InputError("there is no sample to train on", where=f"{ctx.frozen.name}, {', '.join(node.data)}")
     start, tools, work_dir = model_dir(ctx, policy_of(ctx)), open_tools(), ctx.work_dir / "grpo"
-    with following(ctx, work_dir, tools.send_curves) as on_step:
+    with following(ctx, work_dir, tools.send_curves, tools.checkpoints) as on_step:
         result = tools.train(
             start,
             data.train,
             data.held_out,
-            tools.similarity,
             settings,
             work_dir,
             on_step=on_step,

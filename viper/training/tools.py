@@ -2,35 +2,89 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 from viper.engines import factory
-from viper.errors import InputError
+from viper.errors import InputError, StoreError
 from viper.evaluation.questions import load_questions
 from viper.evaluation.runner import accuracy, ask
 from viper.modelcache.stage import local_spec
 from viper.prompts import PromptSet
 from viper.registry import Registry
 from viper.stage import StageContext
+from viper.training.data import RlDataset
 from viper.training.grpo import train_grpo
 from viper.training.live import CurveRow, Send
-from viper.training.stage import Tools, training_settings
+from viper.training.mirror import FOLDERS
+from viper.training.settings import GrpoResult, GrpoSettings, StepMetrics
+from viper.training.stage import Tools, Trainer, training_settings
 from viper.training.verify import verify_model
+from viper.training.verl.config import VerlHardware
 
+VERL_CHECKPOINTS = "global_step_{}"
 SELECTION_QUESTIONS = 540
 """Most questions asked at a checkpoint when steps are selected by held-out perception (the small world has as many)."""
 
 
 def grpo_tools(ctx: StageContext) -> Tools:
-    """The recipe's trainer, similarity and, when steps are selected by it, perception."""
+    """The recipe's trainer with its reward and, when steps are selected by it, perception."""
+    verl = ctx.frozen.iteration.spec.engines.trainer == "verl"
     return Tools(
-        train=train_grpo,
+        train=_verl(ctx) if verl else _trl(ctx),
         verify=verify_model,
-        similarity=factory.similarity(local_spec(ctx.frozen, "similarity")),
-        perception=held_out_perception(ctx),
+        perception=None if verl else held_out_perception(ctx),
         send_curves=live_curves(ctx),
+        checkpoints=VERL_CHECKPOINTS if verl else FOLDERS,
+    )
+
+
+def _trl(ctx: StageContext) -> Trainer:
+    similarity = factory.similarity(local_spec(ctx.frozen, "similarity"))
+
+    def run(
+        model_dir: Path,
+        samples: RlDataset,
+        held_out: RlDataset,
+        settings: GrpoSettings,
+        work_dir: Path,
+        *,
+        on_step: Callable[[StepMetrics], None],
+        evaluate: Callable[[Path], float] | None,
+    ) -> GrpoResult:
+        return train_grpo(
+            model_dir, samples, held_out, similarity, settings, work_dir, on_step=on_step, evaluate=evaluate
+        )
+
+    return run
+
+
+def _verl(ctx: StageContext) -> Trainer:
+    from viper.training.verl.run import VerlTrainer
+
+    spec = local_spec(ctx.frozen, "similarity")
+    resources = spec.profile.of(ctx.stage)
+
+    def keep(stacks: Path) -> None:
+        """Where they are found when the machine is gone."""
+        with suppress(StoreError):
+            for file in sorted(stacks.iterdir()):
+                ctx.store.put_file(f"{ctx.prefix}/stalls/{stacks.name}/{file.name}", file)
+
+    return VerlTrainer(
+        engine=spec.engines.training,
+        hardware=VerlHardware(
+            nodes=resources.nodes,
+            gpus_per_node=max(1, resources.gpus),
+            device=spec.profile.device.partition(":")[0],
+            ray_address="auto" if "RAY_ADDRESS" in os.environ else None,
+        ),
+        similarity=spec.engines.similarity,
+        device=spec.profile.device,
+        on_stall=keep,
     )
 
 

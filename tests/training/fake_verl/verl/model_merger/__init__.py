@@ -1,0 +1,1 @@
+"""Converts fake shards."""
