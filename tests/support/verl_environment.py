@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,51 @@ def without_gpu() -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_local_fs_capacity_threshold": "1",  # how full the disk is says nothing about verl
     }
+
+
+class Answers:
+    """A script of tests/training that answers one line of JSON at a time; a context manager."""
+
+    def __init__(self, script: str, first: Any) -> None:
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the object
+        self._process = subprocess.Popen(
+            [verl_python(), TRAINING / script],
+            env=without_gpu(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            text=True,
+        )
+        self._write(first)
+        while (line := self._read()) != "ready":
+            assert line, self._trouble()
+
+    def __enter__(self) -> Answers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    def __call__(self, request: Any) -> Any:
+        self._write(request)
+        line = self._read()
+        assert line, self._trouble()
+        return json.loads(line)
+
+    def _trouble(self) -> str:
+        self._said.seek(0)
+        return self._said.read()[-3000:]
+
+    def _write(self, value: Any) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(value) + "\n")
+        self._process.stdin.flush()
+
+    def _read(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
 
 
 def ask(script: str, request: Any) -> Any:

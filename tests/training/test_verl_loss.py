@@ -1,0 +1,174 @@
+"""One optimiser step by verl's code and by TRL's: the same loss and gradients where equation 8 speaks, and why not
+elsewhere (docs/verl.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import equations
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from loss_cases import BOUNDS, Case, cases, trl_loss
+from tiny_qwen import samples
+
+from support.verl_environment import Answers
+from viper.spec.engines import VerlSettings
+from viper.training.policy import Policy, PromptBatch
+from viper.training.settings import GrpoSettings, group_advantages
+from viper.training.trl_loss import SharedPromptGrpo
+from viper.training.verl.config import VerlHardware, VerlPaths, arguments, verl_config
+
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
+
+DUAL = 3.0
+
+
+def started(dual_clip: float | None) -> Answers:
+    """verl's loss, configured by what viper hands to `main_ppo`."""
+    nowhere = Path("/nowhere")
+    paths = VerlPaths(nowhere, nowhere, nowhere, nowhere / "checkpoints", nowhere, "http://localhost")
+    engine = VerlSettings(dual_clip=dual_clip)
+    config = verl_config(GrpoSettings(micro_batch=4), paths, VerlHardware(1, 8), engine, steps=1)
+    return Answers("verl_losses.py", {"arguments": arguments(config)})
+
+
+@pytest.fixture(scope="module")
+def as_printed() -> Iterator[Answers]:
+    with started(None) as verl:
+        yield verl
+
+
+@pytest.fixture(scope="module")
+def as_shipped() -> Iterator[Answers]:
+    with started(DUAL) as verl:
+        yield verl
+
+
+@pytest.fixture(scope="module")
+def trainer(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> SharedPromptGrpo:
+    sizes = GrpoSettings(batch_prompts=4, mini_batch_prompts=2, group_size=3, max_response_tokens=8)
+    return SharedPromptGrpo(Policy(tiny_model), sizes, tmp_path_factory.mktemp("trl"))
+
+
+@pytest.fixture(scope="module")
+def prompts(trainer: SharedPromptGrpo) -> PromptBatch:
+    return trainer.policy.encode(samples(1), 100)
+
+
+def step(verl: Answers, case: Case, passes: list[list[int]] | None = None) -> dict[str, Any]:
+    """verl's answer, gradients cut to the outputs' tokens."""
+    count = len(case.current)
+    found = verl(
+        {
+            "logprobs": case.padded(case.current).tolist(),
+            "old": case.padded(case.old).tolist(),
+            "mask": case.mask.tolist(),
+            "rewards": [0.0] * count,
+            "groups": list(range(count)),
+            "advantages": case.advantages,
+            "passes": passes or [list(range(count))],
+        }
+    )
+    cut = [row[: len(tokens)] for row, tokens in zip(found["gradient"], case.current, strict=True)]
+    return {**found, "gradient": cut}
+
+
+def advantages_of(verl: Answers, rewards: list[list[float]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """verl's, for groups of rewards."""
+    flat = [r for group in rewards for r in group]
+    ones = [[1.0]] * len(flat)
+    found = verl(
+        {
+            "logprobs": ones,
+            "old": ones,
+            "mask": ones,
+            "rewards": flat,
+            "groups": [g for g, group in enumerate(rewards) for _ in group],
+            "advantages": None,
+            "passes": [],
+        }
+    )
+    return np.array(found["advantages"]).reshape(len(rewards), -1)
+
+
+def close(found: list[list[float]], wanted: list[list[float]]) -> None:
+    for row, expected in zip(found, wanted, strict=True):
+        assert row == pytest.approx(expected, rel=1e-6, abs=1e-7)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(case=cases(), split=st.integers(1, 3))
+def test_without_dual_clip_loss_and_gradients_are_trl_s_and_equation_8(
+    *, as_printed: Answers, trainer: SharedPromptGrpo, prompts: PromptBatch, case: Case, split: int
+) -> None:
+    def put(logprobs: Any) -> None:
+        trainer.policy.completion_logprobs = lambda *_: logprobs  # type: ignore[method-assign]
+
+    rows = list(range(len(case.current)))
+    verl = step(as_printed, case, [rows[i : i + split] for i in range(0, len(rows), split)])
+    loss, gradient = trl_loss(trainer, prompts, case, put)
+    assert verl["loss"] == pytest.approx(loss, rel=1e-6, abs=1e-7)
+    close(verl["gradient"], gradient)
+    reference = equations.gradient(case.current, case.old, case.advantages, BOUNDS)
+    close(verl["gradient"], reference)
+
+
+def test_both_bounds_bite_alike(as_printed: Answers, trainer: SharedPromptGrpo, prompts: PromptBatch) -> None:
+    ratios = [[1.5, 1.1, 0.5], [1.2], [1.5, 0.5], [0.79, 0.81, 1.0, 1.3]]
+    old = [[-1.0 - 0.1 * i for i in range(len(row))] for row in ratios]
+    current = [[o + float(np.log(r)) for o, r in zip(a, b, strict=True)] for a, b in zip(old, ratios, strict=True)]
+    case = Case(current, old, [2.0, 0.5, -1.0, -0.4])
+
+    def put(logprobs: Any) -> None:
+        trainer.policy.completion_logprobs = lambda *_: logprobs  # type: ignore[method-assign]
+
+    verl, (loss, gradient) = step(as_printed, case), trl_loss(trainer, prompts, case, put)
+    assert verl["loss"] == pytest.approx(loss, rel=1e-6)
+    close(verl["gradient"], gradient)
+    held = [[g == 0 for g in row] for row in verl["gradient"]]
+    assert held == [[True, False, False], [False], [False, True], [True, False, False, False]]
+
+
+@given(case=cases())
+def test_with_verl_s_dual_clip_only_bad_outputs_grown_threefold_differ(as_shipped: Answers, case: Case) -> None:
+    verl = step(as_shipped, case)
+    bounds = BOUNDS._replace(dual=DUAL)
+    wanted = equations.dual_clip_loss(case.current, case.old, case.advantages, bounds)
+    assert verl["loss"] == pytest.approx(wanted, rel=1e-6, abs=1e-7)
+    close(verl["gradient"], equations.gradient(case.current, case.old, case.advantages, bounds))
+    plain = equations.gradient(case.current, case.old, case.advantages, BOUNDS)
+    grown = [
+        [a < 0 and equations.ratio(now, then) > DUAL for now, then in zip(tokens, before, strict=True)]
+        for tokens, before, a in zip(case.current, case.old, case.advantages, strict=True)
+    ]
+    for found, paper, big in zip(verl["gradient"], plain, grown, strict=True):
+        assert [0.0 if b else g for g, b in zip(paper, big, strict=True)] == pytest.approx(found, rel=1e-6, abs=1e-7)
+
+
+def test_the_dual_clip_takes_the_gradient_that_equation_8_keeps(as_shipped: Answers, as_printed: Answers) -> None:
+    case = Case([[-1.0 + float(np.log(4.0))]], [[-1.0]], [-0.5])
+    assert step(as_printed, case)["loss"] == pytest.approx(0.5 * 4)
+    assert step(as_printed, case)["gradient"] == [[pytest.approx(0.5 * 4)]]
+    assert step(as_shipped, case)["loss"] == pytest.approx(0.5 * 3)
+    assert step(as_shipped, case)["gradient"] == [[0.0]]
+
+
+@given(rewards=st.lists(st.lists(st.floats(0, 1, width=32), min_size=5, max_size=5), min_size=1, max_size=4))
+def test_advantages_differ_by_the_epsilon_alone(as_shipped: Answers, rewards: list[list[float]]) -> None:
+    values = [group for group in rewards if np.std(group) > 1e-3] or [[0.0, 0.0, 0.0, 0.0, 1.0]]
+    verl, ours = advantages_of(as_shipped, values), group_advantages(np.array(values))
+    for group, theirs, mine in zip(values, verl, ours, strict=True):
+        spread = float(np.std(group, ddof=1))
+        assert theirs == pytest.approx(equations.advantages(group, epsilon=1e-6), rel=2e-3, abs=1e-4)
+        assert theirs * (spread + 1e-6) == pytest.approx(mine * (spread + 1e-4), rel=2e-3, abs=1e-5)
+
+
+def test_a_group_of_equal_rewards_teaches_nothing_but_rounding(as_shipped: Answers) -> None:
+    equal = [[0.05] * 5, [0.7] * 5, [1.0] * 5, [0.05 + 0.95 * 2 / 9] * 5]
+    assert (group_advantages(np.array(equal)) == 0).all()
+    verl = advantages_of(as_shipped, equal)
+    assert np.abs(verl).max() < 0.1  # float32's rounding over ε = 1e-6, where TRL's and ours give exactly 0
