@@ -13,6 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from viper.analysis.cloud import page as cloud_page
+from viper.analysis.reasoning import Reasoning
+from viper.analysis.records import keep_reasoning
 from viper.registry import Registry
 from viper.spec import IterationSpec
 from viper.spec.stages import (
@@ -116,7 +119,23 @@ def record_stage(ctx: StageContext, manifest: Manifest, registry: Registry | Non
         kept = ("decision", "reason", "version", "previous_version")
         registry.log_tags(parent, {f"viper.{key}": manifest.outputs[key] for key in kept if key in manifest.outputs})
     _artifacts(ctx, manifest, registry, run)
+    if training and (found := keep_reasoning(ctx.store, ctx.prefix, manifest)) is not None:
+        _words(found, registry, run, f"{frozen.name}, {ctx.stage}")
     registry.finish_run(run)
+
+
+def _words(found: Reasoning, registry: Registry, run: str, title: str) -> None:
+    """What is said in the reasoning of the first and of the last step, and how often operations are named."""
+    clouds = ((f"step {found.first_step}", found.before), (f"step {found.last_step}", found.after))
+    registry.log_text(run, cloud_page(title, clouds), "reasoning.html")
+    registry.log_text(run, json.dumps(found.dump(), indent=1, ensure_ascii=False), "reasoning.json")
+    registry.log_curve(
+        run,
+        [
+            {"step": step, "reasoning/operations_per_thousand": words.operation_rate, "reasoning/words": words.tokens}
+            for step, words in ((found.first_step, found.before), (found.last_step, found.after))
+        ],
+    )
 
 
 def params(spec: IterationSpec, stage: str) -> dict[str, Any]:

@@ -122,6 +122,19 @@ def test_a_training_stage_is_recorded_with_curves_data_and_settings(recorded: Re
     assert recorded.artifacts(TRAIN_CAPTIONS) == {"manifest.json", "curves.jsonl"}
 
 
+def test_the_words_of_the_reasoning_are_recorded_and_kept(recorded: Recorded) -> None:
+    ctx = recorded.context(TRAIN_CAPTIONS)
+    rollouts = [{"step": s, "output": f"<think>{t}</think>x"} for s, t in ((1, "red ring"), (7, "scan the ring"))]
+    recorded.store.put(f"{ctx.prefix}/rollouts/00000.jsonl", "".join(json.dumps(r) + "\n" for r in rollouts).encode())
+    outputs = {"model": {"uri": "file:///out", "digest": "sha256:1"}, "steps": 7, "rollouts": "rollouts/"}
+    recorded.finish(TRAIN_CAPTIONS, outputs)
+    assert recorded.artifacts(TRAIN_CAPTIONS) == {"manifest.json", "reasoning.html", "reasoning.json"}
+    assert json.loads(recorded.store.get(f"{ctx.prefix}/reasoning.json"))["after"]["operations"] == {"scan": 1}
+    run = recorded.run(TRAIN_CAPTIONS).info.run_id
+    history = recorded.registry.connection.call("get_metric_history", run, "reasoning/operations_per_thousand")
+    assert {m.step: m.value for m in history} == {1: 0.0, 7: pytest.approx(1000 / 3)}
+
+
 def test_the_data_of_a_training_stage_is_an_input_of_its_run_and_of_the_iteration(recorded: Recorded) -> None:
     finish_training(recorded)
     expected = recorded.context(TRAIN_CAPTIONS).manifest(VALIDATE_CAPTIONS)

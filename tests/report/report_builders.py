@@ -370,7 +370,7 @@ class _Builder:
             {
                 "step": step,
                 "sample_id": sample,
-                "output": f"<think>step {step}</think>{words} {k}",
+                "output": f"<think>{'Look at' if step == 1 else 'Zoom in on'} step {step}</think>{words} {k}",
                 "ground_truth": ["The ball is blue."],
                 "reward": 0.1 * k * prompt,
                 "recall": 0.5,

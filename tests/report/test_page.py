@@ -119,9 +119,19 @@ def test_retries_and_answers_that_stayed_invalid_are_counted(html: str) -> None:
 
 def test_outputs_of_the_first_and_last_step_show_what_was_rewarded(html: str) -> None:
     words = Outline(html).words
-    best, worst = "<think>step 24</think>The ball is red. 4", "<think>step 24</think>The ball is red. 0"
+    best, worst = (f"<think>Zoom in on step 24</think>The ball is red. {k}" for k in (4, 0))
     assert f"24 The ball is blue. {best} reward 0.800, recall 0.50 {worst} reward 0.000, recall 0.50" in words
-    assert "<think>step 1</think>The ball is red. 4 reward 0.800" in words
+    assert "<think>Look at step 1</think>The ball is red. 4 reward 0.800" in words
+
+
+def test_the_words_of_reasoning_are_shown_before_and_after_each_training(html: str) -> None:
+    outline = Outline(html)
+    clouds = [a["aria-label"] for tag, a in outline.attributes if tag == "svg" and a.get("class") == "cloud"]
+    assert len(clouds) == 3 * 2 * 2
+    assert "Words of reasoning of demo-1, captions, before" in clouds
+    # Of three prompts with five outputs each: "Look at step 1" has three words, and two of them are an operation.
+    assert "before: step 1 15 outputs, 45 words, 333.3 operations in a thousand words" in outline.words
+    assert "zoom in 0 15" in outline.words
 
 
 def test_a_rollout_file_with_a_torn_line_is_read_up_to_it(store: DirectoryStore, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from viper.errors import StoreError
 from viper.evaluation.stage import THETA0
 from viper.evaluation.statistics import OVERALL
-from viper.report import charts, words
+from viper.report import charts, reasoning, words
 from viper.report.collect import REWARD, TASKS, IterationReport, LoopReport, collect
 from viper.report.gallery import ITERATIONS, samples
 from viper.report.outputs import outputs
@@ -75,6 +75,7 @@ def render(store: ObjectStore, report: LoopReport, registry_lines: Sequence[str]
         iterations=[_iteration(i) for i in report.iterations],
         gallery=_gallery(store, report),
         spoken=_spoken(store, report),
+        reasoning=[part for i in _with_gallery(report) for part in reasoning.parts(store, i)],
         provenance=[_provenance(i) for i in report.iterations],
         settings=settings(report),
         registry_lines=registry_lines,

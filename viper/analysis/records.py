@@ -1,0 +1,55 @@
+"""The words of a training stage's reasoning: counted once when it is recorded, kept beside its manifest."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from viper.analysis.reasoning import Reasoning, reasoning_of
+from viper.errors import NotFoundError
+from viper.stage import Manifest
+from viper.store import ObjectStore
+
+KEY = "reasoning.json"
+#: Rollouts above this are counted by the stage alone, not by whoever looks at its report.
+MAX_BYTES = 64 * 2**20
+
+
+def keep_reasoning(store: ObjectStore, prefix: str, manifest: Manifest) -> Reasoning | None:
+    """Counts the words of a training stage's rollouts and stores them; None when there is nothing to count.
+
+    Args:
+        prefix: of the stage.
+    """
+    found = reasoning_of(_rollouts(store, prefix, manifest))
+    if found is not None:
+        store.put(f"{prefix}/{KEY}", json.dumps(found.dump(), sort_keys=True, ensure_ascii=False).encode())
+    return found
+
+
+def load_reasoning(store: ObjectStore, prefix: str, manifest: Manifest) -> Reasoning | None:
+    """The words of a training stage, counted now where nobody has and its rollouts are small."""
+    try:
+        return Reasoning.load(store.get(f"{prefix}/{KEY}"))
+    except (NotFoundError, ValueError):
+        pass
+    folder = manifest.outputs.get("rollouts")
+    if not isinstance(folder, str) or sum(f.size for f in store.list(f"{prefix}/{folder}")) > MAX_BYTES:
+        return None
+    return reasoning_of(_rollouts(store, prefix, manifest))
+
+
+def _rollouts(store: ObjectStore, prefix: str, manifest: Manifest) -> Iterator[bytes]:
+    """Line by line: a long training's rollouts are hundreds of megabytes."""
+    folder = manifest.outputs.get("rollouts")
+    if not isinstance(folder, str):
+        return
+    with tempfile.TemporaryDirectory(prefix="viper-rollouts-") as scratch:
+        for number, file in enumerate(store.list(f"{prefix}/{folder}")):
+            path = Path(scratch) / f"{number}.jsonl"
+            store.get_file(file.key, path)
+            with path.open("rb") as lines:
+                yield from lines
+            path.unlink()
