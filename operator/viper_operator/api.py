@@ -16,6 +16,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 
 from viper_operator.metrics import API_REQUESTS
 from viper_operator.names import GROUP, MANAGER, VERSION
+from viper_operator.ray_specs import RAY_GROUP, RAY_GROUP_VERSION
 
 #: Seconds one request may take. What a former leader has sent arrives before its lease can be anybody else's.
 TIMEOUT = 4.0
@@ -24,6 +25,9 @@ PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)
 #: Longest pause that a server may ask for and get; a key that waits longer gives its worker to another.
 LONGEST_PAUSE = 10.0
 APPLY = "application/apply-patch+yaml"
+#: What a stage may run as: API group and version by kind.
+GROUPS = {"Job": "batch/v1", "RayJob": f"{RAY_GROUP}/{RAY_GROUP_VERSION}"}
+RAYJOBS = "rayjobs"
 
 
 class ApiError(Exception):
@@ -42,6 +46,10 @@ async def connect() -> ApiClient:
     else:
         config.load_incluster_config(client_configuration=configuration)
     return ApiClient(configuration)
+
+
+def _job(name: str, kind: str) -> dict[str, Any]:
+    return {"apiVersion": GROUPS[kind], "kind": kind, "metadata": {"name": name}}
 
 
 class Api:
@@ -64,15 +72,25 @@ class Api:
         query = {"fieldManager": MANAGER, "force": "true"}
         return await self.request("PATCH", f"{self._path(body)}/status", query, body, content=APPLY)
 
-    async def get_job(self, name: str) -> dict[str, Any]:
-        """A Job."""
-        return await self.request("GET", f"/apis/batch/v1/namespaces/{self.namespace}/jobs/{name}")
+    async def get_job(self, name: str, kind: str = "Job") -> dict[str, Any]:
+        """A Job or RayJob."""
+        return await self.request("GET", self._path(_job(name, kind)))
 
-    async def delete_job(self, name: str, uid: str) -> None:
-        """Deletes a Job and, in the background, its pods; nothing when it is gone."""
+    async def knows_ray_jobs(self) -> bool:
+        """Whether KubeRay's RayJob is installed."""
+        try:
+            known = await self.request("GET", f"/apis/{GROUPS['RayJob']}")
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return False
+        return any(r["name"] == RAYJOBS for r in known.get("resources", ()))
+
+    async def delete_job(self, name: str, uid: str, kind: str = "Job") -> None:
+        """Deletes a Job or RayJob and, in the background, its pods; nothing when it is gone."""
         options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
         try:
-            await self.request("DELETE", f"/apis/batch/v1/namespaces/{self.namespace}/jobs/{name}", body=options)
+            await self.request("DELETE", self._path(_job(name, kind)), body=options)
         except ApiError as error:
             if error.status != 404:
                 raise
@@ -98,8 +116,8 @@ class Api:
             yield event
 
     async def existing(self, plural: str, selector: str = "") -> dict[str, str]:
-        """uid by name of all objects of a kind (`jobs` or one of ours); nothing but their metadata is transferred."""
-        group = "batch/v1" if plural == "jobs" else f"{GROUP}/{VERSION}"
+        """uid by name of all objects of a kind (`jobs`, `rayjobs`, one of ours); only metadata is transferred."""
+        group = {"jobs": GROUPS["Job"], RAYJOBS: GROUPS["RayJob"]}.get(plural, f"{GROUP}/{VERSION}")
         path = f"/apis/{group}/namespaces/{self.namespace}/{plural}"
         accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
         found = {}

@@ -10,7 +10,7 @@ from typing import Any
 
 from viper.store import ObjectStore
 from viper_operator import metrics
-from viper_operator.api import Api, ApiError
+from viper_operator.api import RAYJOBS, Api, ApiError
 from viper_operator.cache import Cache, trains
 from viper_operator.loops import LoopReconciler
 from viper_operator.names import SELECTOR
@@ -31,6 +31,10 @@ ITERATIONS, LOOPS, PROFILES, JOBS = "viperiterations", "viperloops", "viperprofi
 SWEEP_SOON = 2.0
 
 
+def _any(_: Any) -> bool:
+    return True
+
+
 class Controller:
     """`seen` and `gone` take what watches say, at any time; `run` acts on it."""
 
@@ -48,10 +52,11 @@ class Controller:
         self.sweep = Sweep(
             api,
             {
-                PROFILES: (cache.profiles, ""),
-                JOBS: (cache.jobs, SELECTOR),
-                ITERATIONS: (cache.iterations, ""),
-                LOOPS: (cache.loops, ""),
+                PROFILES: (cache.profiles, "", _any),
+                JOBS: (cache.jobs, SELECTOR, lambda job: job.kind == "Job"),
+                **({RAYJOBS: (cache.jobs, SELECTOR, lambda job: job.kind == "RayJob")} if settings.ray_jobs else {}),
+                ITERATIONS: (cache.iterations, "", _any),
+                LOOPS: (cache.loops, "", _any),
             },
             self._deleted,
         )
@@ -65,7 +70,7 @@ class Controller:
         metrics.EVENTS_SEEN.labels(plural).inc()
         if listed and self._acting:
             self._sweep_soon.set()
-        if plural == JOBS:
+        if plural in (JOBS, RAYJOBS):
             job = self.cache.put_job(body)
             if job is not None:
                 self._job_changed(job)
@@ -86,7 +91,7 @@ class Controller:
         self._deleted(plural, meta["name"], meta["uid"])
 
     def _deleted(self, plural: str, name: str, uid: str) -> None:
-        if plural == JOBS:
+        if plural in (JOBS, RAYJOBS):
             job = self.cache.drop_job(name, uid)
             if job is not None:
                 self._job_changed(job, gone=True)

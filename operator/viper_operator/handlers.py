@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import kopf
 
+from viper_operator.api import RAYJOBS
 from viper_operator.controller import ITERATIONS, JOBS, LOOPS, PROFILES, Controller
 from viper_operator.names import GROUP, SELECTOR, VERSION
+from viper_operator.ray_specs import RAY_GROUP, RAY_GROUP_VERSION
 
 WATCHED = (ITERATIONS, LOOPS, PROFILES, JOBS)
 
@@ -31,6 +34,8 @@ def registry(controller: Controller) -> kopf.OperatorRegistry:
     for plural in (ITERATIONS, LOOPS, PROFILES):
         kopf.on.event(GROUP, VERSION, plural, id=f"see-{plural}", registry=found)(hand_on(plural))
     kopf.on.event("batch", "v1", JOBS, id="see-jobs", registry=found)(hand_on(JOBS))
+    if controller.settings.ray_jobs:
+        kopf.on.event(RAY_GROUP, RAY_GROUP_VERSION, RAYJOBS, id="see-rayjobs", registry=found)(hand_on(RAYJOBS))
     kopf.on.login(registry=found)(login)
     return found
 
@@ -42,7 +47,7 @@ async def login(**arguments: Any) -> kopf.ConnectionInfo | None:
     return kopf.login_with_service_account(**arguments)
 
 
-async def watch_watches(patience_s: float = 60.0) -> None:
+async def watch_watches(watched: Sequence[str] = WATCHED, patience_s: float = 60.0) -> None:
     """Raises `RuntimeError` when a watch has ended for good.
 
     kopf goes on without it when a watcher's task fails for a reason it does not know, or when a resource is not there.
@@ -51,7 +56,7 @@ async def watch_watches(patience_s: float = 60.0) -> None:
     while True:
         await asyncio.sleep(5)
         names = {t.get_name() for t in asyncio.all_tasks()}
-        missing = [p for p in WATCHED if not any(n.startswith(f"watcher for {p}.") for n in names)]
+        missing = [p for p in watched if not any(n.startswith(f"watcher for {p}.") for n in names)]
         now = asyncio.get_running_loop().time()
         missing_since = (missing_since or now) if missing else None
         if missing_since is not None and now - missing_since > patience_s:
@@ -65,6 +70,7 @@ def settings() -> kopf.OperatorSettings:
     found.peering.standalone = True  # the Lease decides who acts
     found.scanning.disabled = True  # needs rights on the whole cluster, and our resources do not come and go
     found.watching.label_selectors["batch", "v1", JOBS] = SELECTOR
+    found.watching.label_selectors[RAY_GROUP, RAY_GROUP_VERSION, RAYJOBS] = SELECTOR
     # Bookmarks come every minute or so: a watch that is silent for longer is dead, whatever its connection says.
     found.watching.inactivity_timeout = 90.0
     found.watching.server_timeout = 600  # a whole number, or the API server refuses

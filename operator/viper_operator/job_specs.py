@@ -28,7 +28,7 @@ from viper_operator.names import (
     pod_labels,
     service_name,
 )
-from viper_operator.ray_specs import headless_service, left_by_others, one_of_several
+from viper_operator.ray_specs import headless_service, left_by_others, one_of_several, ray_job
 from viper_operator.restricted import TERMINATION_LOG, restricted_container, restricted_pod
 from viper_operator.settings import Settings
 
@@ -61,7 +61,7 @@ class JobRequest:
 
 
 def stage_job(request: JobRequest, settings: Settings) -> dict[str, Any]:
-    """The Job of a stage, or of freezing, as the API server gets it."""
+    """The Job of a stage, or of freezing, as the API server gets it; with KubeRay a RayJob on several nodes."""
     profile = request.iteration.spec.profile
     resources = profile.of(request.stage)
     shards = 1 if request.stage == FREEZE else resources.shards
@@ -74,7 +74,18 @@ def stage_job(request: JobRequest, settings: Settings) -> dict[str, Any]:
         labels[QUEUE] = profile.queue_name
     if nodes > 1:
         labels[NODES] = str(nodes)
+    metadata: dict[str, Any] = {
+        "name": request.name,
+        "namespace": settings.namespace,
+        "labels": labels,
+        "annotations": {MODEL: request.iteration.spec.model, GPUS: str(gpus * pods)},
+        "ownerReferences": [owner_reference("ViperIteration", name, request.uid)],
+    }
+    if request.seconds_before:
+        metadata["annotations"][SECONDS_BEFORE] = f"{request.seconds_before:.0f}"
     template = pod_template(request, resources, profile, settings, gpus=gpus)
+    if nodes > 1 and settings.ray_jobs:
+        return ray_job(metadata, template, resources, gpus)
     ours = [c for c in template["spec"].get("initContainers", ()) if c["name"] == FILLER]
     containers = [{"name": CONTAINER}, *ours]
     spec: dict[str, Any] = {
@@ -102,29 +113,17 @@ def stage_job(request: JobRequest, settings: Settings) -> dict[str, Any]:
         spec["successPolicy"] = {"rules": [{"succeededIndexes": "0"}]}
     if resources.ttl_seconds_after_finished is not None:
         spec["ttlSecondsAfterFinished"] = resources.ttl_seconds_after_finished
-    annotations = {MODEL: request.iteration.spec.model, GPUS: str(gpus * pods)}
-    if request.seconds_before:
-        annotations[SECONDS_BEFORE] = f"{request.seconds_before:.0f}"
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {
-            "name": request.name,
-            "namespace": settings.namespace,
-            "labels": labels,
-            "annotations": annotations,
-            "ownerReferences": [owner_reference("ViperIteration", name, request.uid)],
-        },
-        "spec": spec,
-    }
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
 
 
 def stage_service(request: JobRequest, settings: Settings) -> dict[str, Any] | None:
-    """The Service that the nodes of a stage find each other by, which has to be there before its Job; None for one pod.
+    """The Service that the nodes of a stage find each other by, which has to be there before its Job; None for one pod,
+    and where KubeRay sees to it.
 
     It is the same for all stages of an iteration and goes with it.
     """
-    if request.stage == FREEZE or request.iteration.spec.profile.of(request.stage).nodes == 1:
+    nodes = request.iteration.spec.profile.of(request.stage).nodes
+    if request.stage == FREEZE or nodes == 1 or settings.ray_jobs:
         return None
     name = request.iteration.metadata.name
     labels = {k: v for k, v in pod_labels(name, request.stage).items() if k != STAGE} | {RAY: "true"}
@@ -166,7 +165,7 @@ def pod_template(
     _put(pod, "runtimeClassName", resources.runtime_class_name)
     _put(pod, "imagePullSecrets", [_given(s) for s in resources.image_pull_secrets])
     template: dict[str, Any] = {"metadata": {"labels": labels}, "spec": pod}
-    if resources.nodes > 1 and request.stage != FREEZE:
+    if resources.nodes > 1 and request.stage != FREEZE and not settings.ray_jobs:
         template = one_of_several(
             template, request.name, service_name(request.iteration.metadata.name), resources, gpus
         )

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+from dataclasses import replace
 
 import kopf
 from prometheus_client import start_http_server
@@ -14,7 +15,7 @@ from prometheus_client import start_http_server
 from viper.errors import ViperError
 from viper.store import open_store
 from viper_operator import handlers, logs
-from viper_operator.api import Api, connect
+from viper_operator.api import RAYJOBS, Api, connect
 from viper_operator.controller import Controller
 from viper_operator.leader import lead
 from viper_operator.settings import Settings
@@ -38,6 +39,7 @@ async def operate(settings: Settings) -> int:
     start_http_server(settings.metrics_port)
     client = await connect()
     api = Api(client, settings.namespace)
+    settings = replace(settings, ray_jobs=await api.knows_ray_jobs())
     controller = Controller(settings, api, open_store(settings.store))
     stop, told = asyncio.Event(), asyncio.Event()
     root = await kopf.spawn_tasks(
@@ -59,7 +61,7 @@ async def operate(settings: Settings) -> int:
         asyncio.create_task(work)
         for work in (
             lead(api, settings.lease, settings.identity, controller.run),
-            handlers.watch_watches(),
+            handlers.watch_watches((*handlers.WATCHED, *([RAYJOBS] if settings.ray_jobs else ()))),
             told.wait(),
         )
     ]

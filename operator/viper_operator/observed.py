@@ -10,7 +10,7 @@ from typing import Any
 
 from viper.plan import Exit, Shard
 from viper_operator.job_specs import CONTAINER
-from viper_operator.names import RAY
+from viper_operator.names import JOB, RAY
 from viper_operator.ray_specs import TEMPORARY
 from viper_operator.views import JobView, seconds, whole
 
@@ -68,8 +68,11 @@ def shards_of(job: JobView, reports: Sequence[PodReport], *, retries: int, now: 
         end = Exit(job.ended or now, 0)
         return {i: Shard(ended=job.attempt, last=end) for i in range(job.shards)}
     if job.failed:
-        last = last_exits(job, reports) or {0: Exit(job.ended or now, 1, job.reason or "JobFailed", job.message)}
-        return {i: Shard(ended=retries + 1, last=end) for i, end in last.items()}
+        code = 1 if job.code is None else job.code
+        last = last_exits(job, reports) or {0: Exit(job.ended or now, code, job.reason or "JobFailed", job.message)}
+        # A RayJob makes one attempt.
+        ended = job.attempt if job.kind == "RayJob" else retries + 1
+        return {i: Shard(ended=ended, last=end) for i, end in last.items()}
     return {i: Shard(ended=before) for i in range(job.shards)}
 
 
@@ -98,7 +101,7 @@ def pod_report(body: Mapping[str, Any]) -> PodReport:
     meta, status = body["metadata"], body.get("status", {})
     labels, notes = meta.get("labels", {}), meta.get("annotations", {})
     index = whole(labels.get(INDEX_OF_POD, notes.get(INDEX_OF_POD)))
-    name, job = meta["name"], labels.get(JOB_OF_POD, "")
+    name, job = meta["name"], labels.get(JOB_OF_POD) or labels.get(JOB, "")
     if status.get("phase") == "Failed":
         return PodReport(name, job, index, exit=_exit(body))
     if status.get("phase") == "Succeeded":

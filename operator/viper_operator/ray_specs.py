@@ -1,7 +1,10 @@
-"""Stages on several nodes: what makes the pods of a Job one Ray cluster (`viper_jobs.ray_node`). Pure."""
+"""Stages on several nodes: KubeRay's RayJob where its definition is installed, else the pods of a Job that make a Ray
+cluster by themselves (`viper_jobs.ray_node`). Pure.
+"""
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from viper.spec import StageResources
@@ -9,6 +12,11 @@ from viper_operator.names import JOB, RAY
 
 #: Exit status of a node that ends because another one went (sysexits.h EX_TEMPFAIL).
 TEMPORARY = 75
+#: Ray in images/training, as KubeRay has to be told.
+RAY_VERSION = "2.60.0"
+RAY_GROUP, RAY_GROUP_VERSION = "ray.io", "v1"
+#: Where Ray's agent on every node says how that is.
+_AGENT_PORT = 52365
 #: Hosts of an Indexed Job's pods are called `<job>-<index>`.
 _INDEX = "$(JOB_COMPLETION_INDEX)"
 
@@ -47,3 +55,45 @@ def one_of_several(
     labels = {**template["metadata"]["labels"], RAY: "true", JOB: job}
     pod = {**template["spec"], "subdomain": service, "containers": [stage, *others]}
     return {**template, "metadata": {**template["metadata"], "labels": labels}, "spec": pod}
+
+
+def ray_job(metadata: dict[str, Any], template: dict[str, Any], resources: StageResources, gpus: int) -> dict[str, Any]:
+    """The RayJob of a stage from the pod template that it would have on one node.
+
+    KubeRay makes the cluster, gives it a token, runs the program on its head, and takes the cluster away. It makes no
+    further attempts: it would repeat errors that no attempt changes.
+    """
+    container, *others = template["spec"]["containers"]
+    program = [*container["command"], *container["args"]]
+    node = {k: v for k, v in container.items() if k not in ("command", "args")}
+    # KubeRay's own needs wget.
+    look = (
+        f"import urllib.request as u; u.urlopen('http://localhost:{_AGENT_PORT}/api/local_raylet_healthz', timeout=5)"
+    )
+    probe = {"exec": {"command": ["python3", "-c", look]}, "periodSeconds": 10, "timeoutSeconds": 10}
+    node |= {"livenessProbe": {**probe, "initialDelaySeconds": 60, "failureThreshold": 12}, "readinessProbe": probe}
+    labels = {**template["metadata"]["labels"], RAY: "true", JOB: metadata["name"]}
+    spec = {k: v for k, v in template["spec"].items() if k != "activeDeadlineSeconds"}
+    pod = {
+        **template,
+        "metadata": {**template["metadata"], "labels": labels},
+        "spec": {**spec, "containers": [node, *others]},
+    }
+    start = {"num-gpus": str(max(1, gpus)), "dashboard-agent-listen-port": str(_AGENT_PORT)}
+    count = resources.nodes - 1
+    workers = {"groupName": "nodes", "replicas": count, "minReplicas": count, "maxReplicas": count}
+    job: dict[str, Any] = {
+        "entrypoint": shlex.join(program),
+        "submissionMode": "HTTPMode",
+        "shutdownAfterJobFinishes": True,
+        "backoffLimit": 0,
+        "rayClusterSpec": {
+            "rayVersion": RAY_VERSION,
+            "authOptions": {"mode": "token"},
+            "headGroupSpec": {"rayStartParams": {**start, "dashboard-host": "0.0.0.0"}, "template": pod},  # noqa: S104
+            "workerGroupSpecs": [{**workers, "rayStartParams": start, "template": pod}],
+        },
+    }
+    if resources.deadline_seconds is not None:
+        job["activeDeadlineSeconds"] = resources.deadline_seconds
+    return {"apiVersion": f"{RAY_GROUP}/{RAY_GROUP_VERSION}", "kind": "RayJob", "metadata": metadata, "spec": job}

@@ -33,6 +33,8 @@ class Settings:
     progress_seconds: float = 10.0
     problem_seconds: float = 10.0
     sweep_seconds: float = 600.0
+    #: Whether the cluster knows KubeRay's RayJob; looked for when the operator starts.
+    ray_jobs: bool = False
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from viper.errors import StoreError
 from viper.spec.status import ItemsStatus
@@ -171,14 +172,15 @@ class Sweep:
     been deleted meanwhile."""
 
     api: Api
-    kinds: dict[str, tuple[Kind, str]]  # type: ignore[type-arg]
+    #: What is known of each kind, the selector of those that concern us, and which of the known ones are of that kind.
+    kinds: dict[str, tuple[Kind, str, Callable[[Any], bool]]]  # type: ignore[type-arg]
     deleted: Callable[[str, str, str], None]
 
     async def wait_until_known(self) -> None:
         """Returns once everything that there is now is known."""
         while True:
             try:
-                for plural, (kind, selector) in self.kinds.items():
+                for plural, (kind, selector, _) in self.kinds.items():
                     there = await self.api.existing(plural, selector)
                     async with asyncio.timeout(10):
                         await kind.has(there)
@@ -189,8 +191,8 @@ class Sweep:
     async def round(self) -> None:
         """Forgets what is gone."""
         metrics.RELISTS.inc()
-        for plural, (kind, selector) in self.kinds.items():
-            known = {name: view.uid for name, view in kind.items.items()}
+        for plural, (kind, selector, belongs) in self.kinds.items():
+            known = {name: view.uid for name, view in kind.items.items() if belongs(view)}
             there = await self.api.existing(plural, selector)
             for name, uid in known.items():
                 if there.get(name) != uid and (view := kind.items.get(name)) is not None and view.uid == uid:

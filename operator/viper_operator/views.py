@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from viper.spec.status import IterationStatus, LoopStatus
+from viper_operator.kuberay import as_job
 from viper_operator.names import (
     ATTEMPT_LABEL,
     GPUS,
@@ -69,7 +70,10 @@ class Meta:
 
 @dataclass(frozen=True)
 class JobView(Meta):
-    """A stage's Job. Times are seconds since the epoch, None where not (yet) so. `nodes`: pods of each shard."""
+    """A stage's Job, or RayJob. Times are seconds since the epoch, None where not (yet) so.
+
+    `nodes`: pods of each shard. `code`: how its program failed, where the object itself says so (a RayJob's does).
+    """
 
     iteration: str
     owner: str
@@ -93,10 +97,14 @@ class JobView(Meta):
     failed: bool
     reason: str
     message: str
+    kind: str = "Job"
+    code: int | None = None
 
     @classmethod
     def of(cls, body: dict[str, Any]) -> JobView:
-        """From a Job of the API."""
+        """From a Job or RayJob of the API."""
+        if body.get("kind") == "RayJob" or "rayClusterSpec" in body.get("spec", {}):
+            body = as_job(body)
         meta, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
         labels, notes = meta.get("labels", {}), meta.get("annotations", {})
         owners = (o for o in meta.get("ownerReferences", ()) if o.get("controller"))
@@ -127,6 +135,8 @@ class JobView(Meta):
             failed="Failed" in conditions,
             reason=end.get("reason", ""),
             message=end.get("message", ""),
+            kind=body.get("kind") or "Job",
+            code=status.get("exitCode"),
         )
 
     @property

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from viper_operator.api import Api, ApiError
+from viper_operator.api import GROUPS, Api, ApiError
 from viper_operator.cache import Cache
 from viper_operator.events import Event
 from viper_operator.job_specs import JobRequest, stage_job, stage_service
@@ -43,22 +43,22 @@ class Writer:
         known = self.cache.jobs.items.get(request.name)
         if known is not None and (known.deleting or known.owner != request.uid):
             return None
-        service = stage_service(request, self.settings)
+        service, made = stage_service(request, self.settings), stage_job(request, self.settings)
         try:
             if service is not None:
                 await self.api.apply(service, force=True)
-            body = await self.api.apply(stage_job(request, self.settings))
+            body = await self.api.apply(made)
         except ApiError as error:
             if error.status not in (400, 403, 409, 422):
                 raise
-            return await self._there(request, error)
+            return await self._there(request, made, error)
         STAGES_STARTED.labels(request.stage).inc()
         return self._job(body)
 
-    async def _there(self, request: JobRequest, refusal: ApiError) -> JobView | None:
+    async def _there(self, request: JobRequest, made: dict[str, Any], refusal: ApiError) -> JobView | None:
         """The Job that was there before, as our own that a watch has not shown yet; or why there is none."""
         try:
-            body = await self.api.get_job(request.name)
+            body = await self.api.get_job(request.name, made["kind"])
         except ApiError as error:
             if error.status != 404 or refusal.status == 409:
                 raise refusal from None  # somebody else was writing: to be tried again
@@ -85,8 +85,8 @@ class Writer:
 
     async def _set_suspend(self, job: JobView, *, suspend: bool, annotations: Mapping[str, str]) -> JobView:
         body = {
-            "apiVersion": "batch/v1",
-            "kind": "Job",
+            "apiVersion": GROUPS[job.kind],
+            "kind": job.kind,
             # With its uid, so that a Job that is gone is not made again from nothing.
             "metadata": {"name": job.name, "uid": job.uid, "annotations": dict(annotations)},
             "spec": {"suspend": suspend},
@@ -95,7 +95,7 @@ class Writer:
 
     async def delete_job(self, job: JobView) -> None:
         """Deletes a Job and its pods."""
-        await self.api.delete_job(job.name, job.uid)
+        await self.api.delete_job(job.name, job.uid, job.kind)
         self.cache.jobs.items[job.name] = replace(job, deleting=True)
 
     def _job(self, body: dict[str, Any]) -> JobView:

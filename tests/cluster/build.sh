@@ -6,7 +6,8 @@
 #   tests/cluster/build.sh --folder      # print the folder, build nothing
 #
 # Groups: api (a control plane without a node, fake nodes), chart (helm and its checks), node (what a real node needs
-# besides). Only by name: jobset (the controller that benchmarks/operator.py measures beside ours, and its CRD).
+# besides). Only by name: jobset (the controller that benchmarks/operator.py measures beside ours, and its CRD); kuberay
+# (nothing is built: the definition of RayJob, as rayjobs.yaml).
 # The cache is ${VIPER_CACHE:-$HOME/.cache/viper}/kubernetes-<hash of the versions below>. Binaries that are there are
 # left alone; each appears by rename, so a half-built one is never seen; two builds at once take turns.
 # Modules are checked against the public checksum database by Go itself; with fixed versions the build list is fixed too.
@@ -24,6 +25,7 @@ runc v1.3.6
 cni v1.9.1
 coredns v1.14.7
 "
+KUBERAY=v1.5.1 # of the definition only
 JOBSET=jobset-v0.10.1 # its binary's name; only measured against, so that it is no part of the hash
 API="etcd kube-apiserver kube-controller-manager kubectl kwok kube-scheduler"
 CHART="helm kubeconform helm-unittest"
@@ -69,6 +71,19 @@ jobset_crd() { # the CustomResourceDefinition lies beside the binary
   local crd
   crd=$("$go" list -mod=mod -m -f '{{.Dir}}' sigs.k8s.io/jobset)/config/components/crd/bases/jobset.x-k8s.io_jobsets.yaml
   cp "$crd" "$bin/$JOBSET.yaml"
+}
+
+kuberay_crd() { # the module is large, its definition is what counts
+  local version=$KUBERAY target=$cache/kuberay-$KUBERAY go dir
+  if [ ! -f "$target/rayjobs.yaml" ]; then
+    go=$("$here/../servers/find_go.sh")
+    dir=$(GOTOOLCHAIN=local GOFLAGS="${GOFLAGS:-} -modcacherw" "$go" mod download -json "github.com/ray-project/kuberay/ray-operator@$version" |
+      sed -n 's/^\t"Dir": "\(.*\)",\?$/\1/p')
+    mkdir -p "$target"
+    cp "$dir/config/crd/bases/ray.io_rayjobs.yaml" "$target/.rayjobs.$$"
+    mv "$target/.rayjobs.$$" "$target/rayjobs.yaml"
+  fi
+  echo "$target"
 }
 
 build() { # build BINARY
@@ -117,6 +132,7 @@ wanted=()
 for word in "${@:-all}"; do
   case $word in
     --folder) echo "$bin"; exit 0 ;;
+    kuberay) kuberay_crd; exit 0 ;;
     all) wanted+=($API $CHART $NODE) ;;
     api) wanted+=($API) ;;
     chart) wanted+=($CHART) ;;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--iteration", type=int, metavar="N", help="of a loop, only this one, from 1 (default: the first)"
     )
+    parser.add_argument(
+        "--kuberay", action="store_true", help="as on a cluster with KubeRay: RayJobs for several nodes"
+    )
     connection(parser)
 
 
@@ -58,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     profiles = {p.metadata.name: p.spec for f in args.profile for p in load(f) if isinstance(p, ViperProfile)}
     profiles |= {p.metadata.name: p.spec for p in documents if isinstance(p, ViperProfile)}
     settings = _live(args) if args.live else assumed(args.namespace)
+    settings = replace(settings, ray_jobs=args.kuberay)
     found = False
     for resource in documents:
         for one in _wanted(resource, args.iteration):
