@@ -73,6 +73,26 @@ def test_render_prints_the_resolved_iteration_that_can_be_run_as_it_is(
     assert "viper-job synthesize-captions --iteration file:///" in out
 
 
+def test_render_prints_every_setting_that_verl_will_be_given(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["render", str(ROOT / "examples" / "qwen-viper-7b.yaml"), "--dir", "/runs/seven"]) == 0
+    out = capsys.readouterr().out
+    captions, operations = out.split("python -m verl.trainer.main_ppo")[1:]
+    for part, steps in ((captions, 312), (operations, 134)):  # 6 passes over 6,650 and 2,850 samples of 128 a step
+        lines = [line.removeprefix("#").strip() for line in part.splitlines()]
+        assert f"trainer.total_training_steps={steps}" in lines
+        assert "actor_rollout_ref.actor.clip_ratio_high=0.28" in lines
+        assert "actor_rollout_ref.actor.loss_agg_mode='seq-mean-token-mean'" in lines
+        assert "trainer.n_gpus_per_node=8" in lines
+
+
+def test_render_refuses_what_verl_could_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = yaml.safe_load((ROOT / "examples" / "qwen-viper-7b.yaml").read_text("utf-8"))
+    spec["spec"]["engines"]["training"] = {"overrides": {"algorithm.adv_estimator": "gae"}}
+    (tmp_path / "it.yaml").write_text(yaml.safe_dump(spec))
+    assert main(["render", str(tmp_path / "it.yaml")]) == 2
+    assert "algorithm.adv_estimator is decided by the specification" in capsys.readouterr().err
+
+
 def test_render_prints_every_iteration_of_a_loop_and_every_shard(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from viper.spec import ViperIteration, ViperLoop
+    from viper.spec import IterationSpec, ViperIteration, ViperLoop
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -56,7 +56,7 @@ def commands(iteration: ViperIteration, store: str, directory: Path) -> Iterator
     """The stages, what they wait for, which policy they load, and the command of each of their processes."""
     from viper.local.executor import stage_arguments
     from viper.plan import StartStage
-    from viper.spec.stages import THETA0, stage_graph
+    from viper.spec.stages import DISTRIBUTED, THETA0, stage_graph
 
     spec, name = iteration.spec, iteration.metadata.name
     yield f"The stages of {name}:"
@@ -71,3 +71,17 @@ def commands(iteration: ViperIteration, store: str, directory: Path) -> Iterator
             action = StartStage(node.name, shard, resources.shards, 1)
             work = directory / "work" / name / node.name
             yield f"   viper-job {' '.join(stage_arguments(store, name, action, work))}"
+        if spec.engines.trainer == "verl" and node.name in DISTRIBUTED:
+            yield from verl_commands(spec, node.name, directory / "work" / name / node.name)
+
+
+def verl_commands(spec: IterationSpec, stage: str, work: Path) -> Iterator[str]:
+    """verl's command inside a training stage with every setting, and what of it is not known yet."""
+    from viper.training.verl.planned import planned_arguments, planned_steps
+
+    steps = planned_steps(spec, stage)
+    known = "one step, say: the data decides" if steps is None else f"{steps} steps, if validation fills the quota"
+    yield f"   which runs verl ({known}):"
+    yield "     python -m verl.trainer.main_ppo"
+    for argument in planned_arguments(spec, stage, work):
+        yield f"       {argument}"
