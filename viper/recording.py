@@ -23,6 +23,7 @@ from viper.spec.stages import (
     EVALUATE,
     INGEST,
     INGEST_SAMPLES,
+    MAP_ATTENTION,
     PROMOTE,
     SYNTHESIZE_CAPTIONS,
     SYNTHESIZE_OPERATIONS,
@@ -81,6 +82,7 @@ CONCERNS: dict[str, tuple[str, ...]] = {
     ),
     TRAIN_OPERATIONS: ("engines.similarity", "engines.trainer", "recipe.operations.training", "recipe.reward"),
     TRAIN_MIXED: ("engines.similarity", "engines.trainer", "recipe.captions.training", "recipe.reward"),
+    MAP_ATTENTION: ("recipe.analysis",),
     EVALUATE: ("engines.vlm", "evaluation"),
     PROMOTE: ("promotion",),
 }
@@ -113,6 +115,10 @@ def record_stage(ctx: StageContext, manifest: Manifest, registry: Registry | Non
             registry.log_dataset(
                 owner, "questions", questions["uri"], questions["digest"], context="evaluation", profile=profile
             )
+    for task, about in manifest.outputs.get("benchmarks", {}).get("tasks", {}).items():
+        profile = {"questions": about["n"], "version": about["version"]}
+        for owner in (run, parent):
+            registry.log_dataset(owner, task, about["dataset"], about["data"], context="evaluation", profile=profile)
     if ctx.stage in (EVALUATE, PROMOTE):
         registry.log_curve(parent, [{"step": 0, **metrics(manifest)}])
     if ctx.stage == PROMOTE:
@@ -170,14 +176,15 @@ def metrics(manifest: Manifest) -> dict[str, float]:
     """Counts, seconds, scores and every number among the outputs, named as MLflow allows.
 
     `rows/accepted`, `rows/rejected`, `rejected/<reason>`, `counters/<name>`, `accuracy/<model>/<domain>`,
-    `difference/<pair>/<domain>` with `p_two_sided/…`, and numbers of the outputs under their own names.
+    `difference/<pair>/<domain>` with `p_two_sided/…`, `benchmark/<model>/<task>[/<domain>]` and
+    `benchmark_difference/<pair>/<task>` with `benchmark_p_worse/…`, and numbers of the outputs under their own names.
     """
     found: dict[str, float] = {"seconds": manifest.seconds}
     if manifest.parts:
         found |= {"rows/accepted": manifest.accepted, "rows/rejected": sum(manifest.rejected.values())}
     found |= {f"rejected/{reason}": count for reason, count in manifest.rejected.items()}
     found |= {f"counters/{name}": count for name, count in manifest.counters.items()}
-    special = {"scores", "comparisons", "model", "questions", "checkpoints"}
+    special = {"scores", "comparisons", "model", "questions", "checkpoints", "benchmarks"}
     for name, value in manifest.outputs.items():
         if name not in special:
             found |= {k: v for k, v in _leaves(name, value, "/") if _is_number(v)}
@@ -186,7 +193,20 @@ def metrics(manifest: Manifest) -> dict[str, float]:
     for pair, by_domain in manifest.outputs.get("comparisons", {}).items():
         for domain, c in by_domain.items():
             found |= {f"{key}/{pair}/{domain}": c[key] for key in ("difference", "p_two_sided")}
+    found |= dict(_benchmark_metrics(manifest.outputs.get("benchmarks", {})))
     return {_NOT_IN_NAMES.sub("_", name)[:250]: float(value) for name, value in found.items()}
+
+
+def _benchmark_metrics(benchmarks: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for model, by_task in benchmarks.get("scores", {}).items():
+        for task, score in by_task.items():
+            yield f"benchmark/{model}/{task}", score["score"]
+            for domain, within in score.get("domains", {}).items():
+                yield f"benchmark/{model}/{task}/{domain}", within["accuracy"]
+    for pair, by_task in benchmarks.get("comparisons", {}).items():
+        for task, c in by_task.items():
+            for key in ("difference", "p_worse"):
+                yield f"benchmark_{key}/{pair}/{task}", c[key]
 
 
 def _leaves(path: str, value: Any, separator: str = ".") -> Iterator[tuple[str, Any]]:
@@ -212,12 +232,18 @@ def _curve(ctx: StageContext, manifest: Manifest) -> list[dict[str, float]]:
     return [json.loads(line) for line in ctx.store.get(f"{ctx.prefix}/{name}").splitlines()]
 
 
+def _texts(outputs: Mapping[str, Any]) -> Iterator[str]:
+    """The outputs that are texts, or lists of them."""
+    for value in outputs.values():
+        yield from (v for v in (value if isinstance(value, list) else [value]) if isinstance(v, str))
+
+
 def _artifacts(ctx: StageContext, manifest: Manifest, registry: Registry, run: str) -> None:
     """The manifest, and every object of the stage that its outputs name (data card, curves …), unless it is large."""
     registry.log_text(run, json.dumps(manifest.dump(), indent=1, ensure_ascii=False), "manifest.json")
     with tempfile.TemporaryDirectory(prefix="viper-record-") as folder:
-        for value in manifest.outputs.values():
-            if not isinstance(value, str) or not re.fullmatch(r"[\w.-]+\.(json|jsonl|md|html|csv|txt|png)", value):
+        for value in _texts(manifest.outputs):
+            if not re.fullmatch(r"[\w.-]+\.(json|jsonl|md|html|csv|txt|png)", value):
                 continue
             info = ctx.store.stat(f"{ctx.prefix}/{value}")
             if info is not None and info.size <= _LARGEST_ARTIFACT:

@@ -131,6 +131,17 @@ def test_questions_that_are_not_known_are_asked_for() -> None:
     assert "nothing is asked" in items_of(spec(), accepted())["evaluate"].notes[0]
 
 
+def test_benchmarks_are_asked_of_every_checkpoint_whole_or_up_to_their_limit() -> None:
+    benchmarks = {"tasks": {"mmstar": {}, "mmerealworld": {"limit": 1000}}, "datasets": "/data"}
+    alone = spec(recipe={"stages": "captions"}, evaluation={"benchmarks": benchmarks, "base": False})
+    assert items_of(alone, accepted())["evaluate"].worked == Range.of(2 * (1500 + 1000))
+    both = spec(recipe={"stages": "captions"}, evaluation={"questions": "q.jsonl", "benchmarks": benchmarks})
+    found = items_of(both, accepted())["evaluate"]
+    assert found.worked.low == 2 * 2500
+    assert "--questions" in found.notes[0]
+    assert items_of(both, accepted(), questions=50)["evaluate"].worked.low == 2 * 2550
+
+
 def test_stages_that_a_recipe_leaves_out_are_left_out() -> None:
     found = items_of(spec(recipe={"stages": "captions", "coldStart": {"samplesUri": "s"}}), accepted())
     assert list(found) == [

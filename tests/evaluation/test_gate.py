@@ -13,6 +13,9 @@ from viper.evaluation.statistics import compare
 WORSE = asdict(compare([True] * 60 + [False] * 40, [True] * 50 + [False] * 50))
 BETTER = asdict(compare([True] * 50 + [False] * 50, [True] * 60 + [False] * 40))
 LEVEL = asdict(compare([True] * 5 + [False] * 5, [False] * 5 + [True] * 5))
+MEANS = {"before": 0.64, "after": 0.6, "difference": -0.04, "low": -0.06, "high": -0.02}
+FELL = {**MEANS, "p_worse": 0.001, "p_better": 0.999}
+ROSE = {**MEANS, "difference": 0.02, "after": 0.66, "p_worse": 0.99, "p_better": 0.01}
 CANDIDATE = Candidate(version=4, name="theta2", comparison=LEVEL, before=0.5, after=0.5, alias_at_start=3, alias_now=3)
 
 
@@ -28,6 +31,11 @@ CANDIDATE = Candidate(version=4, name="theta2", comparison=LEVEL, before=0.5, af
         ("Automatic", {"alias_now": None}, "held", "is unset now"),
         ("Automatic", {"alias_at_start": None, "alias_now": None}, "promoted", "not significantly worse"),
         ("Automatic", {"comparison": WORSE, "alias_now": 4}, "held", "significantly worse"),
+        ("Automatic", {"benchmarks": FELL}, "held", "significantly worse than θ0"),
+        ("Automatic", {"comparison": BETTER, "benchmarks": FELL}, "held", "significantly worse than θ0"),
+        ("Automatic", {"comparison": None, "benchmarks": ROSE}, "promoted", "significantly better than θ0"),
+        ("Automatic", {"benchmarks": ROSE, "below": ("mmstar 55.0 % < 60.0 %",)}, "held", "mmstar 55.0 % < 60.0 %"),
+        ("Manual", {"below": ("mmstar 55.0 % < 60.0 %",)}, "registered", "until a person moves it"),
         ("Automatic", {"version": 3, "unchanged": True}, "promoted", "training kept the weights of θ0"),
         ("Manual", {}, "registered", "until a person moves it"),
         ("Manual", {"comparison": WORSE}, "registered", "0 won, 10 lost"),
@@ -46,6 +54,13 @@ def test_the_reason_carries_the_figures() -> None:
     reason = decide("Automatic", "generator", 0.05, candidate).reason
     assert "60.0% → 50.0% on 100 questions (-10.0 points" in reason
     assert "one-sided p of worse 0.000977" in reason
+
+
+def test_the_reason_carries_the_mean_of_the_benchmarks() -> None:
+    reason = decide("Automatic", "generator", 0.05, replace(CANDIDATE, benchmarks=FELL)).reason
+    assert "Mean of the benchmarks 64.0% → 60.0% (-4.0 points, 95 % interval -6.0 to -2.0" in reason
+    assert "0.001, paired bootstrap" in reason
+    assert "on 10 questions" in reason
 
 
 def test_a_stricter_gate_lets_the_same_result_pass() -> None:

@@ -192,6 +192,30 @@ def test_scores_reach_the_iterations_run(recorded: Recorded) -> None:
         assert [i.dataset.name for i in run.inputs.dataset_inputs] == ["questions"]
 
 
+def test_benchmarks_reach_the_iterations_run_with_their_data_sets(recorded: Recorded) -> None:
+    overall = {"score": 0.6, "low": 0.5, "high": 0.7, "n": 4}
+    mmstar = {**overall, "correct": 2, "domains": {"science & technology": SCORE}}
+    change = {"difference": 0.02, "low": 0, "high": 0.04, "p_worse": 0.9, "p_better": 0.1}
+    outputs = {
+        "scores": {},
+        "comparisons": {},
+        "benchmarks": {
+            "tasks": {"mmstar": {"n": 4, "version": "0.7.3+a", "dataset": "Lin-Chen/MMStar", "data": "sha256:1"}},
+            "scores": {"theta2": {"mmstar": mmstar, "overall": overall}},
+            "comparisons": {"theta2-theta0": {"mmstar": change, "overall": change}},
+        },
+    }
+    recorded.finish(EVALUATE, outputs)
+    parent = recorded.registry.connection.call("get_run", recorded.parent)
+    for run in (recorded.run(EVALUATE), parent):
+        assert run.data.metrics["benchmark/theta2/overall"] == 0.6
+        assert run.data.metrics["benchmark/theta2/mmstar/science _ technology"] == 0.5
+        assert run.data.metrics["benchmark_difference/theta2-theta0/overall"] == 0.02
+        assert not any("/tasks/" in name for name in run.data.metrics)
+        (found,) = run.inputs.dataset_inputs
+        assert (found.dataset.name, json.loads(found.dataset.profile)["questions"]) == ("mmstar", 4)
+
+
 def test_the_decision_is_a_tag_of_the_iterations_run(recorded: Recorded) -> None:
     model = {"model": {"uri": "file:///out", "digest": "sha256:1"}}
     recorded.context(TRAIN_OPERATIONS, recorded=False).finish((), outputs=model)

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
-from report.evaluations import evaluation
+from report.evaluations import benchmarks, evaluation
 from viper.smallworld import language
 from viper.smallworld.drawing import render
 from viper.smallworld.scenes import Scene, scene_from_seed
@@ -51,6 +51,8 @@ class Plan:
     instruction: str | None = None
     steps: int = 24
     stages: str = "both"
+    questions: bool = True
+    benchmarks: bool = False
 
 
 def resource(plan: Plan) -> ViperIteration:
@@ -390,7 +392,11 @@ class _Builder:
             shares["theta1"] = shares.pop("theta2")
         if self.plan.number > 1:
             shares = {"base": 0.32, **shares}
-        return [], evaluation(shares), needs
+        outputs = evaluation(shares if self.plan.questions else {})
+        if self.plan.benchmarks:
+            final = "theta2" if "theta2" in shares else "theta1"
+            outputs |= {"benchmarks": benchmarks(shares), "final": final}
+        return [], outputs, needs
 
     def promote(self) -> tuple[list[dict[str, Any]], dict[str, Any], list[str]]:
         promoted = self.plan.decision == "promoted"

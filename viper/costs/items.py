@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from viper.costs.ranges import ZERO, Range, total
+from viper.evaluation.benchmarks import CATALOGUE
 from viper.spec import IterationSpec
 from viper.spec.recipe import ExternalData, TrainingSettings
 from viper.spec.stages import (
@@ -16,6 +17,7 @@ from viper.spec.stages import (
     EVALUATE,
     INGEST,
     INGEST_SAMPLES,
+    MAP_ATTENTION,
     SYNTHESIZE_CAPTIONS,
     SYNTHESIZE_OPERATIONS,
     TRAIN_CAPTIONS,
@@ -96,6 +98,8 @@ def items_of(spec: IterationSpec, acceptance: Mapping[str, Range], questions: in
     for node in trainings:
         found[node.name] = Items(_steps(settings[node.name], train(*node.data)))
     trained = len(trainings)
+    watched = recipe.analysis.attention_images * (trained + 1 + (COLD_START in stages))
+    found[MAP_ATTENTION] = Items(Range.of(watched), Range.of(watched))
     found[EVALUATE] = _answers(spec, questions, trained)
     return {name: found.get(name, Items(ZERO)) for name in stages}
 
@@ -194,14 +198,21 @@ def _steps(settings: TrainingSettings, samples: Range) -> Range:
 def _answers(spec: IterationSpec, questions: int | None, trained: int) -> Items:
     """θ0, each trained checkpoint and, unless it is θ0, the base answer every question."""
     evaluation = spec.evaluation
-    if not evaluation.questions:
+    tasks = evaluation.benchmarks.tasks
+    if not evaluation.questions and not tasks:
         return Items(ZERO, notes=("evaluation.questions is empty: nothing is asked",))
-    asked = questions if evaluation.limit is None or questions is None else min(questions, evaluation.limit)
-    asked = asked if asked is not None else evaluation.limit
-    if asked is None:
-        return Items(ZERO, notes=("the number of questions is not known: give --questions N",))
+    known = questions if evaluation.limit is None or questions is None else min(questions, evaluation.limit)
+    known = known if known is not None else evaluation.limit
+    notes = []
+    if evaluation.questions and known is None:
+        notes.append("the number of questions is not known: give --questions N")
+    own = known or 0 if evaluation.questions else 0
+    sizes = {name: CATALOGUE[name].size for name in tasks}
+    asked = own + sum(min(size, tasks[name].limit or size) for name, size in sizes.items())
+    if asked == 0:
+        return Items(ZERO, notes=tuple(notes))
     answers = Range(asked * (trained + 1), asked * (trained + 1 + evaluation.base))
-    return Items(answers, answers)
+    return Items(answers, answers, notes=tuple(notes))
 
 
 def _possible(acceptance: Range) -> Range:

@@ -27,7 +27,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class VlmRequest:
-    """One prompt: zero to two images in order, then the text; `schema` is the JSON schema the output should follow."""
+    """One prompt: images in order, then the text; `schema` is the JSON schema that the output should follow."""
 
     images: tuple[Image, ...]
     prompt: str

@@ -19,8 +19,6 @@ from viper.errors import EngineError, InputError
 from viper.seeds import derive
 from viper.spec.engines import GenerationSettings
 
-#: Most images of one request (`VlmRequest`).
-IMAGES = 2
 _TOO_LONG = ("maximum model length", "maximum context length")
 
 
@@ -41,7 +39,7 @@ def engine_arguments(directory: Path, settings: GenerationSettings) -> dict[str,
         "max_num_seqs": settings.batch,
         "gpu_memory_utilization": settings.memory_share,
         "tensor_parallel_size": settings.tensor_parallel,
-        "limit_mm_per_prompt": {"image": IMAGES, "video": 0},
+        "limit_mm_per_prompt": {"image": settings.max_images, "video": 0},
         "mm_processor_kwargs": {key: value for key, value in pixels.items() if value is not None},
         "enable_prefix_caching": True,
         "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
@@ -77,10 +75,11 @@ def by_images(requests: Sequence[VlmRequest]) -> list[int]:
     Caches of prefixes and of encoded images then need to hold little. Otherwise the order stays.
     """
     first: dict[tuple[int, ...], int] = {}
+    most = max((len(request.images) for request in requests), default=0)
     keys = []
     for position, request in enumerate(requests):
         images = tuple(id(image) for image in request.images)
-        keys.append(tuple(first.setdefault(images[:n], position) for n in range(1, IMAGES + 1)))
+        keys.append(tuple(first.setdefault(images[:n], position) for n in range(1, most + 1)))
     return sorted(range(len(requests)), key=lambda position: (keys[position], position))
 
 

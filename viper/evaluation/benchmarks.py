@@ -45,6 +45,7 @@ class BenchmarkInfo:
         title: as the paper writes it.
         dataset: `org/name` on the Hugging Face hub.
         folder: below `lmms_eval/tasks`.
+        size: questions that it has, for estimates.
         judge: see `Verdict`; raises `KeyError` when document or metrics are not the task's.
         aggregates: what the task's own aggregation gives, from verdicts: metric → value.
         cluster: questions of one cluster are drawn together when there is a limit.
@@ -55,6 +56,7 @@ class BenchmarkInfo:
     title: str
     dataset: str
     folder: str
+    size: int
     judge: Callable[[Document, Metrics], Verdict]
     aggregates: Callable[[Sequence[Verdict]], dict[str, float]]
     cluster: Callable[[Document], str] | None = None
@@ -161,12 +163,13 @@ def headline(verdicts: Sequence[Verdict]) -> float:
 CATALOGUE: dict[str, BenchmarkInfo] = {
     info.task: info
     for info in (
-        BenchmarkInfo("mmstar", "MMStar", "Lin-Chen/MMStar", "mmstar", _mmstar, _mmstar_aggregates),
+        BenchmarkInfo("mmstar", "MMStar", "Lin-Chen/MMStar", "mmstar", 1_500, _mmstar, _mmstar_aggregates),
         BenchmarkInfo(
             "realworldqa",
             "RealWorldQA",
             "lmms-lab-encoder/RealWorldQA",
             "realworldqa",
+            765,
             _exact_match("answer"),
             _mean("exact_match"),
         ),
@@ -175,16 +178,18 @@ CATALOGUE: dict[str, BenchmarkInfo] = {
             "MME-RealWorld",
             "yifanzhang114/MME-RealWorld-Lmms-eval",
             "mme_realworld",
+            23_609,
             _mmerealworld,
             _mean("mme_realworld_score"),
         ),
-        BenchmarkInfo("blink", "BLINK", "BLINK-Benchmark/BLINK", "blink", _blink, _mean("blink_acc")),
-        BenchmarkInfo("mantis", "Mantis-Eval", "TIGER-Lab/Mantis-Eval", "mantis", _mantis, _mean("mantis_score")),
+        BenchmarkInfo("blink", "BLINK", "BLINK-Benchmark/BLINK", "blink", 1_901, _blink, _mean("blink_acc")),
+        BenchmarkInfo("mantis", "Mantis-Eval", "TIGER-Lab/Mantis-Eval", "mantis", 217, _mantis, _mean("mantis_score")),
         BenchmarkInfo(
             "hallusion_bench_image",
             "HallusionBench",
             "lmms-lab-encoder/HallusionBench",
             "hallusion_bench",
+            951,
             _hallusion,
             _hallusion_aggregates,
             cluster=hallusion_set,
@@ -195,6 +200,7 @@ CATALOGUE: dict[str, BenchmarkInfo] = {
             "CRPE (relation)",
             "nv-njb/CRPE",
             "crpe_relation",
+            7_576,
             _exact_match("correct_option", "category"),
             _mean("exact_match"),
         ),

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from viper.evaluation.benchmarks import CATALOGUE
 from viper.modelcache.uris import engine_uri, is_uri
 from viper.spec.engines import Engines
+from viper.spec.evaluation import Benchmarks
 from viper.spec.iteration import IterationSpec
 from viper.spec.stages import (
     COLD_START,
     EVALUATE,
     FREEZE,
+    INGEST,
+    MAP_ATTENTION,
     SYNTHESIZE_CAPTIONS,
     SYNTHESIZE_OPERATIONS,
     TRAIN_CAPTIONS,
@@ -32,6 +36,7 @@ _ENGINES: dict[str, tuple[str, ...]] = {
     TRAIN_CAPTIONS: ("vlm", "similarity"),
     TRAIN_OPERATIONS: ("vlm", "similarity"),
     TRAIN_MIXED: ("vlm", "similarity"),
+    MAP_ATTENTION: ("vlm",),
     EVALUATE: ("vlm",),
 }
 
@@ -60,14 +65,29 @@ def stage_models(spec: IterationSpec, stage: str) -> dict[str, str]:
 
     Freezing needs the models that become part of the store: θ0, critic and judge where the file names them by URI.
     """
-    return _roles(spec) if stage == FREEZE else engine_models(spec.engines, engine_fields(stage))
+    if stage == FREEZE:
+        return _roles(spec)
+    found = engine_models(spec.engines, engine_fields(stage))
+    return found | benchmark_data(spec.evaluation.benchmarks) if stage == EVALUATE else found
+
+
+def benchmark_data(benchmarks: Benchmarks) -> dict[str, str]:
+    """Field path → URI of the data sets of the benchmarks, which are kept as models are; those of the hub are left out.
+
+    Plain paths are left out too.
+    """
+    path, place = "spec.evaluation.benchmarks.datasets", benchmarks.datasets
+    if not is_uri(place):
+        return {}
+    return {f"{path} ({task})": f"{place.rstrip('/')}/{CATALOGUE[task].dataset}" for task in benchmarks.tasks}
 
 
 def all_models(spec: IterationSpec) -> dict[str, str]:
     """Field path → URI of everything that an iteration needs."""
     stages = {node.name for node in stage_graph(spec.recipe)}
     fields = tuple(f for f in FIELDS if any(f in engine_fields(stage) for stage in stages))
-    return _roles(spec) | engine_models(spec.engines, fields)
+    data = benchmark_data(spec.evaluation.benchmarks) if EVALUATE in stages else {}
+    return _roles(spec) | engine_models(spec.engines, fields) | data
 
 
 def with_directories(engines: Engines, fields: tuple[str, ...], place: Callable[[str], str]) -> Engines:

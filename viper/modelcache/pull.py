@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from viper.errors import InputError, NotFoundError, StoreError
-from viper.modelcache.needs import all_models, engine_fields, engine_models
+from viper.modelcache.needs import all_models, benchmark_data, engine_fields, engine_models
 from viper.modelcache.uris import is_remote, is_uri
 from viper.spec import ViperIteration, ViperLoop, load_runnable
-from viper.spec.stages import SYNTHESIZE_CAPTIONS, THETA0, VALIDATE_OPERATIONS, stage_graph
+from viper.spec.stages import EVALUATE, SYNTHESIZE_CAPTIONS, THETA0, VALIDATE_OPERATIONS, stage_graph
 from viper.stage.frozen import FrozenIteration
 from viper.stage.manifest import Manifest
 from viper.store import ObjectStore, open_store
@@ -51,6 +51,9 @@ def _weights(frozen: FrozenIteration, stage: str) -> Iterator[tuple[str, str]]:
     for uri in engine_models(frozen.iteration.spec.engines, engine_fields(stage)).values():
         pinned = frozen.weights.get(uri)
         yield (uri, "") if pinned is None else (pinned.uri, pinned.digest or "")
+    if stage == EVALUATE:
+        for uri in benchmark_data(frozen.iteration.spec.evaluation.benchmarks).values():
+            yield uri, ""
 
 
 def _policies(frozen: FrozenIteration, stage: str, store: ObjectStore) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ from typing import Any
 from viper.errors import StoreError
 from viper.evaluation.stage import THETA0
 from viper.evaluation.statistics import OVERALL
-from viper.report import charts, reasoning, words
+from viper.report import attention, benchmarks, charts, reasoning, words
 from viper.report.collect import REWARD, TASKS, IterationReport, LoopReport, collect
 from viper.report.gallery import ITERATIONS, samples
 from viper.report.outputs import outputs
@@ -63,10 +63,11 @@ def render(store: ObjectStore, report: LoopReport, registry_lines: Sequence[str]
         style=Markup(style),  # noqa: S704 (our own file)
         report=report,
         title=_title(report),
-        conclusion=words.conclusion(report),
+        conclusion=benchmarks.conclusion(report),
         tone=_tone(report),
         findings=_findings(report),
         accuracy=charts.accuracy(report),
+        benchmarks=[(i.name, found) for i in report.iterations if (found := benchmarks.tables(i))],
         rewards=charts.rewards(report),
         funnels=charts.funnels(report),
         balance=charts.balance(report),
@@ -75,6 +76,7 @@ def render(store: ObjectStore, report: LoopReport, registry_lines: Sequence[str]
         iterations=[_iteration(i) for i in report.iterations],
         gallery=_gallery(store, report),
         spoken=_spoken(store, report),
+        attention=[a for i in _with_gallery(report) if (a := attention.shown(store, i)) is not None],
         reasoning=[part for i in _with_gallery(report) for part in reasoning.parts(store, i)],
         provenance=[_provenance(i) for i in report.iterations],
         settings=settings(report),

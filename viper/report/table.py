@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from viper.evaluation.stage import BASE, THETA0, THETA1
 from viper.evaluation.statistics import OVERALL
-from viper.report import words
+from viper.report import benchmarks, words
 from viper.report.collect import (
     HELD_OUT_REWARD,
     MODELS,
@@ -40,7 +40,7 @@ def render(report: LoopReport) -> str:
     lines += [f"{name}: not started" for name in report.not_started]
     if len(report.iterations) > 1:
         lines += [*_over_iterations(report), ""]
-    lines += _wrapped(f"Result: {words.conclusion(report)}")
+    lines += _wrapped(f"Result: {benchmarks.conclusion(report)}")
     lines += [f"  {finding.sentence}" for finding in words.findings(report)]
     lines.append(
         "  Accuracy in % with 95 % intervals; differences in points, paired by question; p: exact McNemar, two-sided,"
@@ -109,8 +109,9 @@ def _ends(training: Training, series: str) -> str:
 
 
 def _accuracy(i: IterationReport) -> list[str]:
+    asked = benchmarks.lines_of(benchmarks.tables(i, intervals=False), _columns)
     if not i.scores:
-        return ["  accuracy: not evaluated"]
+        return asked or ["  accuracy: not evaluated"]
     models = [m for m in MODELS if m in i.scores]
     rows = [["accuracy", "n", *(SYMBOLS[m] for m in models)]]
     for domain in i.domains:
@@ -130,7 +131,7 @@ def _accuracy(i: IterationReport) -> list[str]:
                 cells += [words.difference(c), p, "" if c is None else words.verdict(c)]
             rows.append(cells)
         lines += _columns(rows, left={0, 3, 6})
-    return lines
+    return lines + asked
 
 
 def _pair(name: str) -> str:

@@ -24,6 +24,14 @@ class GenerationSettings(SpecModel):
     max_pixels: int | None = setting(
         None, unit="px", source=OURS, ge=784, description="Larger images are reduced to this area; null: the model's."
     )
+    max_images: int = setting(
+        2,
+        unit="images",
+        source=OURS,
+        ge=1,
+        le=64,
+        description="Most images of one request that vLLM reserves memory for; benchmarks take at least 8.",
+    )
     batch: int = setting(
         256, unit="requests", source=OURS, ge=1, le=4096, description="Requests that are worked on at once."
     )

@@ -1,0 +1,82 @@
+"""Answers are asked for once, batch by batch, whatever is interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from viper.engines.base import Sampling, VlmOutput, VlmRequest
+from viper.evaluation.answers import Answers, Asked, Said
+from viper.store import DirectoryStore
+
+
+class FakeVlm:
+    """Repeats its prompt after some reasoning; fails at the batch with the prompt `bad`."""
+
+    engine_id = "fake"
+
+    def __init__(self, bad: str = "") -> None:
+        self.asked: list[str] = []
+        self.bad = bad
+
+    def generate(self, requests: Sequence[VlmRequest], sampling: Sampling) -> list[VlmOutput]:
+        if self.bad in [r.prompt for r in requests]:
+            raise KeyboardInterrupt
+        assert (sampling.temperature, sampling.max_tokens) == (0, 7)
+        self.asked += [r.prompt for r in requests]
+        return [VlmOutput(f"<think>so</think>{r.prompt}!", True, len(r.images)) for r in requests]
+
+
+def questions(count: int = 5) -> list[Asked]:
+    pictures = [Image.new("RGB", (8, 8))] * 3
+    return [Asked(f"t/{i}", f"p{i}", lambda i=i: pictures[: i % 3]) for i in range(count)]
+
+
+def ask(store: DirectoryStore, vlm: FakeVlm, asked: list[Asked], prefix: str = "e/1/m") -> list[Said]:
+    return list(Answers(store, prefix, 7, 2).ask(asked, lambda: vlm, lambda _: None))
+
+
+def test_answers_come_in_order_without_the_reasoning(directory_store: DirectoryStore) -> None:
+    said = ask(directory_store, FakeVlm(), questions())
+    assert [(s.question_id, s.prediction, s.tokens) for s in said] == [(f"t/{i}", f"p{i}!", i % 3) for i in range(5)]
+
+
+def test_an_interrupted_run_goes_on_at_the_batch_that_was_lost(directory_store: DirectoryStore) -> None:
+    first, second = FakeVlm(bad="p3"), FakeVlm()
+    with pytest.raises(KeyboardInterrupt):
+        ask(directory_store, first, questions())
+    resumed = ask(directory_store, second, questions())
+    assert (first.asked, second.asked) == (["p0", "p1"], ["p2", "p3", "p4"])
+    assert resumed == ask(directory_store, FakeVlm(), questions(), "another")
+
+
+def test_known_answers_need_no_model(directory_store: DirectoryStore) -> None:
+    ask(directory_store, FakeVlm(), questions())
+
+    def load() -> FakeVlm:
+        raise AssertionError("nothing has to be asked")
+
+    again = list(Answers(directory_store, "e/1/m", 7, 2).ask(questions(), load, lambda _: None))
+    assert len(again) == 5
+
+
+def test_a_torn_batch_or_another_prompt_is_asked_again(directory_store: DirectoryStore) -> None:
+    ask(directory_store, FakeVlm(), questions())
+    keys = sorted(info.key for info in directory_store.list("e/"))
+    directory_store.put(keys[0], b"torn")
+    vlm = FakeVlm()
+    ask(directory_store, vlm, questions())
+    assert len(vlm.asked) in (1, 2)
+    changed = [Asked(q.question_id, q.prompt.upper(), q.load) for q in questions()]
+    ask(directory_store, vlm, changed)
+    assert vlm.asked[-5:] == [f"P{i}" for i in range(5)]
+
+
+def test_progress_counts_what_was_known_too(directory_store: DirectoryStore, tmp_path: Path) -> None:
+    ask(directory_store, FakeVlm(), questions()[:2])
+    counted: list[int] = []
+    list(Answers(directory_store, "e/1/m", 7, 2).ask(questions(), FakeVlm, counted.append))
+    assert counted == [2, 2, 1]
