@@ -271,7 +271,8 @@ def _trainer(s: GrpoSettings, paths: VerlPaths, hardware: VerlHardware) -> dict[
     if hardware.ray_address is not None:
         ray = {f"{init}address": hardware.ray_address}
     else:
-        ray = {f"{init}include_dashboard": False}
+        # Without an address Ray joins any cluster that it finds on the machine.
+        ray = {f"{init}address": "local", f"{init}include_dashboard": False}
         if hardware.device == "cpu":
             ray |= {f"{init}num_cpus": _CPU_SLOTS, f"{init}num_gpus": hardware.gpus_per_node}
     if hardware.device == "cpu":
