@@ -119,6 +119,7 @@ def open_stage(  # noqa: PLR0917
     theta0: ResolvedModel,
     rows: int = 20,
     recipe: Mapping[str, Any] | None = None,
+    make: Callable[[int], dict[str, Any]] = validated,
     **spec: Any,
 ) -> StageContext:
     """A training stage whose validation stages are done."""
@@ -133,7 +134,7 @@ def open_stage(  # noqa: PLR0917
     for name, offset in ((VALIDATE_CAPTIONS, 0), (VALIDATE_OPERATIONS, 100)):
         ctx = StageContext(frozen, store, name, work_dir)
         if ctx.done() is None:
-            ctx.write_part(0, [validated(offset + i) for i in range(rows)], SCHEMA)
+            ctx.write_part(0, [make(offset + i) for i in range(rows)], SCHEMA)
             ctx.finish((), parts=1)
     work_dir.mkdir(parents=True, exist_ok=True)
     return StageContext(frozen, store, stage, work_dir)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
@@ -15,6 +16,8 @@ from viper.evaluation.runner import accuracy, ask
 from viper.modelcache.stage import local_spec
 from viper.prompts import PromptSet
 from viper.registry import Registry
+from viper.spec.pods import amount
+from viper.spec.profile import StageResources
 from viper.stage import StageContext
 from viper.training.data import RlDataset
 from viper.training.grpo import train_grpo
@@ -24,6 +27,7 @@ from viper.training.settings import GrpoResult, GrpoSettings, StepMetrics
 from viper.training.stage import Tools, Trainer, training_settings
 from viper.training.verify import verify_model
 from viper.training.verl.config import VerlHardware
+from viper.training.verl.preflight import Machine, host_memory
 
 VERL_CHECKPOINTS = "global_step_{}"
 SELECTION_QUESTIONS = 540
@@ -84,8 +88,24 @@ def _verl(ctx: StageContext) -> Trainer:
         ),
         similarity=spec.engines.similarity,
         device=spec.profile.device,
+        machine=Machine(
+            gpu=_gpu_memory(resources, spec.profile.device),
+            host=host_memory(),
+            disk=shutil.disk_usage(ctx.work_dir).free,
+        ),
         on_stall=keep,
     )
+
+
+def _gpu_memory(resources: StageResources, device: str) -> int | None:
+    """What the profile says of one GPU, else what the device says; None without a GPU."""
+    if resources.gpu_memory is not None:
+        return int(amount(resources.gpu_memory))
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    return int(torch.cuda.get_device_properties(device).total_memory)
 
 
 def held_out_perception(ctx: StageContext) -> Callable[[Path], float] | None:

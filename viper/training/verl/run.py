@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
@@ -29,7 +29,7 @@ from viper.training.data import RlDataset
 from viper.training.interrupt import StopRequest, stop_requests
 from viper.training.reward import RewardParameters
 from viper.training.settings import GrpoResult, GrpoSettings, StepMetrics, data_order
-from viper.training.verl import process
+from viper.training.verl import preflight, process
 from viper.training.verl.book import Book
 from viper.training.verl.config import VerlHardware, VerlPaths, arguments, verl_config
 from viper.training.verl.export import compare_with_shards, export_model
@@ -49,14 +49,15 @@ OnStep = Callable[[StepMetrics], None]
 class VerlTrainer:
     """`Trainer` of the training stages.
 
-    `similarity` names the reward's sentence embedder and `device` where it runs. `on_stall` gets the folder with the
-    stacks of a run that stood still, before it is stopped.
+    `similarity` names the reward's sentence embedder and `device` where it runs. `machine` is what a node has, as far
+    as it is known. `on_stall` gets the folder with the stacks of a run that stood still, before it is stopped.
     """
 
     engine: VerlSettings
     hardware: VerlHardware
     similarity: str
     device: str
+    machine: preflight.Machine = preflight.UNKNOWN
     on_stall: Callable[[Path], None] = lambda _: None
 
     def __call__(
@@ -74,7 +75,7 @@ class VerlTrainer:
 
         Raises:
             SpecError: a way of selecting the step that verl cannot serve.
-            InputError: no samples, or no held-out ones where the step is selected by them.
+            InputError: no samples, or no held-out ones where the step is selected by them; a model that cannot fit.
             StageError: verl ended twice without a new checkpoint, the policy diverged, nothing can be learnt, or the
                 converted weights are not the trained ones.
             StoreError: the disk is full.
@@ -91,6 +92,7 @@ class VerlTrainer:
         finished = run.finished()
         if finished is not None:
             return finished
+        run.check_machine()
         with stop_requests() as stop:
             return run.train(on_step, stop)
 
@@ -118,6 +120,20 @@ class _Run:
             }
         )
         self.book = Book(work_dir, self.fingerprint, settings, self.steps, len(self.held_out))
+
+    def check_machine(self) -> None:
+        """Raises `InputError` for a model that cannot fit; what earlier attempts wrote counts as free disk."""
+        trainer, machine = self.trainer, self.trainer.machine
+        needed = preflight.needs(
+            preflight.weights_of(self.model_dir),
+            trainer.hardware,
+            trainer.engine,
+            candidates=self.settings.select != "last",
+        )
+        if machine.disk is not None:
+            written = sum(p.stat().st_size for p in self.work_dir.rglob("*") if p.is_file())
+            machine = replace(machine, disk=machine.disk + written)
+        preflight.check(needed, machine, trainer.engine.rollout_memory_share)
 
     # -- attempts ------------------------------------------------------------------------------------------------------
 
