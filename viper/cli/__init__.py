@@ -46,7 +46,7 @@ VIPER = Program(
         "promote": ("viper.cli.promote", "move the registry alias to a version"),
         "rollback": ("viper.cli.promote", "move the registry alias back to an earlier version"),
         "lineage": ("viper.cli.lineage", "where a model version comes from, down to its samples"),
-        "reward": ("viper.cli.reward", "explain the reward of an output"),
+        "reward": ("viper.cli.reward", "explain the reward of an output, calibrate its similarity model"),
         "models": ("viper.cli.models", "the model cache: fill it, see what is there"),
         "doctor": ("viper.cli.doctor", "check this machine or pod: GPUs, memory, disks, libraries, servers, models"),
         "smallworld": ("viper.cli.smallworld", "the CPU-sized world: its scenes, its questions, its starter model"),

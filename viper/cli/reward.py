@@ -1,4 +1,4 @@
-"""`viper reward explain`: why an output got its score, sentence by sentence."""
+"""`viper reward explain`: why an output got its score, sentence by sentence. `calibrate` is in a module of its own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from viper.cli import calibrate
 from viper.engines import factory
 from viper.errors import InputError
 from viper.training.reward import Reward, RewardParameters, score_batch
@@ -23,8 +24,8 @@ examples:
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds `reward` with its one action `explain`."""
-    parser = subparsers.add_parser("reward", help="explain the reward of an output")
+    """Adds `reward` with its actions."""
+    parser = subparsers.add_parser("reward", help="explain the reward of an output, calibrate its similarity model")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     explain = actions.add_parser(
         "explain",
@@ -52,11 +53,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--correct-weight", type=float, default=defaults.correct_weight, help="weight of R_correct (%(default)s)"
     )
     explain.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    explain.set_defaults(run=run)
+    calibrate.add_action(actions)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the explanation; raises `InputError` for a missing file or row, `SpecError` for an unknown engine."""
+    """Prints what is asked for; raises `InputError` for a missing file or row, `SpecError` for an unknown engine."""
+    if args.action == "calibrate":
+        return calibrate.run(args)
     finished, truths = True, [t for item in args.ground_truth or [] for t in _sentences(item)]
     if args.rollout is None:
         output = _text(args.output)

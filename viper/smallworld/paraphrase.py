@@ -172,6 +172,14 @@ def replaced(fact: Fact, rng: random.Random) -> Fact:
             return changed
 
 
+def replaced_among(fact: Fact, slots: Sequence[str], rng: random.Random) -> Fact | None:
+    """The fact with the value of one of `slots` replaced; None when it has none of them, or no other value fits."""
+    changes = [(slot, value) for slot in SLOTS[fact.kind] if slot in slots for value in fact.domain(slot)]
+    other = [Fact(fact.kind, {**fact.slots, slot: value}, fact.attribute) for slot, value in changes]
+    possible = [changed for changed in other if changed.key != fact.key and _possible(changed)]
+    return rng.choice(possible) if possible else None
+
+
 def swapped(fact: Fact) -> Fact | None:
     """The fact read backwards (to → from); None when it has no direction."""
     if fact.kind not in _SWAPS:
