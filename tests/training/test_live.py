@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
+import pytest
+
 from viper.errors import RegistryError
-from viper.training.live import CurveRow, LiveCurves
+from viper.training.live import UNTRACKED_SECONDS, CurveRow, LiveCurves
 
 
 def test_rows_that_cannot_be_sent_are_sent_later_in_order() -> None:
@@ -60,3 +62,30 @@ def test_without_a_row_nothing_is_sent() -> None:
 
     with LiveCurves(send):
         pass
+
+
+def test_a_run_that_nobody_has_seen_for_long_is_stopped() -> None:
+    now, down = 0.0, True
+
+    def send(_: Sequence[CurveRow]) -> None:
+        if down:
+            raise RegistryError("is down")
+
+    live = LiveCurves(send, interval=UNTRACKED_SECONDS, clock=lambda: now)
+    live.check()
+    live.log({"step": 1})
+    now = UNTRACKED_SECONDS
+    live.flush()
+    live.log({"step": 2})
+    live.check()
+    down, now = False, UNTRACKED_SECONDS + 1
+    live.flush()
+    live.check()
+    down, now = True, 2 * UNTRACKED_SECONDS
+    live.check()
+    live.log({"step": 3})
+    live.flush()
+    now = 3 * UNTRACKED_SECONDS + 1
+    with pytest.raises(RegistryError, match="has taken nothing for 3600 s"):
+        live.check()
+    live.close()

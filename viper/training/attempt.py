@@ -68,6 +68,7 @@ def following(
         ctx.progress.advance(1, **{name: step.values[key] for key, name in _SHOWN.items() if key in step.values})
         live.log({"step": step.step, **step.values})
         mirror.save()
+        live.check()
 
     with LiveCurves(send_curves) as live:
         try:
