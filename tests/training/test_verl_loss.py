@@ -10,14 +10,17 @@ from typing import Any
 import equations
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from loss_cases import BOUNDS, Case, cases, trl_loss
+from safetensors.torch import load_file
 from tiny_qwen import samples
 
-from support.verl_environment import Answers
+from support.verl_environment import Answers, ask
 from viper.spec.engines import VerlSettings
 from viper.training.policy import Policy, PromptBatch
+from viper.training.rollouts import Rollout, chunk_of
 from viper.training.settings import GrpoSettings, group_advantages
 from viper.training.trl_loss import SharedPromptGrpo
 from viper.training.verl.config import VerlHardware, VerlPaths, arguments, verl_config
@@ -172,3 +175,75 @@ def test_a_group_of_equal_rewards_teaches_nothing_but_rounding(as_shipped: Answe
     assert (group_advantages(np.array(equal)) == 0).all()
     verl = advantages_of(as_shipped, equal)
     assert np.abs(verl).max() < 0.1  # float32's rounding over ε = 1e-6, where TRL's and ours give exactly 0
+
+
+# ---- one step of the model ----
+
+
+def test_a_step_of_the_model_is_the_same_by_verl_s_engine_and_by_trl(tiny_model: Path, tmp_path: Path) -> None:
+    sizes = GrpoSettings(
+        batch_prompts=4, mini_batch_prompts=4, group_size=3, max_response_tokens=8, learning_rate=1e-3, micro_batch=4
+    )
+    ours = SharedPromptGrpo(Policy(tiny_model), sizes, tmp_path / "trl")
+    policy, rows = ours.policy, samples(4)
+    prompts = policy.encode(rows, 100)
+    drawn = policy.sample(prompts, 3, 8, 1.0, torch.Generator().manual_seed(3))
+    rewards = np.array([[1.0, 0.05, 0.3], [0.5, 0.6, 0.5], [0.0, 0.5, 1.0], [0.2, 0.2, 0.9]])
+    rollout = Rollout(rows, 3, prompts, drawn, [], [], group_advantages(rewards).reshape(-1))
+    with torch.no_grad():  # weights have moved since the outputs were drawn, far enough for both bounds
+        for weight in policy.model.parameters():
+            noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel()))
+            weight.add_(0.1 * weight.std() * noise)
+    policy.save(tmp_path / "moved")
+
+    policy.model.train()
+    loss, share, passes = 0.0, {"clip/low": 0.0, "clip/high": 0.0}, [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
+    for part in passes:
+        found, clipped = ours.loss_of(chunk_of(rollout, part))
+        (found * len(part) / 12).backward()
+        loss += found.item() * len(part) / 12
+        share = {name: share[name] + clipped[name] for name in share}
+    assert min(share.values()) > 0  # both bounds bite
+    gradients = {name: p.grad.clone() for name, p in policy.model.named_parameters()}
+
+    verl = by_verl(rollout, prompts, tmp_path, sizes)
+    assert verl["loss"] == pytest.approx(loss, rel=1e-4, abs=1e-6)
+    theirs = load_file(tmp_path / "gradients.safetensors")
+    assert set(theirs) == set(gradients)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(theirs[name], gradient, rtol=1e-3, atol=1e-5 * float(gradient.abs().max()) + 1e-7)
+
+    optimizer = ours.create_optimizer()
+    norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), sizes.max_grad_norm)
+    assert verl["grad_norm"] == pytest.approx(float(norm), rel=1e-4)
+    optimizer.step()
+    moved = load_file(tmp_path / "weights.safetensors")
+    for name, weight in policy.model.named_parameters():
+        # AdamW's first step has the sign of the gradient, which rounding decides where there is hardly any.
+        known = gradients[name].abs() > 1e-3 * gradients[name].abs().max()
+        torch.testing.assert_close(moved[name][known], weight.detach()[known], rtol=0, atol=0.01 * sizes.learning_rate)
+        assert known.any() or not gradients[name].any()
+
+
+def by_verl(rollout: Rollout, prompts: PromptBatch, tmp_path: Path, sizes: GrpoSettings) -> Any:
+    """The step by verl's engine, starting from the model in `moved`."""
+    outputs = []
+    for i in range(12):
+        sample, mask = rollout.samples[i // 3], rollout.outputs.mask[i].bool()
+        files = [tmp_path / f"{i // 3}-{k}.png" for k in range(len(sample.images))]
+        for image, file in zip(sample.images, files, strict=True):
+            image.save(file)
+        prompt = prompts.input_ids[i // 3][prompts.attention_mask[i // 3].bool()]
+        outputs.append(
+            {
+                "prompt": prompt.tolist(),
+                "response": rollout.outputs.ids[i][mask].tolist(),
+                "old": rollout.outputs.logprobs[i][mask].tolist(),
+                "advantage": float(rollout.advantages[i]),
+                "images": [str(file) for file in files],
+            }
+        )
+    paths = VerlPaths(tmp_path / "moved", tmp_path, tmp_path, tmp_path / "checkpoints", tmp_path, "http://localhost")
+    engine = VerlSettings(dtype="float32", attention="eager", rollout="hf_cpu", workers=1, dual_clip=None)
+    config = verl_config(sizes, paths, VerlHardware(1, 1, "cpu"), engine, steps=1)
+    return ask("verl_step.py", {"arguments": arguments(config), "outputs": outputs, "to": str(tmp_path)})
