@@ -8,7 +8,7 @@ UV = $(shell command -v uv || echo $(CURDIR)/.uv/bin/uv)
 
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo evolve cluster cluster-down images cluster-demo crds test check format lock benchmarks clean
+.PHONY: help install demo evolve cluster cluster-down images cluster-demo crds test nightly check format lock benchmarks clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ check: $(STAMP) ## format, lint, types, import contracts
 test: check ## every check and every test
 	tests/packages.sh
 	$(BIN)/pytest
+
+nightly: $(STAMP) ## what takes too long for every test run: verl trains on two pods of a cluster (root, Linux)
+	$(BIN)/pytest tests/cluster/nightly_verl.py
 
 format: $(STAMP) ## format and fix
 	$(BIN)/ruff format .

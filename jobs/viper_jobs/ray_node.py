@@ -81,7 +81,7 @@ def _stop(number: int, _: FrameType | None) -> None:
 
 
 def _lead(args: argparse.Namespace) -> int:
-    address = socket.gethostbyname(args.head)
+    address = _address(args)
     meeting = Meeting(args.nodes, silence=args.silence)
     environment = {**os.environ, "RAY_ADDRESS": f"{address}:{args.port}"}
     with _child(_ray(args, address, "--head", f"--port={args.port}", "--include-dashboard=false")) as ray:
@@ -112,6 +112,20 @@ def _lead(args: argparse.Namespace) -> int:
                         raise LostError(1, "RayEnded", f"Ray's head ended with status {ray.returncode}")
                     time.sleep(PAUSE)
     return code if code >= 0 else 128 - code
+
+
+def _address(args: argparse.Namespace) -> str:
+    """Its own IP address, under the name by which the others look for it; a Service takes a moment to know it."""
+    until = time.monotonic() + args.join_seconds
+    while True:
+        try:
+            return socket.gethostbyname(args.head)
+        except OSError as error:
+            if time.monotonic() > until:
+                raise LostError(
+                    1, "NodesMissing", f"{args.head} has no address: {error}; is its Service there?"
+                ) from None
+            time.sleep(PAUSE)
 
 
 def _missing(meeting: Meeting, args: argparse.Namespace) -> str:

@@ -108,6 +108,17 @@ def test_work_does_not_start_before_all_are_there_and_that_has_a_limit(tmp_path:
     assert not (tmp_path / "stage").exists()
 
 
+def test_a_name_that_leads_nowhere_is_said_to(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "viper_jobs.ray_node", "--nodes", "2", "--head", "head.invalid"]
+    log = tmp_path / "end.json"
+    command += ["--join-seconds", "0", "--termination-log", str(log), "--", "true"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "jobs")))}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "head.invalid has no address" in log.read_text()
+    assert "is its Service there?" in done.stderr
+
+
 def test_a_node_that_leaves_ends_the_attempt_which_is_no_failure_of_node_0(nodes: Nodes) -> None:
     head, other = nodes.start(0), nodes.start(1)
     _, stage = nodes.stage()
