@@ -274,7 +274,7 @@ def test_a_cache_that_is_read_only_is_not_filled_and_the_stage_is_told_where_it_
 
 def test_only_stages_that_load_models_fill_the_cache() -> None:
     filled = {stage for stage in (FREEZE, *STAGES) if "initContainers" in pod(with_models(stage, FILLED))}
-    assert filled == {s for s in STAGES if s.startswith(("synthesize", "train", "cold", "evaluate"))} | {
+    assert filled == {s for s in STAGES if s.startswith(("synthesize", "train", "cold", "map", "evaluate"))} | {
         "validate-operations"
     }
 

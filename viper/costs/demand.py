@@ -17,6 +17,7 @@ from viper.spec.stages import (
     EVALUATE,
     INGEST,
     INGEST_SAMPLES,
+    MAP_ATTENTION,
     SYNTHESIZE_CAPTIONS,
     SYNTHESIZE_OPERATIONS,
     TRAIN_CAPTIONS,
@@ -38,6 +39,7 @@ UNITS = {
     VALIDATE_OPERATIONS: "edits",
     TRAIN_OPERATIONS: "steps",
     TRAIN_MIXED: "steps",
+    MAP_ATTENTION: "maps",
     EVALUATE: "answers",
 }
 _BILLIONS = re.compile(r"(?:^|[-_/])(\d+(?:\.\d+)?)[Bb](?![A-Za-z0-9])")
@@ -126,6 +128,8 @@ def demands(spec: IterationSpec, stage: str, table: RateTable) -> Iterator[Deman
         yield _training(spec, recipe.captions.training)
     elif stage == TRAIN_OPERATIONS:
         yield _training(spec, recipe.operations.training)
+    elif stage == MAP_ATTENTION:
+        yield Demand("answer", "transformers", Range(1, 1), billions=generator_size(spec))
     elif stage == EVALUATE:
         yield Demand("answer", vlm, Range(1, 1), billions=generator_size(spec))
 

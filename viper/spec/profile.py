@@ -174,7 +174,7 @@ class Profile(SpecModel):
     defaults: StageResources = setting(StageResources, description="Resources of every stage.")
     stages: dict[str, StageResources] = setting(
         dict,
-        max_length=13,
+        max_length=14,
         description="Resources by stage name, over `defaults`: a field that is set here replaces that of `defaults` as "
         "a whole, every other is taken from there.",
     )

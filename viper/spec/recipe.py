@@ -324,6 +324,30 @@ class ExternalData(SpecModel):
     columns: ExternalColumns = setting(ExternalColumns, source=OURS, description="Names of the columns.")
 
 
+class Analysis(SpecModel):
+    """Looking into the checkpoints: attention heat maps of the same images before and after training."""
+
+    attention_images: int = setting(
+        0,
+        unit="images",
+        source=OURS,
+        ge=0,
+        le=64,
+        description="Images on which θ0 and every trained checkpoint are watched (stage map-attention), held-out ones "
+        "first; 0: the stage is left out.",
+    )
+    attention_tokens: int = setting(
+        64, unit="tokens", source=OURS, ge=1, le=1024, description="Longest answer during which they are watched."
+    )
+    attention_pixels: int = setting(
+        401_408,
+        unit="px",
+        source=OURS,
+        ge=784,
+        description="Larger images are reduced to this area: memory grows with its square.",
+    )
+
+
 class ModelRoles(SpecModel):
     """Who is critic and who is judge: `generator` (θ0), `base` (first version of its lineage, frozen), a URI, or a
     model behind an OpenAI-compatible endpoint (`openai:https://host/v1#model-name`)."""
@@ -372,3 +396,4 @@ class Recipe(SpecModel):
     external: ExternalData | None = setting(
         None, source=PAPER, description="Supplied samples for RL; null (the paper's choice): only synthesised ones."
     )
+    analysis: Analysis = setting(Analysis, description="Attention heat maps.")

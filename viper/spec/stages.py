@@ -18,6 +18,7 @@ SYNTHESIZE_OPERATIONS = "synthesize-operations"
 VALIDATE_OPERATIONS = "validate-operations"
 TRAIN_OPERATIONS = "train-operations"
 TRAIN_MIXED = "train-mixed"
+MAP_ATTENTION = "map-attention"
 EVALUATE = "evaluate"
 PROMOTE = "promote"
 
@@ -32,6 +33,7 @@ STAGES = (
     VALIDATE_OPERATIONS,
     TRAIN_OPERATIONS,
     TRAIN_MIXED,
+    MAP_ATTENTION,
     EVALUATE,
     PROMOTE,
 )
@@ -111,6 +113,11 @@ def stage_graph(recipe: Recipe) -> tuple[StageNode, ...]:
             nodes += [*captions, *operations(THETA0, VALIDATE_CAPTIONS), first, second]
         last = TRAIN_OPERATIONS
     trained = tuple(n.name for n in nodes if n.name in (TRAIN_CAPTIONS, TRAIN_OPERATIONS, TRAIN_MIXED))
+    watched: tuple[str, ...] = ()
+    if recipe.analysis.attention_images:
+        cold = () if recipe.cold_start is None else (COLD_START,)
+        nodes.append(StageNode(MAP_ATTENTION, (INGEST if synthesised else INGEST_SAMPLES, *cold, *trained), last))
+        watched = (MAP_ATTENTION,)  # a version's record is whole, or there is none
     nodes.append(StageNode(EVALUATE, trained, last))
-    nodes.append(StageNode(PROMOTE, (EVALUATE, last), last))
+    nodes.append(StageNode(PROMOTE, (EVALUATE, last, *watched), last))
     return tuple(nodes)

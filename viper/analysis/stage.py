@@ -1,0 +1,170 @@
+"""The stage `map-attention`: where θ0 and each trained checkpoint look on the same images, in numbers and pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from viper.analysis.heat import Grid, panel
+from viper.errors import InputError
+from viper.evaluation.stage import NAMES, THETA0
+from viper.images import decode
+from viper.models import trained_model
+from viper.prompts import PromptSet
+from viper.spec.stages import INGEST, INGEST_SAMPLES, MAP_ATTENTION, stage_graph
+from viper.stage import Manifest, ResolvedModel, StageContext
+from viper.validation.dataset import split_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from viper.analysis.attention import Look
+
+#: Parts of the pool that images are taken from.
+PARTS_READ = 2
+
+
+class Looker(Protocol):
+    """`viper.analysis.attention.AttentionModel`."""
+
+    def look(self, image: Image.Image, prompt: str, tokens: int) -> Look: ...
+
+    def close(self) -> None: ...
+
+
+def schema() -> pa.Schema:
+    """Columns of the stage, a part for each checkpoint: `weights` is the grid row by row, shares of all attention."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("image_id", pa.string()),
+            ("model", pa.string()),
+            ("model_digest", pa.string()),
+            ("rows", pa.int32()),
+            ("columns", pa.int32()),
+            ("weights", pa.list_(pa.float32())),
+            ("image_share", pa.float32()),
+            ("answer", pa.string()),
+            ("accepted", pa.bool_()),
+            ("reason", pa.string()),
+        ]
+    )
+
+
+def checkpoints(ctx: StageContext) -> list[tuple[str, ResolvedModel]]:
+    """θ0, then every trained model in the order of training, by the names of the evaluation."""
+    nodes = stage_graph(ctx.frozen.iteration.spec.recipe)
+    trained = [(NAMES[n.name], trained_model(ctx, n.name)) for n in nodes if n.name in NAMES]
+    return [(THETA0, ctx.frozen.generator), *trained]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An image that is looked at, encoded."""
+
+    image_id: str
+    data: bytes
+
+
+def chosen(ctx: StageContext, count: int) -> list[Shown]:
+    """A fixed few images, held-out ones first: always the same of one iteration, in whatever order they come."""
+    node = next(n for n in stage_graph(ctx.frozen.iteration.spec.recipe) if n.name == MAP_ATTENTION)
+    source = next(n for n in node.needs if n in (INGEST, INGEST_SAMPLES))
+    share = ctx.frozen.iteration.spec.recipe.validation.held_out_share
+    found = {image.image_id: image for image in _images(ctx, source)}
+    if not found:
+        raise InputError("there is no image to look at", where=f"{ctx.frozen.name}, {source}")
+
+    def rank(image_id: str) -> tuple[bool, bytes]:
+        digest = hashlib.sha256(f"attention:{image_id}".encode()).digest()
+        return split_of(image_id, share) != "held_out", digest
+
+    return [found[image_id] for image_id in sorted(found, key=rank)[:count]]
+
+
+def _images(ctx: StageContext, source: str) -> Iterator[Shown]:
+    column = "image" if source == INGEST else "images"
+    read = 0
+    for part in ctx.manifest(source).parts:
+        if not part.accepted:
+            continue
+        for row in ctx.table(source, part, ["image_id", column, "accepted"]).to_pylist():
+            if row["accepted"]:
+                yield Shown(row["image_id"], row[column] if source == INGEST else row[column][0])
+        read += 1
+        if read == PARTS_READ:
+            return
+
+
+def map_attention(ctx: StageContext, open_model: Callable[[ResolvedModel], Looker]) -> Manifest | None:
+    """Runs the stage; a killed one goes on with the checkpoint it was at.
+
+    Args:
+        open_model: opens a checkpoint; called only for those whose maps are not there yet.
+    """
+    if ctx.shard:
+        return None
+    recipe = ctx.frozen.iteration.spec.recipe
+    settings, prompt = recipe.analysis, PromptSet.load(recipe.prompts).render("caption")
+    models, images = checkpoints(ctx), chosen(ctx, recipe.analysis.attention_images)
+    pending = ctx.pending(len(models))
+    total = len(models) * len(images)
+    ctx.progress.begin("attention", total, total - len(pending) * len(images))
+    for index in pending:
+        started, (name, resolved) = ctx.clock(), models[index]
+        model, rows = open_model(resolved), []
+        for image in images:
+            rows.append(_row(name, resolved, image, model.look(decode(image.data), prompt, settings.attention_tokens)))
+            ctx.progress.advance()
+        model.close()
+        ctx.write_part(index, rows, schema(), seconds=ctx.clock() - started)
+    made = {name: _made(ctx, index) for index, (name, _) in enumerate(models)}
+    maps = []
+    for number, image in enumerate(images):
+        grids = {name: grid for name, by_image in made.items() for grid in [by_image[image.image_id][0]]}
+        buffer = io.BytesIO()
+        panel(decode(image.data), grids).save(buffer, "PNG")
+        maps.append(f"attention-{number:02d}.png")
+        ctx.store.put(f"{ctx.prefix}/{maps[-1]}", buffer.getvalue())
+    shares = {name: float(np.mean([share for _, share in by_image.values()])) for name, by_image in made.items()}
+    node = next(n for n in stage_graph(recipe) if n.name == MAP_ATTENTION)
+    outputs = {
+        "maps": maps,
+        "images": [image.image_id for image in images],
+        "checkpoints": {name: m.digest for name, m in models},
+        "image_share": {name: round(share, 6) for name, share in shares.items()},
+    }
+    return ctx.finish(node.needs, parts=len(models), outputs=outputs)
+
+
+def _row(name: str, model: ResolvedModel, image: Shown, look: Look) -> dict[str, Any]:
+    rows, columns = look.weights.shape
+    return {
+        "image_id": image.image_id,
+        "model": name,
+        "model_digest": model.digest,
+        "rows": rows,
+        "columns": columns,
+        "weights": look.weights.ravel().tolist(),
+        "image_share": look.image_share,
+        "answer": look.answer,
+        "accepted": True,
+        "reason": "",
+    }
+
+
+def _made(ctx: StageContext, index: int) -> dict[str, tuple[Grid, float]]:
+    """Grid and share by image, as the part of a checkpoint has them."""
+    part = ctx.part(index)
+    assert part is not None  # noqa: S101 - every part was made above, or before
+    return {
+        row["image_id"]: (np.array(row["weights"], np.float32).reshape(row["rows"], row["columns"]), row["image_share"])
+        for row in ctx.table(MAP_ATTENTION, part).to_pylist()
+    }

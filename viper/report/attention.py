@@ -1,0 +1,74 @@
+"""The attention heat maps of an iteration on the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+from viper.errors import NotFoundError, StageError
+from viper.report.collect import SYMBOLS, IterationReport
+from viper.report.words import one_line
+from viper.spec.stages import MAP_ATTENTION
+from viper.stage import Manifest, StageContext
+from viper.store import ObjectStore
+
+#: Images shown for each iteration.
+SHOWN = 4
+_WIDTH_PX = 1100
+_MAX_TEXT = 300
+
+
+def shown(store: ObjectStore, iteration: IterationReport) -> dict[str, Any] | None:
+    """The maps of an iteration with what each checkpoint said; None without the stage."""
+    manifest = iteration.stage(MAP_ATTENTION)
+    if manifest is None:
+        return None
+    images, maps = (list(manifest.outputs.get(name, [])) for name in ("images", "maps"))
+    answers = _answers(store, iteration, manifest)
+    return {
+        "name": iteration.name,
+        "shares": [(_name(model), share) for model, share in manifest.outputs.get("image_share", {}).items()],
+        "maps": [
+            {
+                "uri": _picture(store, f"{iteration.frozen.prefix}/stages/{MAP_ATTENTION}/{name}"),
+                "alt": f"attention of every checkpoint over image {image_id[:12]}",
+                "answers": answers.get(image_id, []),
+            }
+            for image_id, name in list(zip(images, maps, strict=False))[:SHOWN]
+        ],
+    }
+
+
+def _answers(store: ObjectStore, iteration: IterationReport, manifest: Manifest) -> dict[str, list[tuple[str, str]]]:
+    reader = StageContext(iteration.frozen, store, "report", Path("unused"))
+    found: dict[str, list[tuple[str, str]]] = {}
+    for part in manifest.parts:
+        try:
+            rows = reader.table(MAP_ATTENTION, part, ["image_id", "model", "answer"]).to_pylist()
+        except (NotFoundError, StageError):
+            continue
+        for row in rows:
+            found.setdefault(row["image_id"], []).append((_name(row["model"]), one_line(row["answer"], _MAX_TEXT)))
+    return found
+
+
+def _picture(store: ObjectStore, key: str) -> str:
+    """A WebP data URI of a stored picture; empty when there is none."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(store.get(key))) as image:
+            small = image.convert("RGB")
+    except (NotFoundError, OSError, ValueError, SyntaxError):
+        return ""
+    if small.width > _WIDTH_PX:
+        small = small.resize((_WIDTH_PX, round(small.height * _WIDTH_PX / small.width)), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    small.save(buffer, "WEBP", quality=82, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _name(model: str) -> str:
+    return SYMBOLS.get(model, model)
