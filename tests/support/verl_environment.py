@@ -66,9 +66,8 @@ class Answers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        self._process.kill()  # it has nothing to put away
+        self._process.communicate()
 
     def __call__(self, request: Any) -> Any:
         self._write(request)

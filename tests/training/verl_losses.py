@@ -1,8 +1,9 @@
 """Run with the interpreter of verl's environment: verl's advantages and loss, as `main_ppo` would compute them.
 
-The first line on standard input is {"arguments": […]}, what viper hands to `main_ppo`; every further line is a batch
-{"logprobs", "old", "mask": B×T, "rewards": B, "groups": B, "advantages": B or null, "passes": [[row, …], …]}, answered
-by {"loss", "gradient": B×T, "advantages": B, "clipped_below"}. Advantages are verl's own of the rewards unless given.
+The first line on standard input is {name: […]}, what viper hands to `main_ppo`, once or several times. Every further line
+is a batch {"as": name, "logprobs", "old", "mask": B×T, "rewards": B, "groups": B, "advantages": B or null, "passes":
+[[row, …], …]}, answered by {"loss", "gradient": B×T, "advantages": B, "clipped_below"}. Advantages are verl's own of the
+rewards unless given.
 """
 
 from __future__ import annotations
@@ -64,12 +65,17 @@ def answer(request: dict[str, Any], actor: Any, algorithm: Any) -> dict[str, Any
 
 def main() -> None:
     """Answers until standard input ends."""
-    config = compose(json.loads(sys.stdin.readline())["arguments"])
-    actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
-    algorithm = omega_conf_to_dataclass(config.algorithm)
+    configured = {}
+    for name, arguments in json.loads(sys.stdin.readline()).items():
+        config = compose(arguments)
+        configured[name] = (
+            omega_conf_to_dataclass(config.actor_rollout_ref.actor),
+            omega_conf_to_dataclass(config.algorithm),
+        )
     print("ready", flush=True)
     for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line), actor, algorithm)), flush=True)
+        request = json.loads(line)
+        print(json.dumps(answer(request, *configured[request["as"]])), flush=True)
 
 
 if __name__ == "__main__":
