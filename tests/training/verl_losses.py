@@ -1,9 +1,9 @@
 """Run with the interpreter of verl's environment: verl's advantages and loss, as `main_ppo` would compute them.
 
-The first line on standard input is {name: […]}, what viper hands to `main_ppo`, once or several times. Every further line
-is a batch {"as": name, "logprobs", "old", "mask": B×T, "rewards": B, "groups": B, "advantages": B or null, "passes":
-[[row, …], …]}, answered by {"loss", "gradient": B×T, "advantages": B, "clipped_below"}. Advantages are verl's own of the
-rewards unless given.
+The first line on standard input is {name: […]}, what viper hands to `main_ppo`, once or several times. Every further
+line is a batch {"as": name, "logprobs", "old", "mask": B×T, "rewards": B, "groups": B, "advantages": B or null,
+"passes": [[row, …], …]}, answered by {"loss", "gradient": B×T, "advantages": B, "clipped_below"}. Advantages are
+verl's own of the rewards unless given.
 """
 
 from __future__ import annotations
