@@ -139,7 +139,8 @@ class Api:
 
     def _path(self, body: Mapping[str, Any]) -> str:
         plural = f"{body['kind'].lower()}s"
-        return f"/apis/{body['apiVersion']}/namespaces/{self.namespace}/{plural}/{body['metadata']['name']}"
+        root = "apis" if "/" in body["apiVersion"] else "api"  # the core group has no name
+        return f"/{root}/{body['apiVersion']}/namespaces/{self.namespace}/{plural}/{body['metadata']['name']}"
 
     async def request(
         self,

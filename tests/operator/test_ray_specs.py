@@ -10,8 +10,9 @@ import yaml
 from kube_objects import NOW, SETTINGS, job, job_body, pod_body, terminated
 
 from fakes import world
+from fakes.cluster import Cluster
 from fakes.kubelet import Connection
-from servers.kube import KubeApi
+from servers.kube import KubeApi, eventually
 from viper.plan import Exit, Shard
 from viper.spec import ViperIteration
 from viper_operator.job_specs import JobRequest, stage_job, stage_service
@@ -174,3 +175,26 @@ def test_an_api_server_takes_both_where_pod_security_is_restricted(kube_api: Kub
         answer = api.call("PATCH", f"{path}/{body['metadata']['name']}?{query}", body, "application/apply-patch+yaml")
         assert answer["metadata"]["name"] == body["metadata"]["name"]
         assert "warnings" not in answer
+
+
+@pytest.mark.kube
+@pytest.mark.slow
+def test_an_operator_makes_the_service_and_a_job_of_two_pods_and_both_go_with_the_iteration(cluster: Cluster) -> None:
+    cluster.kubelet.hold = lambda pod: pod["metadata"]["labels"]["viper.dev/stage"] == STAGE
+    cluster.start()
+    profile = {"defaults": {"retries": 2}, "stages": {STAGE: {"nodes": 2, "workClaim": "w"}}}
+    engines = {**world.ENGINES, "trainer": "verl"}
+    cluster.iteration(profile=profile, engines=engines, recipe={"stages": "captions"})
+    space = f"/api/v1/namespaces/{cluster.namespace}"
+
+    def pods() -> list[str]:
+        found = cluster.api.call("GET", f"{space}/pods?labelSelector=viper.dev/stage={STAGE}")["items"]
+        return sorted(f"{p['spec']['hostname']}.{p['spec']['subdomain']}" for p in found)
+
+    def services() -> list[str]:
+        return [s["metadata"]["name"] for s in cluster.api.call("GET", f"{space}/services")["items"]]
+
+    eventually(lambda: pods() == ["it-train-captions-0.nodes-it", "it-train-captions-1.nodes-it"], 120)
+    assert services() == ["nodes-it"]
+    cluster.api.call("DELETE", f"/apis/viper.dev/v1alpha1/namespaces/{cluster.namespace}/viperiterations/it")
+    eventually(lambda: (services(), cluster.jobs()) == ([], {}), 60)
