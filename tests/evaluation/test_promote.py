@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import pytest
 from evaluation_fakes import FakeVlm, Opener, question_file
 
 from viper.errors import StageError
+from viper.evaluation.benchmarks import Verdict
 from viper.evaluation.promotion import promote
 from viper.evaluation.stage import evaluate
+from viper.evaluation.summary import benchmark_comparisons, benchmark_scores
 from viper.registry import Registry, sqlite_uri
-from viper.spec.stages import EVALUATE, PROMOTE, TRAIN_OPERATIONS
+from viper.spec.stages import EVALUATE, PROMOTE, TRAIN_CAPTIONS, TRAIN_OPERATIONS
 from viper.stage import ResolvedModel, StageContext
 from viper.stage.frozen import Tracking
 
@@ -98,6 +101,49 @@ def test_the_version_tells_its_data_parent_and_scores(world: World) -> None:
     assert tags["viper.score.theta2"].startswith("1.0000 [")
     assert tags["viper.decision"] == "promoted"
     assert "1.0" in tags["viper.scores"]
+
+
+@pytest.mark.parametrize(
+    ("right", "floor", "decision", "words"),
+    [
+        ((100, 100, 60), None, "held", "significantly worse than θ0"),
+        ((100, 100, 100), 0.6, "held", "below the floor of a benchmark (mmstar 50.0 % < 60.0 %)"),
+        ((100, 100, 100), 0.4, "promoted", "Mean of the benchmarks 50.0% → 50.0%"),
+        ((60, 80, 100), None, "promoted", "significantly better than θ0"),
+    ],
+)
+def test_benchmarks_decide_on_promotion_too(
+    world: World, right: tuple[int, int, int], floor: float | None, decision: str, words: str
+) -> None:
+    models = ("theta0", "theta1", "theta2")
+    answered = {
+        model: {"mmstar": {f"q{i}": Verdict(i < count, "A") for i in range(200)}}
+        for model, count in zip(models, right, strict=True)
+    }
+    outputs = {
+        "scores": {},
+        "comparisons": {},
+        "final": "theta2",
+        "benchmarks": {
+            "scores": {m: benchmark_scores(a, {}) for m, a in answered.items()},
+            "comparisons": {"theta2-theta0": benchmark_comparisons(answered["theta0"], answered["theta2"])},
+        },
+    }
+    run = world.registry.iteration_run("small", "it", "it")
+    more: dict[str, Any] = {
+        "models": {TRAIN_OPERATIONS: "sha256:222"},
+        "generator": ResolvedModel(uri="file:///models/0", digest="sha256:000", model="small", version=1),
+        "alias_version": 1,
+        "tracking": Tracking(uri=world.registry.uri, parent_run=run),
+        "evaluation": {"benchmarks": {"tasks": {"mmstar": {"floor": floor}}, "datasets": "/data"}},
+    }
+    world.open_context(EVALUATE, **more).finish((TRAIN_CAPTIONS, TRAIN_OPERATIONS), outputs=outputs)
+    manifest = promote(world.open_context(PROMOTE, **more), world.registry)
+    assert manifest is not None
+    assert manifest.outputs["decision"] == decision
+    assert words in manifest.outputs["reason"]
+    tags = world.registry.get("small", 2).tags
+    assert json.loads(tags["viper.benchmarks.theta2"])["mmstar"] == right[2] / 200
 
 
 def test_a_significantly_worse_model_is_registered_but_held(world: World) -> None:
