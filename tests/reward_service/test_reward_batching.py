@@ -62,8 +62,10 @@ def test_what_arrives_while_a_batch_is_in_work_is_the_next_batch() -> None:
         others = [asyncio.create_task(batcher.submit(i)) for i in range(1, 12)]
         while batcher.waiting < 11:
             await asyncio.sleep(0)
+        assert batcher.busy_s > 0
         work.go.set()
         results = await asyncio.gather(first, *others)
+        assert (batcher.waiting, batcher.busy_s) == (0, 0.0)
         batcher.close()
         await running
         return results

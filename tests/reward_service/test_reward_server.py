@@ -19,7 +19,10 @@ from pathlib import Path
 import pytest
 import urllib3
 
+from engines import tiny_bge_m3
+from viper.engines.bge_m3 import BgeM3
 from viper.errors import EngineError
+from viper.reward_service.app import MAX_BODY_BYTES
 from viper.reward_service.batching import Limits
 from viper.reward_service.process import RewardServer, running
 from viper.smallworld import language
@@ -136,6 +139,37 @@ def test_the_reward_comes_with_its_sentences_where_they_are_asked_for(server: Re
     answer = urllib3.request("POST", f"{server.url}/score", json=body).json()
     assert answer["reward"] == 1.0
     assert answer["sentences"][0]["best_ground_truth"] == "The ring is red."
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        (b"{", 422, "JSON"),
+        (b'{"output": "A ring."}', 422, "ground_truth"),
+        (b'{"output": "A ring.", "ground_truth": "A ring."}', 422, "ground_truth"),
+        (b'{"output": "A ring.", "ground_truth": [], "finished": "yes"}', 422, "finished"),
+        (b'{"output": "A ring.", "ground_truth": [], "tau": 0.1}', 422, "tau"),
+        (b"x" * (MAX_BODY_BYTES + 1), 413, "longer than"),
+    ],
+    ids=["no JSON", "no ground truth", "not a list", "not a flag", "unknown field", "too long"],
+)
+def test_what_is_no_request_is_refused_with_the_reason(
+    server: RewardServer, body: bytes, status: int, said: str
+) -> None:
+    answer = urllib3.request("POST", f"{server.url}/score", body=body, retries=False)
+    assert answer.status == status
+    assert said in answer.json()["error"]
+
+
+def test_bge_m3_stands_behind_the_service_as_any_similarity(tmp_path: Path) -> None:
+    directory = tiny_bge_m3.build(tmp_path / "bge-m3")
+    outputs, truths, finished = responses(60, seed=9)
+    with running(f"bge-m3:{directory}", "cpu", RewardParameters(tau=0.95), tmp_path) as server:
+        assert server.similarity == BgeM3(directory).engine_id
+        found = scores_of_callers(server.url, 16, seed=9, count=60)
+    expected = score_batch(outputs, truths, BgeM3(directory), RewardParameters(tau=0.95), finished)
+    assert [f["score"] for f in found] == pytest.approx([e.reward for e in expected])
+    assert len({e.reward for e in expected}) > 5
 
 
 def test_health_names_the_similarity_and_the_parameters(server: RewardServer) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -23,6 +23,7 @@ from viper.training.reward import Reward
 MAX_BODY_BYTES = 1 << 22
 #: A batch that takes so long has hung: the service calls itself unhealthy.
 HUNG_S = 300.0
+_MEASURES = [field.name for field in fields(Reward) if field.name not in ("sentences", "missed")]
 log = logging.getLogger(__name__)
 
 
@@ -96,10 +97,7 @@ def create_app(scorer: Scorer, limits: Limits | None = None) -> Starlette:
         except Exception as error:
             log.exception("a batch could not be scored")
             return _problem(500, f"the batch could not be scored: {error}")
-        found = asdict(reward)
-        if not asked.detail:
-            del found["sentences"], found["missed"]
-        return JSONResponse(found)
+        return JSONResponse(asdict(reward) if asked.detail else {name: getattr(reward, name) for name in _MEASURES})
 
     async def health(_: Request) -> Response:
         hung = batcher.busy_s > HUNG_S

@@ -94,7 +94,7 @@ def calibrate(
     cosines: NDArray[np.float64] = (rows[truths] * rows[said]).sum(1).astype(np.float64)
     by_kind = {kind: cosines[[pair.kind == kind for pair in pairs]] for kind in kinds}
     measured = tuple(_measured(kind, values, by_kind[PARAPHRASE], tau) for kind, values in by_kind.items())
-    best = max(set(cosines.tolist()), key=lambda t: (_margin(by_kind, t), -abs(t - tau)))
+    best = max({tau, *cosines.tolist()}, key=lambda t: (_margin(by_kind, t), -abs(t - tau)))
     hits = _shares(by_kind, best)
     worst = max(share for kind, share in hits.items() if kind != PARAPHRASE)
     warnings = _warnings(measured, tau, limits or Limits(), (best, hits[PARAPHRASE], worst))

@@ -11,8 +11,10 @@ import json
 import math
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import aiohttp
 
@@ -20,6 +22,8 @@ from viper.errors import EngineError, InputError
 
 #: Seconds between two attempts: doubled each time, up to the longest.
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 10.0
+#: Connections of one process at most; the other calls wait for one. It is as many as the service puts into a batch.
+_CONNECTIONS = 256
 #: Answers after which it makes sense to ask again: the queue is full, or something in between has no connection.
 _PASSING = (502, 503, 504)
 
@@ -61,11 +65,12 @@ async def compute_score(
         "detail": False,
     }
     start, attempts, pause = time.monotonic(), 0, _FIRST_PAUSE_S
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout_s)) as session:
+    async with _connections() as session:
         while True:
             attempts += 1
             try:
-                async with session.post(f"{url}/score", json=body) as response:
+                timeout = aiohttp.ClientTimeout(total=timeout_s)
+                async with session.post(f"{url}/score", json=body, timeout=timeout) as response:
                     if response.status == 200:
                         return _measures(await response.json(), body["finished"], url)
                     said = (await response.text())[:500]
@@ -83,6 +88,34 @@ async def compute_score(
                 )
             await asyncio.sleep(wait * random.uniform(0.75, 1.25))
             pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+
+class _Shared:
+    """Connections of the calls that are under way in one event loop."""
+
+    def __init__(self) -> None:
+        self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=_CONNECTIONS))
+        self.users = 0
+
+
+_shared: WeakKeyDictionary[asyncio.AbstractEventLoop, _Shared] = WeakKeyDictionary()
+
+
+@asynccontextmanager
+async def _connections() -> AsyncIterator[aiohttp.ClientSession]:
+    """Calls at the same time share connections; the last one closes them, so that none is left open or grows stale."""
+    loop = asyncio.get_running_loop()
+    shared = _shared.get(loop)
+    if shared is None:
+        shared = _shared[loop] = _Shared()
+    shared.users += 1
+    try:
+        yield shared.session
+    finally:
+        shared.users -= 1
+        if not shared.users:
+            del _shared[loop]
+            await shared.session.close()
 
 
 def sentences_of(ground_truth: str) -> list[str]:
