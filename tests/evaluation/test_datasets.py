@@ -50,6 +50,13 @@ def test_other_content_is_another_digest(tmp_path: Path, folder: Path) -> None:
     assert find(benchmarks(str(tmp_path / "data")), MMSTAR).digest != before
 
 
+def test_what_a_download_leaves_behind_is_not_content(tmp_path: Path, folder: Path) -> None:
+    before = find(benchmarks(str(tmp_path / "data")), MMSTAR).digest
+    (folder / ".cache" / "huggingface").mkdir(parents=True)
+    (folder / ".cache" / "huggingface" / "val-0.parquet.metadata").write_text("today", "utf-8")
+    assert find(benchmarks(str(tmp_path / "data")), MMSTAR).digest == before
+
+
 @pytest.mark.server
 def test_a_data_set_in_an_object_store_is_fetched_once_and_needs_no_hub(
     folder: Path, minio_store: ObjectStore, monkeypatch: pytest.MonkeyPatch

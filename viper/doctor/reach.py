@@ -56,6 +56,7 @@ def endpoints(spec: IterationSpec) -> Iterator[Place]:
     """The HTTP endpoints that a file names: for engines, critic and judge."""
     named = {f"spec.engines.{field}": getattr(spec.engines, field) for field in FIELDS}
     roles = {f"spec.recipe.models.{role}": getattr(spec.recipe.models, role) for role in ("critic", "judge")}
+    roles["spec.evaluation.benchmarks.judge"] = spec.evaluation.benchmarks.judge
     for path, name in {**named, **{p: uri for p, uri in roles.items() if is_endpoint(uri)}}.items():
         if found := _URL.search(name):
             url = found[0]

@@ -11,6 +11,8 @@ from viper.modelcache import fetch
 from viper.modelcache.locate import hub_is_offline
 from viper.spec.evaluation import HUB, Benchmarks
 from viper.store import child_uri
+from viper.store.places import cache_dir
+from viper.store.transfer import DirectoryDigests, directory_digests
 
 _WHERE = "spec.evaluation.benchmarks.datasets"
 
@@ -51,7 +53,14 @@ def find(benchmarks: Benchmarks, dataset: str) -> DataSet:
         ) from None
     if not any(entry.path.rglob("*.parquet")):
         raise InputError(f"the data set {dataset} has no parquet file", where=str(entry.path), fix="download it again")
-    return DataSet(entry.path, entry.digest)
+    return DataSet(entry.path, _digest(entry.path))
+
+
+def _digest(folder: Path) -> str:
+    """Over what is read of it: `hf download` leaves a folder `.cache` that is another one each time."""
+    files = directory_digests(folder, cache=cache_dir() / "digests.json").files
+    seen = {path: digest for path, digest in files.items() if not any(p.startswith(".") for p in path.split("/"))}
+    return DirectoryDigests(seen).digest
 
 
 def _from_hub(dataset: str) -> DataSet:

@@ -130,6 +130,7 @@ class LmmsBenchmark:
         judge does not answer.
         """
         from lmms_eval import evaluator  # type: ignore[import-not-found]
+        from tenacity import RetryError  # type: ignore[import-not-found]
 
         model = _model(self._leaves, answer, self._instruction)
         tasks = {}
@@ -138,10 +139,15 @@ class LmmsBenchmark:
             leaf.task.process_results = _recorded(leaf, type(leaf.task).process_results)
             tasks[leaf.name] = leaf.task
         arguments = argparse.Namespace(process_with_media=False, output_path=str(self._cache), reasoning_tags=None)
-        with judged_by(judge, self._cache):
-            results = evaluator.evaluate(
-                model, tasks, bootstrap_iters=0, log_samples=False, cli_args=arguments, process_docs_parallel=1
-            )
+        try:
+            with judged_by(judge, self._cache):
+                results = evaluator.evaluate(
+                    model, tasks, bootstrap_iters=0, log_samples=False, cli_args=arguments, process_docs_parallel=1
+                )
+        except RetryError as error:  # lmms-eval tries five times whatever the reason
+            raise StageError(
+                f"lmms-eval cannot score an answer: {error.last_attempt.exception()!r}", where=self._info.task
+            ) from error
         return self._scored(model.said, results["results"])
 
     def _scored(self, said: list[Said], results: Mapping[str, Mapping[str, Any]]) -> Scored:
@@ -211,7 +217,7 @@ def _prepare(cache: Path) -> None:
 
 def _load(info: BenchmarkInfo, overrides: dict[str, Any], data: Path) -> list[_Leaf]:
     from lmms_eval.tasks import TaskManager  # type: ignore[import-not-found]
-    from tenacity import RetryError  # type: ignore[import-not-found]
+    from tenacity import RetryError
 
     manager = TaskManager(include_path=[str(tasks_folder() / info.folder)], include_defaults=False)
     try:

@@ -126,10 +126,13 @@ def _notes(found: Mapping[str, Any]) -> list[str]:
         notes.append(
             f"Only a sample was asked, so that the paper's numbers are of other questions: {', '.join(limited)}."
         )
-    cut = {m: sum(s.get("truncated", 0) for s in by_task.values()) for m, by_task in found["scores"].items()}
-    if any(cut.values()):
-        counted = ", ".join(f"{SYMBOLS[m]} {n}" for m, n in cut.items() if m in SYMBOLS)
-        notes.append(f"Answers cut off at the token limit: {counted}.")
+    for key, what in (
+        ("truncated", "Answers cut off at the token limit"),
+        ("unanswered", "Questions without an answer (prompt too long, refused), counted as wrong"),
+    ):
+        counted = {m: sum(s.get(key, 0) for s in by_task.values()) for m, by_task in found["scores"].items()}
+        if any(counted.values()):
+            notes.append(f"{what}: {', '.join(f'{SYMBOLS.get(m, m)} {n}' for m, n in counted.items())}.")
     return notes
 
 
