@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from training_fakes import png
+from training_fakes import Verified, open_stage, png
 
 np = pytest.importorskip("numpy")
 pytest.importorskip("torch")
@@ -17,10 +17,17 @@ pytestmark = pytest.mark.torch
 
 from safetensors.numpy import load_file, save_file  # noqa: E402
 
-from viper.errors import SpecError, StageError, StoreError  # noqa: E402
+from viper.errors import RegistryError, SpecError, StageError, StoreError  # noqa: E402
 from viper.spec.engines import VerlSettings  # noqa: E402
+from viper.spec.stages import TRAIN_CAPTIONS  # noqa: E402
+from viper.stage import Manifest, ResolvedModel, StageContext  # noqa: E402
+from viper.store import open_store  # noqa: E402
+from viper.store.transfer import directory_digest  # noqa: E402
 from viper.training.data import EncodedSample, RlDataset  # noqa: E402
+from viper.training.mirror import StoreMirror  # noqa: E402
 from viper.training.settings import GrpoResult, GrpoSettings, StepMetrics  # noqa: E402
+from viper.training.stage import Tools  # noqa: E402
+from viper.training.stage import train as stage_train  # noqa: E402
 from viper.training.verl import process, run  # noqa: E402
 from viper.training.verl.config import VerlHardware  # noqa: E402
 
@@ -286,3 +293,61 @@ def test_another_runs_directory_is_refused(tmp_path: Path, server: FakeRewardSer
     train(tmp_path)
     with pytest.raises(StageError, match="other settings"):
         train(tmp_path, replace(SETTINGS, learning_rate=1e-3))
+
+
+def test_without_mlflow_the_stage_is_not_done_and_nothing_is_trained_twice(
+    tmp_path: Path, server: FakeRewardServer
+) -> None:
+    down, trained = True, start_model(tmp_path)
+    sent: list[int] = []
+
+    def send(rows: Sequence[Mapping[str, float]]) -> None:
+        if down:
+            raise RegistryError("MLflow is down")
+        sent.extend(int(row["step"]) for row in rows)
+
+    def attempt() -> Manifest | None:
+        theta0 = ResolvedModel(uri=trained.as_uri(), digest=directory_digest(trained))
+        engines = dict.fromkeys(("reconstructor", "editor", "similarity", "imageSimilarity"), "fake")
+        ctx = open_stage(
+            open_store(tmp_path / "store"),
+            tmp_path / "stage",
+            TRAIN_CAPTIONS,
+            theta0,
+            engines={**engines, "trainer": "verl"},
+        )
+        ctx.recorder = lambda manifest: send(curves(ctx))
+        made = run.VerlTrainer(VerlSettings(workers=1), VerlHardware(device="cpu"), "smallworld", "cpu")
+        return stage_train(ctx, lambda: Tools(made, Verified(), None, send, "global_step_{}"))
+
+    with pytest.raises(RegistryError):
+        attempt()
+    down = False
+    manifest = attempt()
+    assert manifest is not None
+    assert (manifest.outputs["steps"], sent) == (5, [1, 2, 3, 4, 5])
+    assert manifest.outputs["samples"] == {"train": 14, "held_out": 4}
+
+
+def curves(ctx: StageContext) -> list[dict[str, float]]:
+    return [json.loads(line) for line in ctx.store.get(f"{ctx.prefix}/curves.jsonl").splitlines()]
+
+
+def test_the_newest_checkpoint_survives_the_machine(
+    tmp_path: Path, server: FakeRewardServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(tmp_path / "store")
+    mirror = StoreMirror(store, "stage", tmp_path / "work", "global_step_{}")
+    faults(monkeypatch, ("nan", 5))
+    with pytest.raises(StageError):
+        train(tmp_path)
+    mirror.save()
+    steps = {key.split("/")[2] for key in (info.key for info in store.list("stage/checkpoints/"))}
+    assert steps == {"000004"}
+    (tmp_path / "other").mkdir()
+    monkeypatch.delenv("FAKE_VERL")
+    (tmp_path / "other" / "work").mkdir()
+    assert StoreMirror(store, "stage", tmp_path / "other" / "work", "global_step_{}").restore() == 4
+    result, seen = train(tmp_path / "other")
+    assert (seen, starts(tmp_path / "other")) == ([5, 6], [4])
+    assert [row["step"] for row in result.history] == [1, 2, 3, 4, 5, 6]

@@ -26,7 +26,7 @@ def export_model(start: Path, converted: Path, target: Path) -> None:
 
     Args:
         start: the model the run started from.
-        converted: verl's `huggingface` folder.
+        converted: verl's `huggingface` folder; `start` itself where no step was better, which is copied as it is.
         target: the new directory.
     """
     temporary = target.with_name(f".{target.name}.writing")
@@ -34,15 +34,11 @@ def export_model(start: Path, converted: Path, target: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         for file in sorted(start.iterdir()):
-            if file.is_file() and not _is_weights(file.name) and file.name != MANIFEST:
+            wanted = converted == start or not _is_weights(file.name)
+            if file.is_file() and wanted and file.name != MANIFEST:
                 shutil.copyfile(file, temporary / file.name)
-        dtype, total = common_dtype(start), 0
-        for file in sorted(converted.glob("*.safetensors")):
-            total += _cast(file, temporary / file.name, dtype)
-        if (converted / INDEX).is_file():
-            index = json.loads((converted / INDEX).read_text("utf-8"))
-            index["metadata"] = {**index.get("metadata", {}), "total_size": total}
-            (temporary / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True), "utf-8")
+        if converted != start:
+            _copy_weights(converted, temporary, common_dtype(start))
         publish(temporary, target)
 
 
@@ -93,6 +89,14 @@ def _files(folder: Path) -> dict[str, Any]:
         file: Any = safe_open(str(path), framework="pt")
         found |= dict.fromkeys(file.keys(), file)
     return found
+
+
+def _copy_weights(converted: Path, target: Path, dtype: str) -> None:
+    total = sum(_cast(file, target / file.name, dtype) for file in sorted(converted.glob("*.safetensors")))
+    if (converted / INDEX).is_file():
+        index = json.loads((converted / INDEX).read_text("utf-8"))
+        index["metadata"] = {**index.get("metadata", {}), "total_size": total}
+        (target / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True), "utf-8")
 
 
 def _cast(source: Path, target: Path, dtype: str) -> int:
