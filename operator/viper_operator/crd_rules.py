@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from viper.spec.engines import Engines
 from viper.spec.evaluation import BENCHMARKS, Benchmarks
-from viper.spec.forms import NAME, NAME_LENGTH, WORDS
+from viper.spec.forms import ENDPOINT, NAME, NAME_LENGTH, SERVER, WORDS
 from viper.spec.iteration import (
     GeneratorRef,
     Images,
@@ -23,7 +24,15 @@ from viper.spec.iteration import (
 )
 from viper.spec.pods import RESERVED_ENV, EnvVar, ResourceRequirements, Toleration
 from viper.spec.profile import Profile, StageResources
-from viper.spec.recipe import CATEGORIES, CategoryBalance, ChangeFilter, ClipFilter, JudgeSettings, TrainingSettings
+from viper.spec.recipe import (
+    CATEGORIES,
+    CategoryBalance,
+    ChangeFilter,
+    ClipFilter,
+    JudgeSettings,
+    ModelRoles,
+    TrainingSettings,
+)
 from viper.spec.stages import DISTRIBUTED, FREEZE, SPLITTABLE, STAGES
 
 
@@ -70,6 +79,16 @@ def _unique(field: str, noun: str) -> Rule:
     return Rule(
         f"!has(self.{field}) || self.{field}.all(a, self.{field}.exists_one(b, b.name == a.name))",
         f"{field} names {noun} twice; keep one of them",
+        field=field,
+    )
+
+
+def _behind(field: str, form: str) -> Rule:
+    """The form of an engine's or a model's address where it is behind an endpoint."""
+    pattern = form.replace("\\", "\\\\")
+    return Rule(
+        f"!self.{field}.startsWith('openai:') || self.{field}.matches('{pattern}')",
+        f"must be {WORDS[form]}",
         field=field,
     )
 
@@ -181,6 +200,8 @@ RULES: dict[type, tuple[Rule, ...]] = {
         ),
     ),
     JudgeSettings: (Rule("self.votes % 2 == 1", "votes must be odd, so that a majority exists", field="votes"),),
+    Engines: (_behind("vlm", SERVER),),
+    ModelRoles: (_behind("critic", ENDPOINT), _behind("judge", ENDPOINT)),
     ResourceRequirements: tuple(_fits(r) for r in ("cpu", "memory", "ephemeral-storage")),
     Toleration: (
         Rule(

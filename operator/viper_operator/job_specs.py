@@ -213,7 +213,7 @@ def _filler(
         if not needed:
             return []
         arguments = ["--tracking-uri", settings.tracking, *dict.fromkeys(needed)]
-    elif needed or "vlm" in engine_fields(stage):
+    elif needed or "vlm" in engine_fields(spec, stage):
         place = child_uri(settings.store, f"iterations/{request.iteration.metadata.name}")
         arguments = ["--iteration", place, "--stage", stage]
     else:

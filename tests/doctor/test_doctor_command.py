@@ -115,6 +115,33 @@ def test_what_an_engine_plans_is_asked_with_its_models_directory(
     assert "cannot be imported" in phases["editor"].problem
 
 
+@pytest.mark.parametrize(
+    ("spec", "found"),
+    [
+        ({"generator": {"uri": "hf://org/name@main"}}, {"vlm": "not known before hf://org/name@main is in the cache"}),
+        ({"generator": {"alias": "best"}}, {"vlm": "not known here: m@best is looked up in the registry"}),
+        ({"generator": {"version": 4}}, {"vlm": "not known here: m version 4 is looked up in the registry"}),
+        (
+            {"generator": {"uri": "smallworld:starter"}, "recipe": {"models": {"judge": "hf://org/judge@main"}}},
+            {"judge": "not known before hf://org/judge@main is in the cache"},
+        ),
+        (
+            {"generator": {"uri": "smallworld:starter"}, "recipe": {"models": {"critic": "openai:http://h/v1#m"}}},
+            {},
+        ),
+        ({"engines": {**world.ENGINES, "vlm": "openai:http://h/v1"}}, {"vlm": ""}),
+    ],
+    ids=["hub", "alias", "version", "judge", "critic-behind-an-endpoint", "endpoint"],
+)
+def test_sizes_that_are_not_known_yet_are_said(tmp_path: Path, spec: dict[str, Any], found: dict[str, str]) -> None:
+    phases = reach.planned(world.iteration("it", **spec).spec, ModelCache(tmp_path / "models"))
+    policies = {p.role: p for p in phases if p.role in ("vlm", "critic", "judge")}
+    assert policies.keys() == found.keys()
+    for role, words in found.items():
+        assert policies[role].problem.startswith(words)
+        assert bool(policies[role].problem) == bool(words)
+
+
 def test_a_store_that_cannot_be_listed_is_a_problem(tmp_path: Path) -> None:
     assert reach.store_answers(DirectoryStore(tmp_path).uri).problem == ""
     assert reach.store_answers("ftp://x").problem

@@ -45,9 +45,15 @@ def test_a_judge_behind_an_endpoint_is_frozen_by_address(tmp_path: Path) -> None
     assert made.critic == made.generator
 
 
-def test_an_address_with_a_password_is_refused_when_it_is_frozen(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"spec\.recipe\.models\.judge") as caught:
-        freeze_with(tmp_path, "openai:https://me:secret@host/v1#judge")
+@pytest.mark.parametrize("field", ["spec.engines.vlm", "spec.recipe.models.judge"])
+@pytest.mark.parametrize("address", ["https://me:secret@host/v1#judge", "https://host/v1?key=secret#judge"])
+def test_an_address_with_a_secret_is_refused_when_it_is_read_and_not_repeated(field: str, address: str) -> None:
+    uri = f"openai:{address}"
+    judge = {"recipe": {"models": {"judge": uri}}}
+    changed = {"engines": {**world.ENGINES, "vlm": uri}} if field == "spec.engines.vlm" else judge
+    with pytest.raises(SpecError) as caught:
+        world.iteration("it", **changed)
+    assert f"{field}: must be openai:https://host/v1" in str(caught.value)
     assert "secret" not in str(caught.value)
 
 

@@ -174,3 +174,13 @@ def test_resolved_models_of_another_content_are_refused(cache: ModelCache, tmp_p
     ctx = StageContext(frozen, DirectoryStore(tmp_path / "store"), "synthesize-captions", tmp_path)
     with pytest.raises(StageError, match="the model has changed"):
         model_dir(ctx, ResolvedModel(uri=frozen.generator.uri, digest="sha256:0"))
+
+
+@pytest.mark.parametrize(("similarity", "needed"), [(None, {}), (0.95, {"spec.engines.imageSimilarity": HUB})])
+def test_taking_in_images_needs_clip_where_near_duplicates_are_looked_for_by_it(
+    similarity: float | None, needed: dict[str, str]
+) -> None:
+    recipe = {"stages": "captions", "validation": {"nearDuplicateSimilarity": similarity}}
+    spec = world.iteration("it", engines={**world.ENGINES, "imageSimilarity": f"open-clip:{HUB}"}, recipe=recipe).spec
+    assert stage_models(spec, "ingest-images") == needed
+    assert all_models(spec) == needed

@@ -135,6 +135,24 @@ IMAGES = [
 ENGINES_AND_EVALUATION = [
     Case("no editor", {"spec engines editor": GONE}, "spec.engines.editor", ("equired",)),
     Case("an empty engine", {"spec engines vlm": ""}, "spec.engines.vlm", ("at least 1",)),
+    *(
+        Case(f"an endpoint {why}", {"spec engines vlm": name}, "spec.engines.vlm", ("openai:https://host/v1",))
+        for why, name in {
+            "without an address": "openai:",
+            "without a scheme": "openai:host/v1#m",
+            "with a password": "openai:https://user:secret@host/v1#m",
+            "with a query": "openai:https://host/v1?key=secret#m",
+            "with an empty name": "openai:https://host/v1#",
+        }.items()
+    ),
+    *(
+        Case(f"a {role} {why}", {f"spec recipe models {role}": name}, f"spec.recipe.models.{role}", ("#model-name",))
+        for role in ("critic", "judge")
+        for why, name in {
+            "behind an endpoint without a name": "openai:https://host/v1",
+            "behind no address": "openai:model",
+        }.items()
+    ),
     Case("an unknown interface", {"spec engines judge": "x"}, "spec.engines.judge", ("unknown field",)),
     Case("answers of no length", {"spec evaluation maxTokens": 0}, "spec.evaluation.maxTokens", (AT_LEAST.format(1),)),
     Case("a set that is a list", {"spec evaluation questions": ["a"]}, "spec.evaluation.questions", ("string",)),

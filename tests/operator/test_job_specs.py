@@ -279,6 +279,15 @@ def test_only_stages_that_load_models_fill_the_cache() -> None:
     }
 
 
+@pytest.mark.parametrize(("similarity", "filled"), [(None, False), (0.95, True)])
+def test_taking_in_images_fills_the_cache_where_it_looks_for_near_duplicates_by_clip(
+    similarity: float | None, filled: bool
+) -> None:
+    recipe = {"validation": {"nearDuplicateSimilarity": similarity}}
+    job = with_models("ingest-images", FILLED, recipe=recipe)
+    assert ("initContainers" in pod(job)) == filled
+
+
 def test_freezing_fills_the_cache_with_models_that_go_into_the_store() -> None:
     generator = {"alias": "generator", "initialUri": "hf://Qwen/Qwen2.5-VL-7B-Instruct@main"}
     (filler,) = pod(with_models(FREEZE, FILLED, generator=generator))["initContainers"]

@@ -7,7 +7,7 @@ import itertools
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,7 +19,7 @@ from viper.modelcache import ModelCache, pull_command
 from viper.modelcache.needs import FIELDS, LORA, all_models, engine_fields, with_directories
 from viper.modelcache.uris import engine_uri, is_remote, is_uri
 from viper.spec import IterationSpec
-from viper.spec.stages import stage_graph
+from viper.spec.stages import SYNTHESIZE_CAPTIONS, VALIDATE_OPERATIONS, stage_graph
 
 TIMEOUT_S = 5.0
 _URL = re.compile(r"https?://[^\s#]+")
@@ -100,10 +100,10 @@ def planned(spec: IterationSpec, cache: ModelCache, stage: str | None = None) ->
     from viper.engines import factory
 
     stages = [stage] if stage else [node.name for node in stage_graph(spec.recipe)]
-    if any("vlm" in engine_fields(name) for name in stages):
-        yield from _policy(spec, cache)
+    if any("vlm" in engine_fields(spec, name) for name in stages):
+        yield from _policies(spec, cache, stages)
     for field, (interface, settings) in _ENGINES.items():
-        if not any(field in engine_fields(name) for name in stages):
+        if not any(field in engine_fields(spec, name) for name in stages):
             continue
         role, engine = field.replace("_", " "), getattr(spec.engines, field).partition(":")[0]
         setting = f"spec.engines.{settings or interface}"
@@ -122,16 +122,35 @@ def planned(spec: IterationSpec, cache: ModelCache, stage: str | None = None) ->
         yield _phase(role, engine, setting, partial(factory.memory_needed, interface, engines.of(interface), values))
 
 
-def _policy(spec: IterationSpec, cache: ModelCache) -> Iterator[Phase]:
-    """θ0, where the file names its directory; what an alias means is known when the iteration is frozen."""
+def _policies(spec: IterationSpec, cache: ModelCache, stages: Sequence[str]) -> Iterator[Phase]:
+    """θ0, then critic and judge where they are models of their own; what is not known yet is said."""
+    generator, models = spec.generator, spec.recipe.models
+    uri = generator.uri or generator.initial_uri or ""
+    if not uri or is_uri(uri):  # the small world's starter is small
+        yield _policy(spec, cache, "vlm", uri)
+    for role, uri, stage in (
+        ("critic", models.critic, SYNTHESIZE_CAPTIONS),
+        ("judge", models.judge, VALIDATE_OPERATIONS),
+    ):
+        if stage in stages and is_uri(uri):
+            yield _policy(spec, cache, role, uri)
+
+
+def _policy(spec: IterationSpec, cache: ModelCache, role: str, uri: str) -> Phase:
     from viper.engines import factory
 
-    uri = spec.generator.uri or spec.generator.initial_uri or ""
-    if not is_uri(uri) or (is_remote(uri) and cache.find(uri) is None):
-        return
-    engine, directory = spec.engines.vlm, Path(_place(cache)(uri))
-    work = partial(factory.memory_needed, "vlm", engine, spec.engines.generation, directory)
-    yield _phase("vlm", engine.partition(":")[0], "spec.engines.generation", work)
+    engine, setting = spec.engines.vlm, "spec.engines.generation"
+    name = engine.partition(":")[0]
+    if is_endpoint(engine):
+        return Phase(role, name, setting)  # its memory is the server's
+    if not is_uri(uri):
+        where = f"@{spec.generator.alias}" if spec.generator.alias else f" version {spec.generator.version}"
+        problem = f"not known here: {spec.model}{where} is looked up in the registry when the iteration starts"
+        return Phase(role, name, setting, problem=problem, fix="set gpuMemory of the profile to what its size needs")
+    if is_remote(uri) and cache.find(uri) is None:
+        return Phase(role, name, setting, problem=f"not known before {uri} is in the cache", fix=pull_command(uri))
+    work = partial(factory.memory_needed, "vlm", engine, spec.engines.generation, Path(_place(cache)(uri)))
+    return _phase(role, name, setting, work)
 
 
 def _phase(role: str, engine: str, setting: str, needed: Callable[[], int]) -> Phase:

@@ -41,8 +41,11 @@ _ENGINES: dict[str, tuple[str, ...]] = {
 }
 
 
-def engine_fields(stage: str) -> tuple[str, ...]:
+def engine_fields(spec: IterationSpec, stage: str) -> tuple[str, ...]:
     """The fields of `spec.engines` that a stage makes engines of."""
+    if stage == INGEST:
+        # Near-duplicates are looked for by CLIP embeddings only where that is asked for.
+        return () if spec.recipe.validation.near_duplicate_similarity is None else ("image_similarity",)
     return _ENGINES.get(stage, ())
 
 
@@ -67,7 +70,7 @@ def stage_models(spec: IterationSpec, stage: str) -> dict[str, str]:
     """
     if stage == FREEZE:
         return _roles(spec)
-    found = engine_models(spec.engines, engine_fields(stage))
+    found = engine_models(spec.engines, engine_fields(spec, stage))
     return found | benchmark_data(spec.evaluation.benchmarks) if stage == EVALUATE else found
 
 
@@ -85,7 +88,7 @@ def benchmark_data(benchmarks: Benchmarks) -> dict[str, str]:
 def all_models(spec: IterationSpec) -> dict[str, str]:
     """Field path → URI of everything that an iteration needs."""
     stages = {node.name for node in stage_graph(spec.recipe)}
-    fields = tuple(f for f in FIELDS if any(f in engine_fields(stage) for stage in stages))
+    fields = tuple(f for f in FIELDS if any(f in engine_fields(spec, stage) for stage in stages))
     data = benchmark_data(spec.evaluation.benchmarks) if EVALUATE in stages else {}
     return _roles(spec) | engine_models(spec.engines, fields) | data
 

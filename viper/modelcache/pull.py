@@ -48,7 +48,7 @@ def of_stage(iteration_uri: str, stage: str) -> list[tuple[str, str]]:
 
 
 def _weights(frozen: FrozenIteration, stage: str) -> Iterator[tuple[str, str]]:
-    for uri in engine_models(frozen.iteration.spec.engines, engine_fields(stage)).values():
+    for uri in engine_models(frozen.iteration.spec.engines, engine_fields(frozen.iteration.spec, stage)).values():
         pinned = frozen.weights.get(uri)
         yield (uri, "") if pinned is None else (pinned.uri, pinned.digest or "")
     if stage == EVALUATE:
@@ -59,7 +59,7 @@ def _weights(frozen: FrozenIteration, stage: str) -> Iterator[tuple[str, str]]:
 def _policies(frozen: FrozenIteration, stage: str, store: ObjectStore) -> Iterator[tuple[str, str]]:
     """θ0 or a checkpoint of a stage before, critic, judge: as far as this stage loads them."""
     node = next((n for n in stage_graph(frozen.iteration.spec.recipe) if n.name == stage), None)
-    if node is None or "vlm" not in engine_fields(stage):
+    if node is None or "vlm" not in engine_fields(frozen.iteration.spec, stage):
         return
     if node.model == THETA0:
         yield frozen.generator.uri, frozen.generator.digest

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
+from pydantic import field_validator
+
 from viper.spec.base import SpecModel, setting
+from viper.spec.forms import SERVER, WORDS
 from viper.spec.recipe import OURS
 
 #: Longest name of an engine, with the place of its model; a URI fits.
@@ -181,6 +185,14 @@ class Engines(SpecModel):
     reconstruction: DiffusionSettings = setting(DiffusionSettings, source=OURS, description="How `reconstructor` runs.")
     editing: EditingSettings = setting(EditingSettings, source=OURS, description="How `editor` runs.")
     training: VerlSettings = setting(VerlSettings, source=OURS, description="How `trainer: verl` runs.")
+
+    @field_validator("vlm", mode="after")
+    @classmethod
+    def _server(cls, vlm: str) -> str:
+        """Said here, not when a stage opens the engine. The value is not repeated: it may hold a password."""
+        if vlm.startswith("openai:") and re.fullmatch(SERVER, vlm) is None:
+            raise ValueError(f"must be {WORDS[SERVER]}")
+        return vlm
 
     def of(self, interface: str) -> str:
         """The engine behind an interface, by the interface's name in a file (`imageSimilarity`)."""

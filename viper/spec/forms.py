@@ -22,6 +22,9 @@ IMAGE = r"^[^\s]+$"
 DEVICE = r"^(cpu|cuda)(:\d+)?$"
 ALIAS = r"^[A-Za-z][\w-]*$"
 MODEL = r"^[^/:]+$"
+#: Models, and servers whose model is named by the checkpoint where none is named, behind an endpoint.
+ENDPOINT = r"^openai:https?://[^\s/#?@]+(/[^\s#?@]*)?#[^\s]+$"
+SERVER = r"^openai:https?://[^\s/#?@]+(/[^\s#?@]*)?(#[^\s]+)?$"
 JUDGE = r"^(rules|openai:https?://[^\s#?@]+#[^\s]+)$"
 
 WORDS = {
@@ -36,5 +39,8 @@ WORDS = {
     DEVICE: "cpu, cuda or cuda:<number>",
     ALIAS: "letters, digits, '_' and '-', beginning with a letter",
     MODEL: "a name without '/' and ':'",
+    ENDPOINT: "openai:https://host/v1#model-name, the key in the environment variable OPENAI_API_KEY",
+    SERVER: "openai:https://host/v1 or openai:https://host/v1#model-name, the key in the environment variable "
+    "OPENAI_API_KEY",
     JUDGE: "rules, or openai:https://host/v1#model-name",
 }

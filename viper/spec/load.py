@@ -121,10 +121,17 @@ def _describe(model: type[BaseModel], error: ErrorDetails) -> str:
     if error["type"] == "missing":
         return f"{path}: required field is missing"
     got = error.get("input")
-    shown = "" if isinstance(got, (dict, list)) else f" (got {got!r})"
+    shown = "" if isinstance(got, (dict, list)) else f" (got {_without_secrets(got)!r})"
     if words := WORDS.get(error.get("ctx", {}).get("pattern", "")):
         return f"{path}: must be {words}{shown}"
     return f"{path}: {error['msg'].removeprefix('Value error, ')}{shown}"
+
+
+def _without_secrets(value: Any) -> Any:
+    """What was written, without the password or the query of a URL: an error may end up in a log."""
+    if not isinstance(value, str) or "://" not in value:
+        return value
+    return re.sub(r"\?[^#\s]*", "?…", re.sub(r"//[^/\s]*@", "//…@", value))
 
 
 def _suggestion(model: type[BaseModel], location: tuple[int | str, ...]) -> str:

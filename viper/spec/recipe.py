@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from viper.spec.base import SpecModel, setting
+from viper.spec.forms import ENDPOINT, WORDS
 
 PAPER = "ViPER, arXiv 2510.24285"
 OURS = "not given in the paper; our choice"
@@ -358,6 +360,13 @@ class ModelRoles(SpecModel):
     judge: str = setting(
         "base", source=OURS, min_length=1, max_length=1024, description="Judges edits; frozen unless asked otherwise."
     )
+
+    @field_validator("critic", "judge", mode="after")
+    @classmethod
+    def _endpoint(cls, model: str) -> str:
+        if model.startswith("openai:") and re.fullmatch(ENDPOINT, model) is None:
+            raise ValueError(f"must be {WORDS[ENDPOINT]}")
+        return model
 
 
 class Recipe(SpecModel):
