@@ -13,9 +13,11 @@ from support.small_runs import iteration, loop, run_small, small_demo
 from viper.cli import main
 from viper.freeze import load_frozen
 from viper.prompts import PromptSet
+from viper.registry import Registry, sqlite_uri
 from viper.spec.stages import (
     COLD_START,
     INGEST_SAMPLES,
+    MAP_ATTENTION,
     SYNTHESIZE_CAPTIONS,
     TRAIN_CAPTIONS,
     TRAIN_MIXED,
@@ -105,10 +107,23 @@ def test_operations_only(tmp_path: Path) -> None:
     assert set(outcome.manifest(TRAIN_OPERATIONS).inputs) == {VALIDATE_OPERATIONS}
 
 
-def test_all_data_up_front(tmp_path: Path) -> None:
-    outcome = Outcome(run_small(tmp_path, iteration(small_demo(changes("upfront"), images=24))))
+def test_all_data_up_front_and_every_checkpoint_watched(tmp_path: Path) -> None:
+    spec = small_demo({**changes("upfront"), "analysis": {"attentionImages": 2}}, images=24)
+    outcome = Outcome(run_small(tmp_path, iteration(spec)))
     assert outcome.authors(VALIDATE_OPERATIONS) == {outcome.generator} == outcome.authors(VALIDATE_CAPTIONS)
     assert set(outcome.manifest(TRAIN_OPERATIONS).inputs) == {VALIDATE_OPERATIONS, TRAIN_CAPTIONS}
+
+    watched = outcome.manifest(MAP_ATTENTION).outputs
+    assert list(watched["checkpoints"]) == ["theta0", "theta1", "theta2"]
+    assert watched["checkpoints"]["theta2"] == outcome.model(TRAIN_OPERATIONS)
+    assert all(0 < share < 1 for share in watched["image_share"].values())
+    page = (tmp_path / "run" / "report" / "index.html").read_text("utf-8")
+    assert page.count('<figure class="heat"><img src="data:image/webp') == 2
+    registry, parent = Registry(sqlite_uri(tmp_path / "run")), load_frozen(outcome.store, "it")
+    assert parent is not None
+    run = registry.find_stage_run(parent.tracking.parent_run, MAP_ATTENTION)
+    names = {item.path for item in registry.connection.call("list_artifacts", run)}
+    assert names == {"manifest.json", "attention-00.png", "attention-01.png"}
 
 
 def test_mixed_with_external_data_beside_it(tmp_path: Path) -> None:
