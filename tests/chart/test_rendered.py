@@ -15,7 +15,7 @@ from prometheus_client import REGISTRY
 import viper_operator.metrics  # noqa: F401 (registers them)
 from servers.kube import binaries
 from viper.spec import parse_resource
-from viper_operator.names import pod_labels
+from viper_operator.names import RAY, pod_labels
 from viper_operator.settings import Settings
 
 pytestmark = pytest.mark.kube
@@ -126,6 +126,19 @@ def test_policies_for_stages_select_the_pods_that_the_operator_makes() -> None:
             and "matchExpressions" not in p["podSelector"]
             for p in peers
         )
+
+
+def test_nodes_of_a_training_stage_may_talk_to_each_other_and_other_stages_may_not() -> None:
+    peers = [{"namespaceSelector": {}}]
+    policies = [o for o in render({"networkPolicy": {"rayOperator": peers}}) if o["kind"] == "NetworkPolicy"]
+    policy = by_name(policies, "NetworkPolicy", "viper-nodes")["spec"]
+    stage = pod_labels("first", "train-captions")
+    node = {**stage, RAY: "true"}
+    selected = policy["podSelector"]["matchLabels"]
+    assert selected.items() <= node.items()
+    assert not selected.items() <= stage.items()
+    assert policy["ingress"][0]["from"] == policy["egress"][0]["to"] == [{"podSelector": {"matchLabels": selected}}]
+    assert policy["ingress"][1] == {"from": peers, "ports": [{"protocol": "TCP", "port": 8265}]}
 
 
 @each_values
