@@ -62,6 +62,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> FakeRewardServer:
     monkeypatch.setattr(run, "reward_service", running)
     monkeypatch.setattr(run, "POLL_SECONDS", 0.05)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "fake_verl"), prepend=":")
+    monkeypatch.syspath_prepend(Path(__file__).parent / "fake_verl")
     return made
 
 
@@ -285,6 +286,14 @@ def test_what_it_cannot_select_by_is_told(tmp_path: Path, server: FakeRewardServ
 
     with pytest.raises(SpecError, match="held-out perception"):
         train(tmp_path, replace(SETTINGS, select="heldOutPerception"))
+
+
+def test_an_environment_without_verl_is_told(
+    tmp_path: Path, server: FakeRewardServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "find_spec", lambda _: None)
+    with pytest.raises(SpecError, match="verl is not installed"):
+        train(tmp_path)
 
 
 def test_another_runs_directory_is_refused(tmp_path: Path, server: FakeRewardServer) -> None:

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
 
@@ -74,7 +75,7 @@ class VerlTrainer:
         """See `viper.training.grpo.train_grpo`; one run per `work_dir`, run again it goes on from its checkpoint.
 
         Raises:
-            SpecError: a way of selecting the step that verl cannot serve.
+            SpecError: a way of selecting the step that verl cannot serve, or no verl.
             InputError: no samples, or no held-out ones where the step is selected by them; a model that cannot fit.
             StageError: verl ended twice without a new checkpoint, the policy diverged, nothing can be learnt, or the
                 converted weights are not the trained ones.
@@ -85,6 +86,12 @@ class VerlTrainer:
                 "verl cannot select steps by held-out perception: its GPUs are taken while it trains",
                 where="spec.recipe.*.training.select",
                 fix="select by heldOutReward or last, or use the trainer trl",
+            )
+        if find_spec("verl") is None:
+            raise SpecError(
+                "verl is not installed beside this interpreter",
+                where="spec.engines.trainer",
+                fix="run the stage in the training image or in its environment (docs/verl.md), or use the trainer trl",
             )
         if not len(samples) or (settings.select == "heldOutReward" and not len(held_out)):
             raise InputError("there are no samples to train on, or none to select the step by", where="samples")
