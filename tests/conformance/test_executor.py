@@ -7,7 +7,7 @@ import pytest
 from conformance.executors import Executor
 from fakes import world
 from viper.plan import State
-from viper.spec.stages import STAGES, stage_graph
+from viper.spec.stages import INGEST, SYNTHESIZE_CAPTIONS, TRAIN_CAPTIONS, VALIDATE_CAPTIONS, stage_graph
 
 
 def stages(executor: Executor) -> list[str]:
@@ -115,7 +115,7 @@ def test_nothing_starts_while_the_iteration_is_suspended_and_it_goes_on_afterwar
     assert executor.run().outcome == "promoted"
 
 
-@pytest.mark.parametrize("stage", STAGES[0:1] + STAGES[2:5])
+@pytest.mark.parametrize("stage", [INGEST, SYNTHESIZE_CAPTIONS, VALIDATE_CAPTIONS, TRAIN_CAPTIONS])
 def test_an_executor_that_dies_in_any_stage_is_succeeded_by_another(executor: Executor, stage: str) -> None:
     expected = undisturbed(executor)
     world.fault(executor.store, stage, "executor-killed", at=3)
