@@ -20,7 +20,7 @@ FOLDER = ROOT / "examples" / "ablations"
 #: Fields of the recipe that differ from examples/qwen-viper-7b.yaml, and the stages that are then run.
 SYNTHESIS = ["synthesize-captions", "validate-captions"], ["synthesize-operations", "validate-operations"]
 CAPTIONS, OPERATIONS = SYNTHESIS
-END = ["evaluate", "promote"]
+END = ["map-attention", "evaluate", "promote"]
 WHOLE = ["ingest-images", *CAPTIONS, "train-captions", *OPERATIONS, "train-operations", *END]
 ABLATIONS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "captions-only": ({"stages": "captions"}, ["ingest-images", *CAPTIONS, "train-captions", *END]),

@@ -51,6 +51,7 @@ ON_GPUS = {
     "validate-operations": (8, 1),
     "train-captions": (1, 8),
     "train-operations": (1, 8),
+    "map-attention": (1, 1),
     "evaluate": (1, 1),
 }
 

@@ -38,7 +38,7 @@ def panel(image: Image.Image, grids: Mapping[str, Grid]) -> Image.Image:
         change = grids[names[-1]] - grids[names[0]]
         most = float(np.abs(change).max()) or 1.0
         shown = _coloured(_CHANGE, 0.5 + 0.5 * change / most, small.size)
-        pictures.append((f"{names[-1]} - {names[0]}", _over(small, shown, 0.7)))
+        pictures.append((f"{names[-1]} - {names[0]}, up to {100 * most:.2g} %", _over(small, shown, 0.7)))
     return _row(pictures)
 
 

@@ -171,7 +171,7 @@ def _stage(
         author=author,
         critic=critic,
         made=made.get(node.name),
-        facts={name: manifest.outputs[name] for name in _FACTS if name in manifest.outputs},
+        facts={n: v for n in _FACTS if isinstance(v := manifest.outputs.get(n), int | str)},
     )
 
 
