@@ -244,6 +244,6 @@ def by_verl(rollout: Rollout, prompts: PromptBatch, tmp_path: Path, sizes: GrpoS
             }
         )
     paths = VerlPaths(tmp_path / "moved", tmp_path, tmp_path, tmp_path / "checkpoints", tmp_path, "http://localhost")
-    engine = VerlSettings(dtype="float32", attention="eager", rollout="hf_cpu", workers=1, dual_clip=None)
+    engine = VerlSettings(dtype="float32", rollout="hf_cpu", workers=1, dual_clip=None)
     config = verl_config(sizes, paths, VerlHardware(1, 1, "cpu"), engine, steps=1)
     return ask("verl_step.py", {"arguments": arguments(config), "outputs": outputs, "to": str(tmp_path)})
