@@ -7,7 +7,7 @@ ask it to. The same 640 responses, tokens included, are scored in one run
 
 - in-process: the reward function that one would write holds the model and scores its response by itself;
 - by the service: the reward function of this project asks `viper.reward_service`, a process of its own on the same
-  machine, which starts without remembering any ground truth; with 64 calls at a time, and with all at once, as they
+  machine, which starts without remembering any sentence; with 64 calls at a time, and with all at once, as they
   come when a batch has been generated.
 
 All ways give the same scores as one `score_batch` over everything, which is asserted. Wall time, and CPU time of the

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from engines.contracts import SimilarityContract
 from viper.engines.base import SimilarityModel
 from viper.reward_service.batching import Limits, MicroBatcher, Observer, QueueFullError
-from viper.reward_service.scorer import RememberedTruths, ScoreItem, Scorer
+from viper.reward_service.scorer import Remembering, ScoreItem, Scorer
 from viper.training.reward import RewardParameters, score_batch
 
 
@@ -24,12 +24,12 @@ class TestFakeSimilarity(SimilarityContract):
         return FakeSimilarity()
 
 
-class TestRememberedTruths(SimilarityContract):
+class TestRemembering(SimilarityContract):
     """Also when all or some of the sentences are remembered."""
 
     @pytest.fixture
     def engine(self) -> SimilarityModel:
-        model = RememberedTruths(FakeSimilarity())
+        model = Remembering(FakeSimilarity())
         model.expect(self.sentences[:2])
         model.embed(self.sentences)
         return model
@@ -184,23 +184,33 @@ class Counted(FakeSimilarity):
         return super().embed(sentences)
 
 
-def test_ground_truths_are_embedded_once_and_sentences_of_outputs_are_not_kept() -> None:
+def test_what_was_embedded_lately_is_not_embedded_again() -> None:
     model = Counted()
     scorer = Scorer(model, RewardParameters())
     items = [ScoreItem("<think>x</think>A red ring. A cross.", ("A red  ring.", "A blue star."))]
     first, again = scorer(items), scorer(items)
     assert first == again == score_batch([items[0].output], [items[0].ground_truth], FakeSimilarity())
-    assert model.asked.count("A blue star.") == 1
-    assert model.asked.count("A cross.") == 2
-    assert len(scorer.similarity) == 2
+    assert sorted(model.asked) == ["A blue star.", "A cross.", "A red ring."]
+    assert (scorer.similarity.embedded, scorer.similarity.found, len(scorer.similarity)) == (3, 3, 3)
 
 
-def test_memory_of_ground_truths_is_bounded_and_keeps_what_was_used_last() -> None:
+def test_memory_is_bounded_and_keeps_what_was_used_last() -> None:
     model = Counted()
-    scorer = Scorer(model, RewardParameters(), truths=2)
+    memory = Remembering(model, truths=2, others=0)
     for truth in ("One.", "Two.", "One.", "Three.", "One."):
-        scorer([ScoreItem("An output.", (truth,))])
-    assert len(scorer.similarity) == 2
-    assert [model.asked.count(truth) for truth in ("One.", "Two.", "Three.")] == [1, 1, 1]
-    scorer([ScoreItem("An output.", ("Two.",))])
+        memory.expect([truth])
+        memory.embed([truth, "Said."])
+    assert len(memory) == 2
+    assert [model.asked.count(s) for s in ("One.", "Two.", "Three.", "Said.")] == [1, 1, 1, 5]
+    memory.expect(["Two."])
+    memory.embed(["Two."])
     assert model.asked.count("Two.") == 2
+
+
+def test_sentences_of_outputs_do_not_crowd_out_ground_truths() -> None:
+    model = Counted()
+    memory = Remembering(model, truths=1, others=1)
+    memory.expect(["Truth."])
+    memory.embed(["Truth.", *(f"Said {i}." for i in range(5))])
+    memory.embed(["Truth.", "Said 4.", "Said 0."])
+    assert [model.asked.count(s) for s in ("Truth.", "Said 4.", "Said 0.")] == [1, 1, 2]

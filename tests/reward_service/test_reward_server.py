@@ -123,11 +123,11 @@ def test_64_concurrent_callers_get_the_scores_of_one_batch_in_process(server: Re
     assert metric(server, "viper_reward_batch_items_count") - before < 320
 
 
-def test_a_ground_truth_is_embedded_once_however_often_it_comes(server: RewardServer) -> None:
+def test_a_sentence_is_embedded_once_however_often_it_comes(server: RewardServer) -> None:
     scores_of_callers(server.url, 4, seed=7, count=20)
-    embedded = metric(server, "viper_reward_truths_embedded")
+    embedded = metric(server, "viper_reward_sentences_embedded")
     scores_of_callers(server.url, 4, seed=7, count=20)
-    assert metric(server, "viper_reward_truths_embedded") == embedded
+    assert metric(server, "viper_reward_sentences_embedded") == embedded
 
 
 def test_verl_can_tell_that_the_reward_function_is_asynchronous() -> None:

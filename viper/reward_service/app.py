@@ -39,7 +39,7 @@ class ScoreRequest(BaseModel):
 
 
 class Metrics(Observer):
-    """What Prometheus reads: sizes, waiting and working times of batches, answers, ground truths remembered."""
+    """What Prometheus reads: sizes, waiting and working times of batches, answers, sentences remembered."""
 
     def __init__(self, scorer: Scorer) -> None:
         self.registry = registry = CollectorRegistry()
@@ -53,10 +53,10 @@ class Metrics(Observer):
         self._work = Histogram(
             "viper_reward_batch_seconds", "Time a batch is worked on.", buckets=times, registry=registry
         )
-        truths = scorer.similarity
-        self.gauge("viper_reward_truths_kept", "Ground-truth sentences remembered.", lambda: len(truths))
-        self.gauge("viper_reward_truths_found", "Ground truths that were remembered.", lambda: truths.hits)
-        self.gauge("viper_reward_truths_embedded", "Ground truths that had to be embedded.", lambda: truths.misses)
+        model = scorer.similarity
+        self.gauge("viper_reward_sentences_kept", "Sentences whose embedding is remembered.", lambda: len(model))
+        self.gauge("viper_reward_sentences_found", "Sentences that were remembered.", lambda: model.found)
+        self.gauge("viper_reward_sentences_embedded", "Sentences that had to be embedded.", lambda: model.embedded)
 
     def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
         """Adds a number that is looked up when it is asked for."""

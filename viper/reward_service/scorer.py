@@ -1,4 +1,4 @@
-"""Scoring of a batch of requests: `score_batch` over a similarity model that remembers ground truths."""
+"""Scoring of a batch of requests: `score_batch` over a similarity model that remembers."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ class ScoreItem:
     finished: bool = True
 
 
-class RememberedTruths:
-    """A `SimilarityModel` that embeds ground-truth sentences once.
+class Remembering:
+    """A `SimilarityModel` that does not embed again what it has embedded lately.
 
-    A group's outputs share their ground truth, and every epoch brings it again; sentences of outputs are new each time
-    and are not kept.
+    A group's outputs share their ground truth, and every epoch brings it again; outputs of a group repeat each other's
+    sentences, but seldom those of last week. So the two are kept apart, and the sentence used longest ago goes first.
 
     Args:
-        capacity: most sentences that are kept; the one used longest ago goes first. At BGE-M3's 1,024 dimensions one
-            takes 4 KiB.
+        truths: most ground-truth sentences that are kept. At BGE-M3's 1,024 dimensions one takes 4 KiB.
+        others: most sentences of outputs.
     """
 
-    def __init__(self, model: SimilarityModel, capacity: int = 65_536) -> None:
-        self._model, self._capacity = model, capacity
-        self._rows: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
-        self._truths: frozenset[str] = frozenset()
-        self.hits = self.misses = 0
+    def __init__(self, model: SimilarityModel, truths: int = 65_536, others: int = 16_384) -> None:
+        self._model = model
+        self._truths, self._others = _Kept(truths), _Kept(others)
+        self._expected: frozenset[str] = frozenset()
+        self.found = self.embedded = 0
 
     @property
     def engine_id(self) -> str:
@@ -46,35 +46,47 @@ class RememberedTruths:
         return self._model.engine_id
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._truths) + len(self._others)
 
     def expect(self, truths: Iterable[str]) -> None:
         """Names the sentences of the next `embed` that are ground truths."""
-        self._truths = frozenset(map(normalise, truths))
+        self._expected = frozenset(map(normalise, truths))
 
     def embed(self, sentences: Sequence[str]) -> NDArray[np.float32]:
         """Shape (len(sentences), d), rows of unit length."""
-        known = {s: self._rows[s] for s in sentences if s in self._rows}
-        missing = [s for s in dict.fromkeys(sentences) if s not in known]
-        self.hits += sum(s in known for s in self._truths)
-        self.misses += sum(s in self._truths for s in missing)
+        asked = dict.fromkeys(sentences)
+        known = {s: row for s in asked for row in (self._truths.get(s, self._others.get(s)),) if row is not None}
+        missing = [s for s in asked if s not in known]
+        self.found, self.embedded = self.found + len(known), self.embedded + len(missing)
         fresh = np.asarray(self._model.embed(missing)) if missing or not known else np.empty((0, 0), np.float32)
         if fresh.ndim != 2 or len(fresh) != len(missing) or not np.isfinite(fresh).all():
             return fresh  # score_batch says what is wrong; nothing of it is remembered
         known |= dict(zip(missing, fresh, strict=True))
-        for sentence in self._truths & known.keys():
-            self._rows[sentence] = known[sentence].copy()
-            self._rows.move_to_end(sentence)
-        while len(self._rows) > self._capacity:
-            self._rows.popitem(last=False)
+        for sentence, row in known.items():
+            (self._truths if sentence in self._expected else self._others).put(sentence, row)
         return np.stack([known[s] for s in sentences]) if sentences else fresh
+
+
+class _Kept(OrderedDict[str, NDArray[np.float32]]):
+    """The rows used last, at most `capacity`."""
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()
+        self._capacity = capacity
+
+    def put(self, sentence: str, row: NDArray[np.float32]) -> None:
+        if sentence not in self:
+            self[sentence] = row.copy()  # not a view that keeps a whole batch alive
+        self.move_to_end(sentence)
+        while len(self) > self._capacity:
+            self.popitem(last=False)
 
 
 class Scorer:
     """Scores batches of items by equations 5 to 7; not for several threads at once."""
 
-    def __init__(self, similarity: SimilarityModel, parameters: RewardParameters, truths: int = 65_536) -> None:
-        self.similarity = RememberedTruths(similarity, truths)
+    def __init__(self, similarity: SimilarityModel, parameters: RewardParameters) -> None:
+        self.similarity = Remembering(similarity)
         self.parameters = parameters
 
     def __call__(self, items: Sequence[ScoreItem]) -> list[Reward]:
