@@ -1,9 +1,11 @@
-"""JSONL files that people supply, with images beside them: read row by row, every bad row named with its line."""
+"""JSONL: files that people supply, read row by row, every bad row named with its line; and files of our own."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
@@ -74,6 +76,16 @@ def read_image(store: ObjectStore, key: str) -> bytes:
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as e:
         raise InputError(f"the image {key!r} cannot be read ({e})") from None
     return data
+
+
+def stored_lines(store: ObjectStore, prefix: str) -> Iterator[bytes]:
+    """The lines of all objects below a prefix, in the order of their keys. Hundreds of megabytes take no memory."""
+    with tempfile.TemporaryDirectory(prefix="viper-lines-") as scratch:
+        path = Path(scratch) / "lines"
+        for file in store.list(prefix):
+            store.get_file(file.key, path)
+            with path.open("rb") as lines:
+                yield from lines
 
 
 def beside(uri: str) -> tuple[ObjectStore, str]:

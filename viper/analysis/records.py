@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 from viper.analysis.reasoning import Reasoning, reasoning_of
 from viper.errors import NotFoundError
+from viper.jsonl import stored_lines
 from viper.stage import Manifest
 from viper.store import ObjectStore
 
@@ -42,14 +41,6 @@ def load_reasoning(store: ObjectStore, prefix: str, manifest: Manifest) -> Reaso
 
 
 def _rollouts(store: ObjectStore, prefix: str, manifest: Manifest) -> Iterator[bytes]:
-    """Line by line: a long training's rollouts are hundreds of megabytes."""
     folder = manifest.outputs.get("rollouts")
-    if not isinstance(folder, str):
-        return
-    with tempfile.TemporaryDirectory(prefix="viper-rollouts-") as scratch:
-        for number, file in enumerate(store.list(f"{prefix}/{folder}")):
-            path = Path(scratch) / f"{number}.jsonl"
-            store.get_file(file.key, path)
-            with path.open("rb") as lines:
-                yield from lines
-            path.unlink()
+    if isinstance(folder, str):
+        yield from stored_lines(store, f"{prefix}/{folder}")

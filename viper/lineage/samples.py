@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from viper.errors import InputError, ViperError
+from viper.jsonl import stored_lines
 from viper.lineage.archive import open_iteration
 from viper.lineage.records import Checkpoint, IterationRecord, VersionRecord
 from viper.spec.stages import (
@@ -22,7 +23,6 @@ from viper.spec.stages import (
     stage_graph,
 )
 from viper.stage import StageContext, load_manifest
-from viper.store import ObjectStore
 
 _TRAININGS = (TRAIN_CAPTIONS, TRAIN_OPERATIONS, TRAIN_MIXED)
 _COLUMNS = ("sample_id", "image_id", "split", "passport", "accepted", "reason")
@@ -173,15 +173,10 @@ def _scores(reader: StageContext) -> dict[str, list[Scores]]:
     found: dict[str, list[Scores]] = {}
     for node in stage_graph(reader.frozen.iteration.spec.recipe):
         if node.name in _TRAININGS:
-            lines = _lines(reader.store, f"{reader.frozen.prefix}/stages/{node.name}/rollouts/")
+            lines = stored_lines(reader.store, f"{reader.frozen.prefix}/stages/{node.name}/rollouts/")
             for sample, scores in score_table(node.name, lines).items():
                 found.setdefault(sample, []).extend(scores)
     return found
-
-
-def _lines(store: ObjectStore, prefix: str) -> Iterator[bytes]:
-    for file in store.list(prefix):
-        yield from store.get(file.key).splitlines()
 
 
 def score_table(stage: str, lines: Iterable[bytes]) -> dict[str, list[Scores]]:
