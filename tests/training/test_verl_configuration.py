@@ -190,6 +190,16 @@ def test_a_pass_has_at_most_as_many_outputs_as_the_recipe_allows_and_all_passes_
     assert config_of(replace(GrpoSettings(), micro_batch=6))[f"{ACTOR}.ppo_micro_batch_size_per_gpu"] == 5
 
 
+def test_verl_starts_a_ray_of_its_own_unless_it_is_told_of_one() -> None:
+    def address(of: VerlHardware) -> Value:
+        return config_of(hardware=of)["ray_kwargs.ray_init.address"]
+
+    assert address(A100) == address(VerlHardware(device="cpu")) == "local"
+    joined = VerlHardware(nodes=2, device="cpu", ray_address="auto")
+    assert address(joined) == "auto"
+    assert not any(key.startswith("ray_kwargs.ray_init.num_") for key in config_of(hardware=joined))
+
+
 def test_without_held_out_samples_verl_does_not_validate() -> None:
     config = verl_config(GrpoSettings(save_every=7), PATHS, A100, VerlSettings(), steps=300)
     assert (config["trainer.test_freq"], config["trainer.val_before_train"]) == (-1, False)

@@ -267,12 +267,10 @@ def _reward(paths: VerlPaths, engine: VerlSettings) -> dict[str, Value]:
 
 def _trainer(s: GrpoSettings, paths: VerlPaths, hardware: VerlHardware) -> dict[str, Value]:
     sampler, init = "trainer.v1.sampler.", "ray_kwargs.ray_init."
-    ray: dict[str, Value]
-    if hardware.ray_address is not None:
-        ray = {f"{init}address": hardware.ray_address}
-    else:
-        # Without an address Ray joins any cluster that it finds on the machine.
-        ray = {f"{init}address": "local", f"{init}include_dashboard": False}
+    # Without an address Ray would join whatever cluster this machine last started, alive or not.
+    ray: dict[str, Value] = {f"{init}address": hardware.ray_address or "local"}
+    if hardware.ray_address is None:
+        ray[f"{init}include_dashboard"] = False
         if hardware.device == "cpu":
             ray |= {f"{init}num_cpus": _CPU_SLOTS, f"{init}num_gpus": hardware.gpus_per_node}
     if hardware.device == "cpu":
