@@ -20,9 +20,11 @@ from evaluation_fakes import Opener
 import viper.smallworld
 from engines.chat_server import serving
 from viper.engines.base import Sampling, VlmOutput, VlmRequest
+from viper.registry import Registry, sqlite_uri
 from viper.spec.evaluation import BENCHMARKS
 from viper.spec.stages import EVALUATE, TRAIN_CAPTIONS
 from viper.stage import Manifest, ResolvedModel, StageContext
+from viper.stage.frozen import Tracking
 from viper.store.transfer import directory_digest
 
 pytest.importorskip("datasets")
@@ -73,13 +75,14 @@ class Job:
     def __post_init__(self) -> None:
         self.asked = self.tmp_path / "asked.jsonl"
 
-    def run(self, ctx: StageContext, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(self, ctx: StageContext, *, recorded: bool = False, **environment: str) -> subprocess.CompletedProcess[str]:
+        """`recorded`: in MLflow, as `viper-job` does it."""
         ctx.store.put(f"{ctx.frozen.prefix}/iteration.json", ctx.frozen.model_dump_json(by_alias=True).encode())
         nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
         return subprocess.run(
             [
                 self.python,
-                HERE / "lmms_job.py",
+                *(["-m", "viper_jobs.main"] if recorded else [HERE / "lmms_job.py"]),
                 EVALUATE,
                 "--iteration",
                 f"{ctx.store.uri}/{ctx.frozen.prefix}",
@@ -190,8 +193,11 @@ def test_the_small_worlds_model_answers_the_seven_tasks(
     spec = settings(data)
     spec["engines"]["vlm"] = "transformers"
     spec["evaluation"] |= {"maxTokens": 12, "batch": 64}
+    registry = Registry(sqlite_uri(tmp_path))
+    parent = registry.iteration_run("small", "it", "it")
+    spec["tracking"] = Tracking(uri=registry.uri, parent_run=parent)
     ctx = open_context(EVALUATE, generator=model, models={TRAIN_CAPTIONS: model}, **spec)
-    manifest = done(ctx, job.run(ctx))
+    manifest = done(ctx, job.run(ctx, recorded=True))
     found = manifest.outputs["benchmarks"]
     rows = list(ctx.rows(EVALUATE))
     assert len(rows) == 2 * len(data.key)
@@ -204,6 +210,9 @@ def test_the_small_worlds_model_answers_the_seven_tasks(
     for task, metric in (("realworldqa", "exact_match"), ("mmerealworld", "mme_realworld_score")):
         assert found["metrics"]["theta0"][task][metric] == pytest.approx(found["scores"]["theta0"][task]["score"])
     assert any(r["output"] for r in rows)
+    run = registry.connection.call("get_run", parent)
+    assert run.data.metrics["benchmark/theta1/blink"] == found["scores"]["theta1"]["blink"]["score"]
+    assert {i.dataset.name for i in run.inputs.dataset_inputs} == set(BENCHMARKS)
     # The same weights under another name: nothing is asked again, and no difference is found.
     assert found["comparisons"]["theta1-theta0"]["overall"] == {
         "difference": 0.0,
