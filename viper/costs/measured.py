@@ -46,7 +46,7 @@ class Measurement(SpecModel):
         None, unit="s", ge=0, description="Time of one pod outside parts; null where nothing tells."
     )
     shards: int = setting(ge=1, description="Pods.")
-    gpus: int = setting(ge=0, description="GPUs of each pod.")
+    gpus: int = setting(ge=0, description="GPUs of each pod; of all of them, where they work as one.")
     speed: dict[str, Any] = setting(description="`speed_key`: what decides the time of an item.")
     quality: dict[str, Any] = setting(description="`acceptance_key`: what decides which rows are accepted.")
 
@@ -90,7 +90,7 @@ def measurement(frozen: FrozenIteration, manifest: Manifest, when: float) -> Mea
         seconds=round(seconds, 3),
         startup=startup,
         shards=shards,
-        gpus=resources.gpus,
+        gpus=resources.gpus * resources.nodes,
         speed=speed_key(spec, stage, default_table()),
         quality=acceptance_key(spec, stage),
     )
