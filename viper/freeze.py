@@ -51,8 +51,8 @@ class Frozen:
 def freeze(iteration: ViperIteration, store: ObjectStore, registry: Registry) -> Frozen:
     """Opens the iteration in the store, or resolves and writes it.
 
-    Raises `SpecError` when an iteration of this name with another spec is there or its
-    profile is a reference, `InputError` when a model cannot be used, `RegistryError`, `StoreError`.
+    Raises `SpecError` when an iteration of this name with another spec is there, its profile is a reference or verl
+    could not be given its settings, `InputError` when a model cannot be used, `RegistryError`, `StoreError`.
     """
     if iteration.spec.profile_ref is not None:
         raise SpecError(
@@ -99,6 +99,10 @@ def _comparable(iteration: ViperIteration) -> ViperIteration:
 
 def _resolve(iteration: ViperIteration, store: ObjectStore, registry: Registry) -> FrozenIteration:
     spec = iteration.spec
+    if spec.engines.trainer == "verl":
+        from viper.training.verl.planned import check
+
+        check(spec)
     generator, base = _generator(spec, store, registry)
     roles = {"generator": generator, "base": base}
 

@@ -83,6 +83,23 @@ def test_another_spec_under_the_same_name_is_refused_with_the_fields_that_differ
     assert "choose another metadata.name or --dir" in error.value.fix
 
 
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"engines": {"training": {"overrides": {"algorithm.adv_estimator": "gae"}}}}, "decided by the specification"),
+        ({"recipe": {"captions": {"training": {"select": "heldOutPerception"}}}}, "held-out perception"),
+        ({"profile": {"stages": {"train-operations": {"gpus": 7}}}}, "7 processes"),
+    ],
+)
+def test_what_verl_would_refuse_after_the_data_is_made_is_refused_before(
+    store: DirectoryStore, registry: MemoryRegistry, folder: Path, spec: dict[str, Any], said: str
+) -> None:
+    engines = {**world.ENGINES, **spec.pop("engines", {}), "trainer": "verl"}
+    with pytest.raises(SpecError, match=said):
+        freeze(initial(folder, engines=engines, **spec), store, registry)
+    assert load_frozen(store, "it") is None
+
+
 def test_a_profile_that_is_only_a_reference_is_refused(
     store: DirectoryStore, registry: MemoryRegistry, folder: Path
 ) -> None:
