@@ -104,6 +104,18 @@ def test_training_is_reckoned_by_rollouts_model_and_gpus() -> None:
     assert four.wall.low > seven.wall.low
 
 
+def test_two_nodes_train_in_half_the_time_of_one_for_the_same_gpu_hours() -> None:
+    def trained(nodes: int) -> Any:
+        stages = {"train-captions": {"gpus": 8, "nodes": nodes, "workClaim": "shared"}}
+        return stage("train-captions", profile={"device": "cuda", "stages": stages})
+
+    one, two = trained(1), trained(2)
+    startup = TABLE.startup["gpu"].range
+    assert (two.shards, two.gpus) == (2, 8)
+    assert two.wall.low - startup.low == pytest.approx((one.wall.low - startup.low) / 2)
+    assert two.gpu_hours.low - one.gpu_hours.low == pytest.approx(8 * startup.low / 3600)
+
+
 def test_the_published_training_step_is_the_rate_on_its_own_hardware() -> None:
     step = Demand("train", "verl", Range(1, 1), billions=7, rollouts=2560)
     seconds, kind = call_seconds(step, "H100", TABLE)
