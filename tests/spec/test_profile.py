@@ -150,6 +150,21 @@ def test_a_resolved_reference_is_an_iteration_with_that_profile() -> None:
     assert parse_resource({**inline.dump(), "spec": named.spec.with_profile(inline.spec.profile).dump()}) == inline
 
 
+@pytest.mark.parametrize("trainer", ["trl", "verl"])
+def test_a_referred_profile_with_nodes_needs_a_trainer_that_works_on_several(trainer: str) -> None:
+    engines = {**SPEC["engines"], "trainer": trainer}
+    named = parse_resource(resource(**{**SPEC, "engines": engines}, profileRef="two"))
+    assert isinstance(named, ViperIteration)
+    two = Profile.model_validate({"stages": {"train-captions": {"nodes": 2, "workClaim": "shared"}}})
+    if trainer == "verl":
+        assert named.spec.with_profile(two).profile.of("train-captions").nodes == 2
+    else:
+        with pytest.raises(
+            SpecError, match=r"profileRef: two(.|\n)*trainer trl works on one node; set engines.trainer: verl"
+        ):
+            named.spec.with_profile(two)
+
+
 @pytest.mark.parametrize(
     ("kind", "spec", "field"),
     [
