@@ -1,0 +1,129 @@
+"""Questions and benchmarks in one stage: each checkpoint is opened once, and everything that is asked is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from evaluation_fakes import FakeVlm, Opener, question_file
+
+from viper.engines.base import VisionLanguageModel
+from viper.errors import StageError
+from viper.evaluation import stage
+from viper.evaluation.stage import Checkpoint, evaluate
+from viper.evaluation.suites import Result
+from viper.spec import IterationSpec
+from viper.spec.stages import EVALUATE
+from viper.stage.progress import Progress
+from viper.store import ObjectStore
+
+#: Right answers of each model to the fake benchmark's ten questions, by its digest's last character.
+RIGHT = {"0": 5, "1": 6, "2": 9}
+VERSIONS = {"now": "1"}
+
+
+class FakeSuite:
+    """A benchmark that needs no lmms-eval; the model's digest decides how many of ten questions are right."""
+
+    def __init__(self, task: str, spec: IterationSpec, work_dir: Path) -> None:
+        self.name = task
+
+    def result(self, store: ObjectStore, model: str, vlm: Callable[[], VisionLanguageModel], to: Progress) -> Result:
+        vlm()
+        rows = [
+            {
+                "suite": self.name,
+                "question_id": f"{self.name}/{i}",
+                "domain": "even" if i % 2 == 0 else "odd",
+                "kind": "",
+                "expected": "A",
+                "prediction": "A",
+                "output": "A",
+                "note": "",
+                "cluster": "",
+                "groups": [],
+                "finished": i > 0,
+                "tokens": 1,
+                "correct": i < RIGHT[model[-1]],
+            }
+            for i in range(10)
+        ]
+        return Result(rows, {"version": VERSIONS["now"], "dataset": "a/b", "data": "d", "metrics": {"m": 0.5}})
+
+
+class Loader:
+    """Opens fakes, and notes what is open."""
+
+    def __init__(self) -> None:
+        self.opened: list[str] = []
+        self.closed: list[str] = []
+
+    def __call__(self, checkpoint: Checkpoint) -> FakeVlm:
+        assert len(self.opened) == len(self.closed), "another model is in memory"
+        self.opened.append(checkpoint.name)
+        vlm = FakeVlm({"number 1?": "colour 1"})
+        vlm.close = lambda: self.closed.append(checkpoint.name)  # type: ignore[attr-defined]
+        return vlm
+
+
+@pytest.fixture(autouse=True)
+def suites(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "BenchmarkSuite", FakeSuite)
+    monkeypatch.setitem(VERSIONS, "now", "1")
+
+
+def spec(folder: Path, **more: Any) -> dict[str, Any]:
+    benchmarks = {"tasks": {"mantis": {}, "mmstar": {}}, "datasets": "/data"}
+    models = {"train-captions": "sha256:1", "train-operations": "sha256:2"}
+    evaluation = {"questions": str(question_file(folder / "q")), "benchmarks": benchmarks}
+    return {"models": models, "evaluation": evaluation, **more}
+
+
+def test_a_checkpoint_is_opened_once_for_all_that_it_is_asked(tmp_path: Path, open_context: Opener) -> None:
+    loader = Loader()
+    manifest = evaluate(open_context(EVALUATE, **spec(tmp_path)), loader)
+    assert manifest is not None
+    assert loader.opened == loader.closed == ["theta0", "theta1", "theta2"]
+    assert [p.rows for p in manifest.parts] == [6, 10, 10] * 3
+    assert manifest.counters == {"truncated": 6}
+
+
+def test_questions_and_benchmarks_stand_beside_each_other(tmp_path: Path, open_context: Opener) -> None:
+    manifest = evaluate(open_context(EVALUATE, **spec(tmp_path)), Loader())
+    assert manifest is not None
+    outputs, found = manifest.outputs, manifest.outputs["benchmarks"]
+    assert outputs["scores"]["theta2"]["overall"]["n"] == 6
+    assert list(found["tasks"]) == ["mmstar", "mantis"]
+    assert found["tasks"]["mantis"] == {"version": "1", "dataset": "a/b", "data": "d", "n": 10}
+    assert {m: s["overall"]["score"] for m, s in found["scores"].items()} == pytest.approx(
+        {"theta0": 0.5, "theta1": 0.6, "theta2": 0.9}
+    )
+    assert found["scores"]["theta2"]["mmstar"]["domains"]["odd"]["correct"] == 4
+    assert found["scores"]["theta2"]["mmstar"]["truncated"] == 1
+    assert found["metrics"]["theta1"]["mantis"] == {"m": 0.5}
+    assert list(found["comparisons"]) == ["theta1-theta0", "theta2-theta0", "theta2-theta1"]
+    assert found["comparisons"]["theta2-theta0"]["mmstar"]["mcnemar"]["wins"] == 4
+
+
+def test_two_shards_share_checkpoints_and_benchmarks(tmp_path: Path, open_context: Opener) -> None:
+    whole = evaluate(open_context(EVALUATE, name="whole", **spec(tmp_path)), Loader())
+    first, second = (open_context(EVALUATE, **spec(tmp_path)) for _ in range(2))
+    first.shards = second.shards = 2
+    second.shard = 1
+    assert evaluate(first, Loader()) is None
+    shared = evaluate(second, Loader())
+    assert whole is not None
+    assert shared is not None
+    assert shared.outputs == whole.outputs
+
+
+def test_a_definition_that_changes_while_the_stage_runs_is_not_compared(tmp_path: Path, open_context: Opener) -> None:
+    first, second = (open_context(EVALUATE, **spec(tmp_path)) for _ in range(2))
+    first.shards = second.shards = 2
+    second.shard = 1
+    assert evaluate(first, Loader()) is None
+    VERSIONS["now"] = "2"
+    with pytest.raises(StageError, match="changed while the stage ran"):
+        evaluate(second, Loader())
