@@ -173,8 +173,7 @@ def test_a_group_of_equal_rewards_teaches_verl_nothing_but_rounding(verl: Answer
     equal = [[0.05 + 0.95 * k / 1000] * 5 for k in range(1000)]
     assert (group_advantages(np.array(equal)) == 0).all()
     found = np.abs(advantages_of(verl, equal)).max(1)
-    assert found.max() < 0.06  # float32's rounding over ε = 1e-6, where TRL's and ours give exactly 0
-    assert 0.1 < (found > 0).mean() < 0.2
+    assert 0 < found.max() < 0.1  # float32's rounding over ε = 1e-6, where TRL's and ours give exactly 0
 
 
 # ---- one step of the model ----
