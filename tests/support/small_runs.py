@@ -23,6 +23,7 @@ def small_demo(recipe: dict[str, Any] | None = None, images: int = 12) -> dict[s
     made = spec["recipe"]
     made["partSize"] = 8
     made["validation"]["heldOutShare"] = 0
+    del made["analysis"]
     for task in ("captions", "operations"):
         made[task]["training"] = {**made[task]["training"], **TRAINING}
     made |= recipe or {}
