@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from viper.spec.recipe import ColdStart, ExternalData, Recipe
+from viper.spec.options import ExternalData
+from viper.spec.recipe import ColdStart, Recipe
 from viper.spec.stages import STAGES, THETA0, StageNode, stage_graph
 
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from viper.costs.ranges import ZERO, Range, total
 from viper.evaluation.benchmarks import CATALOGUE
 from viper.spec import IterationSpec
-from viper.spec.recipe import ExternalData, TrainingSettings
+from viper.spec.options import ExternalData
+from viper.spec.recipe import TrainingSettings
 from viper.spec.stages import (
     COLD_START,
     EVALUATE,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from viper.errors import InputError, NotFoundError
 from viper.jsonl import beside
-from viper.spec.recipe import ExternalColumns
+from viper.spec.options import ExternalColumns
 from viper.store import ObjectStore
 
 if TYPE_CHECKING:

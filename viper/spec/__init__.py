@@ -16,14 +16,13 @@ from viper.spec.iteration import (
     ViperProfile,
 )
 from viper.spec.load import Resource, load_resource, load_runnable, parse_resource, parse_stored
+from viper.spec.options import Analysis, ExternalColumns, ExternalData
 from viper.spec.profile import Profile, StageResources
 from viper.spec.recipe import (
     CaptionRecipe,
     CategoryBalance,
     ClipFilter,
     ColdStart,
-    ExternalColumns,
-    ExternalData,
     JudgeSettings,
     ModelRoles,
     OperationRecipe,
@@ -36,6 +35,7 @@ from viper.spec.recipe import (
 
 __all__ = [
     "API_VERSION",
+    "Analysis",
     "Benchmark",
     "Benchmarks",
     "Budget",

@@ -8,6 +8,10 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
+#: Where a default comes from.
+PAPER = "ViPER, arXiv 2510.24285"
+OURS = "not given in the paper; our choice"
+
 
 class SpecModel(BaseModel):
     """Base of all specification models. YAML and JSON use camelCase (the Kubernetes API convention)."""

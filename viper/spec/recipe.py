@@ -7,11 +7,12 @@ from typing import Literal, Self
 
 from pydantic import field_validator, model_validator
 
+from viper.spec import base
 from viper.spec.base import SpecModel, setting
 from viper.spec.forms import ENDPOINT, WORDS
+from viper.spec.options import Analysis, ExternalData
 
-PAPER = "ViPER, arXiv 2510.24285"
-OURS = "not given in the paper; our choice"
+PAPER, OURS = base.PAPER, base.OURS
 CATEGORIES = (
     "Removing/Adding Details",
     "Changing Spatial Relationships",
@@ -280,74 +281,6 @@ class ColdStart(SpecModel):
     epochs: float = setting(1.0, source=OURS, gt=0, le=100, description="Passes over the samples.")
     learning_rate: float = setting(1e-5, source=OURS, gt=0, le=1, description="AdamW learning rate.")
     batch: int = setting(32, unit="samples", source=OURS, ge=1, description="Samples per optimiser step.")
-
-
-class ExternalColumns(SpecModel):
-    """What the columns of a foreign file are called."""
-
-    prompt: str = setting("prompt", source=OURS, min_length=1, max_length=250, description="What is asked: a text.")
-    images: str = setting(
-        "images",
-        source=OURS,
-        min_length=1,
-        max_length=250,
-        description="One image or a list of them: paths beside the file, or (Parquet) encoded images.",
-    )
-    ground_truth: str = setting(
-        "ground_truth",
-        source=OURS,
-        min_length=1,
-        max_length=250,
-        description="The answer, a text that is split into sentences, or a list of sentences.",
-    )
-
-
-class ExternalData(SpecModel):
-    """Reinforcement learning on supplied samples (an ablation of the paper: ViRL39K)."""
-
-    uri: str = setting(
-        min_length=1,
-        max_length=1024,
-        description="JSONL or Parquet (by its ending) of rows {prompt, images, ground_truth}: a path, file:// or s3://.",
-    )
-    use: Literal["replace", "add"] = setting(
-        "replace",
-        source=PAPER,
-        description="`replace`: every RL stage learns from these alone, and nothing is synthesised. `add`: they join "
-        "the data of every RL stage.",
-    )
-    samples: int | None = setting(
-        None,
-        unit="samples",
-        source=OURS,
-        ge=1,
-        description="Use this many rows of the file, drawn by seed, in their order; null: all.",
-    )
-    columns: ExternalColumns = setting(ExternalColumns, source=OURS, description="Names of the columns.")
-
-
-class Analysis(SpecModel):
-    """Looking into the checkpoints: attention heat maps of the same images before and after training."""
-
-    attention_images: int = setting(
-        0,
-        unit="images",
-        source=OURS,
-        ge=0,
-        le=64,
-        description="Images on which θ0 and every trained checkpoint are watched (stage map-attention), held-out ones "
-        "first; 0: the stage is left out.",
-    )
-    attention_tokens: int = setting(
-        64, unit="tokens", source=OURS, ge=1, le=1024, description="Longest answer during which they are watched."
-    )
-    attention_pixels: int = setting(
-        401_408,
-        unit="px",
-        source=OURS,
-        ge=784,
-        description="Larger images are reduced to this area: memory grows with its square.",
-    )
 
 
 class ModelRoles(SpecModel):
