@@ -54,7 +54,7 @@ class MiniLmShape:
         import torch
 
         rows = [[1000 + sum(map(ord, word)) % 29_000 for word in s.split()] or [100] for s in sentences]
-        found = np.empty((len(rows), 384), np.float32)
+        found = np.empty((len(rows), self._model.config.hidden_size), np.float32)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         for begin in range(0, len(order), 64):
             batch = order[begin : begin + 64]
@@ -63,7 +63,7 @@ class MiniLmShape:
             with torch.inference_mode():
                 states = self._model(input_ids=ids, attention_mask=mask).last_hidden_state
             mean = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-            found[batch] = torch.nn.functional.normalize(mean, dim=1).numpy()
+            found[batch] = torch.nn.functional.normalize(mean.float(), dim=1).cpu().numpy()
         return found
 
 

@@ -15,6 +15,7 @@ loop's process and the service's together (other work on the machine does not co
 models are left out. Models:
 
 - `minilm`: 6 layers, width 384, random weights, as in benchmarks/reward.py: real work, on one core;
+- `base`: 12 layers, width 768, likewise; minutes;
 - `bge-m3`: 24 layers, width 1024, random weights, the real one's size; with `--device cuda`, or much patience;
 - `latency`: no model at all, 15 ms for each pass of up to 256 sentences: what a GPU does with a model of that size,
   where a pass costs its kernel launches;
@@ -49,20 +50,27 @@ from viper.reward_service.process import RewardServer, running
 from viper.training.reward import RewardParameters, score_batch
 from viper.training.verl.reward_function import sentences_of
 
-RESPONSE_TOKENS = 256
+RESPONSE_TOKENS = 50
+"""The limit: it cuts off about one response in ten."""
 
 
-class BgeM3Shape(MiniLmShape):
-    """BERT of BGE-M3's size, random weights, in half precision on a GPU."""
+class BaseShape(MiniLmShape):
+    """BERT of XLM-RoBERTa base's depth and width, random weights, in half precision on a GPU."""
 
-    engine_id = "bert-24x1024-random"
+    engine_id = "bert-12x768-random"
+    layers, width = 12, 768
 
     def __init__(self, device: str = "cpu") -> None:
         import torch
         from transformers import BertConfig, BertModel
 
         torch.manual_seed(0)
-        config = BertConfig(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096)
+        config = BertConfig(
+            hidden_size=self.width,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.width // 64,
+            intermediate_size=4 * self.width,
+        )
         model = BertModel(config, add_pooling_layer=False).eval().to(device)
         self._model = model.half() if device.startswith("cuda") else model
         self._device = device
@@ -72,6 +80,13 @@ class BgeM3Shape(MiniLmShape):
 
         with torch.device(self._device):
             return super().embed(sentences)
+
+
+class BgeM3Shape(BaseShape):
+    """The same with BGE-M3's depth and width."""
+
+    engine_id = "bert-24x1024-random"
+    layers, width = 24, 1024
 
 
 class Latency:
@@ -90,6 +105,7 @@ class Latency:
 
 MODELS = {
     "minilm": "reward:MiniLmShape",
+    "base": "reward_service:BaseShape",
     "bge-m3": "reward_service:BgeM3Shape",
     "latency": "reward_service:Latency",
     "smallworld": "smallworld",
@@ -133,16 +149,14 @@ def loop_worker(tokenizer: Path, function: str, name: str, arguments: Mapping[st
 
 
 def as_verl_has_it(tokenizer: Any, outputs: Sequence[str], truths: Sequence[Sequence[str]]) -> list[Any]:
-    """One `DataProto` per response, as verl's agent loop makes it; every tenth lacks its end."""
+    """One `DataProto` per response, as verl's agent loop makes it."""
     import torch
     from verl import DataProto
 
     prompt = torch.tensor([[tokenizer.eos_token_id]])
     rows = []
     for number, (output, truth) in enumerate(zip(outputs, truths, strict=True)):
-        ids = tokenizer(output, add_special_tokens=False)["input_ids"]
-        cut = number % 10 == 0 and len(ids) > 0
-        ids = (ids * RESPONSE_TOKENS)[:RESPONSE_TOKENS] if cut else [*ids, tokenizer.eos_token_id]
+        ids = [*tokenizer(output, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
         found = torch.tensor([ids[:RESPONSE_TOKENS]])
         mask = torch.ones(1, 1 + found.shape[1], dtype=torch.long)
         others = {
