@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from engines.contracts import SimilarityContract
 from viper.engines import factory
 from viper.engines.base import SimilarityModel
 from viper.engines.bge_m3 import BgeM3
-from viper.errors import InputError
+from viper.errors import EngineError, InputError
 
 pytestmark = pytest.mark.torch
 
@@ -76,6 +77,12 @@ def test_after_closing_the_model_is_gone_until_it_is_used_again(directory: Path)
     engine.close()
     assert "_embedder" not in vars(engine)
     np.testing.assert_array_equal(engine.embed(["A ring."]), before)
+
+
+def test_without_flag_embedding_it_says_what_to_install(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "FlagEmbedding", None)
+    with pytest.raises(EngineError, match=r"needs FlagEmbedding[\s\S]*extra `reward`"):
+        BgeM3(directory).embed(["A ring."])
 
 
 @pytest.mark.parametrize(

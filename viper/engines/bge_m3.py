@@ -48,9 +48,13 @@ class BgeM3:
     @cached_property
     def engine_id(self) -> str:
         """FlagEmbedding's version and the digest of the model directory."""
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        return f"bge-m3/flagembedding-{version('FlagEmbedding')} weights={weights_id(self._directory)}"
+        try:
+            library = version("FlagEmbedding")
+        except PackageNotFoundError as error:
+            raise _not_installed() from error
+        return f"bge-m3/flagembedding-{library} weights={weights_id(self._directory)}"
 
     @staticmethod
     def memory_needed(directory: Path, settings: object = None) -> int:
@@ -61,8 +65,10 @@ class BgeM3:
 
     @cached_property
     def _embedder(self) -> Any:
-        from FlagEmbedding import BGEM3FlagModel
-
+        try:
+            from FlagEmbedding import BGEM3FlagModel
+        except ImportError as error:
+            raise _not_installed() from error
         half = self._device.startswith("cuda")
         embedder = BGEM3FlagModel(str(self._directory), use_fp16=half, devices=self._device)
         embedder.model.to(self._device).eval().requires_grad_(False)
@@ -101,6 +107,14 @@ class BgeM3:
     def close(self) -> None:
         """Drops the model."""
         self.__dict__.pop("_embedder", None)
+
+
+def _not_installed() -> EngineError:
+    return EngineError(
+        "the similarity engine bge-m3 needs FlagEmbedding, which cannot be imported",
+        where="spec.engines.similarity",
+        fix="install viper's extra `reward`, or use the training image, which has it",
+    )
 
 
 def _checked(directory: Path) -> dict[str, Any]:
