@@ -52,6 +52,21 @@ def test_leaving_the_block_ends_what_was_started_and_what_that_started(tmp_path:
     assert marked(mark_of(tmp_path)) == []
 
 
+def test_processes_that_hide_their_environment_are_found_by_descent(tmp_path: Path) -> None:
+    for pid, (parent, environment) in {
+        10: (1, f"A=1\0{MARK}=m\0"),
+        11: (10, "\0\0\0"),
+        12: (11, ""),
+        13: (1, f"{MARK}=other\0"),
+        14: (13, ""),
+    }.items():
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "environ").write_text(environment, "utf-8")
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} (ray::a) b) S {parent} 1 1", "utf-8")
+    (tmp_path / "99").mkdir()  # gone in between
+    assert marked("m", tmp_path) == [10, 11, 12]
+
+
 def test_a_stage_that_is_killed_takes_its_child_along(tmp_path: Path) -> None:
     stage = (
         "import sys; from pathlib import Path; from viper.training.verl.process import running\n"

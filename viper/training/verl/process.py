@@ -1,7 +1,8 @@
 """verl as a child process with everything it starts: Ray's servers, its workers, vLLM. None of it outlives the stage.
 
 Ray's processes leave their parent's process group, and those of a driver that was killed become orphans. They are
-found by a mark in their environment, which all of them inherit.
+found by a mark in their environment, which all of them inherit, and by descent: workers that call themselves `ray::…`
+overwrite what the kernel shows of their environment.
 """
 
 from __future__ import annotations
@@ -65,13 +66,20 @@ def running(
 
 
 def marked(mark: str, proc: Path = Path("/proc")) -> list[int]:
-    """Processes, other than this one, that carry the mark."""
-    wanted, found = f"{MARK}={mark}".encode(), []
+    """Processes, other than this one, that carry the mark, and all that they started."""
+    wanted, found, parents = f"{MARK}={mark}".encode(), set[int](), dict[int, int]()
     for folder in proc.glob("[0-9]*"):
         with suppress(OSError):
-            if wanted in (folder / "environ").read_bytes().split(b"\0") and int(folder.name) != os.getpid():
-                found.append(int(folder.name))
-    return found
+            # `pid (name) state ppid …`; the name may hold anything.
+            parents[int(folder.name)] = int(
+                (folder / "stat").read_text("utf-8", "replace").rsplit(")", 1)[1].split()[1]
+            )
+            if wanted in (folder / "environ").read_bytes().split(b"\0"):
+                found.add(int(folder.name))
+    found.discard(os.getpid())
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return sorted(found)
 
 
 def end_marked(mark: str, seconds: float = 20.0) -> None:
