@@ -185,7 +185,8 @@ def _check_stages(profile: Profile, path: str) -> None:
             raise ValueError(f"{path}.stages.{name}.nodes must be 1: only {able} can span several nodes")
         if resources.nodes > 1 and resources.work_claim is None:
             raise ValueError(
-                f"{path}.stages.{name}.workClaim must name a ReadWriteMany claim: its {resources.nodes} nodes share /work"
+                f"{path}.stages.{name}.workClaim must name a ReadWriteMany claim: "
+                f"its {resources.nodes} nodes share /work"
             )
 
 

@@ -100,8 +100,8 @@ class StageResources(SpecModel):
         source=CLUSTER,
         pattern=OBJECT_NAME,
         max_length=253,
-        description="Existing PersistentVolumeClaim for /work instead of a volume of each pod's own; ReadWriteMany where "
-        "several nodes share it.",
+        description="Existing PersistentVolumeClaim for /work instead of a volume of each pod's own; ReadWriteMany "
+        "where several nodes share it.",
     )
     model_cache: ModelCache | None = setting(None, source=CLUSTER, description="Volume with model weights; null: none.")
     env: list[EnvVar] = setting(
