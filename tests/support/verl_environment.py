@@ -36,7 +36,7 @@ def without_gpu() -> dict[str, str]:
     return {
         **os.environ,
         "PYTHONPATH": f"{ROOT}{os.pathsep}{TRAINING / 'verl_cpu'}",
-        "VERL_USE_EXTERNAL_MODULES": "verl_cpu",
+        "VERL_USE_EXTERNAL_MODULES": "viper.training.verl.equal_lengths,verl_cpu",
         "CUDA_VISIBLE_DEVICES": "0",
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",

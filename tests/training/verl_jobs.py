@@ -22,7 +22,7 @@ from viper.training.verl import process
 
 STARTER = Path(viper.smallworld.__file__).parent / "assets" / "starter"
 STEPS = 4
-ENGINES = {
+ENGINES: dict[str, Any] = {
     "reconstructor": "smallworld",
     "editor": "smallworld",
     "imageSimilarity": "smallworld",
@@ -91,10 +91,7 @@ class Job:
 
 
 def varied(number: int) -> dict[str, Any]:
-    """A sample whose prompt is as long as no other's of its batch.
-
-    verl 0.9.1 cannot cut a batch in which all outputs are equally long into passes (rotary positions of images).
-    """
+    """A sample whose prompt is as long as no other's of its batch."""
     side = 56 + 28 * (number % 5)
     return validated(
         number,

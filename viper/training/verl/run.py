@@ -42,6 +42,8 @@ POLL_SECONDS = 0.5
 #: How often the reward service may be started again within one attempt.
 REWARD_RESTARTS = 3
 _TAIL_LINES = 400
+#: The environment's list of modules that verl imports first of all, and ours among them.
+PLUGINS, EQUAL_LENGTHS = "VERL_USE_EXTERNAL_MODULES", "viper.training.verl.equal_lengths"
 
 OnStep = Callable[[StepMetrics], None]
 
@@ -275,7 +277,12 @@ class _Run:
 
     def _given(self, measured: Path) -> dict[str, str]:
         """What verl and the libraries below it take from the environment."""
-        return {"VERL_FILE_LOGGER_PATH": str(measured), "HF_DATASETS_CACHE": str(self.work_dir / "datasets")}
+        plugins = [m for m in os.environ.get(PLUGINS, "").split(",") if m and m != EQUAL_LENGTHS]
+        return {
+            "VERL_FILE_LOGGER_PATH": str(measured),
+            "HF_DATASETS_CACHE": str(self.work_dir / "datasets"),
+            PLUGINS: ",".join([EQUAL_LENGTHS, *plugins]),
+        }
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
