@@ -74,7 +74,19 @@ def test_a_pod_reaches_a_service_by_its_name(one_node: OneNode) -> None:
         "metadata": {"name": "server"},
         "spec": {"selector": {"app": "server"}, "ports": [{"port": 80, "targetPort": 8080}]},
     }
-    asks = f"import urllib.request as u; print(u.urlopen('http://server.{namespace}.svc.cluster.local').status)"
+    # A Service works some time after it was made: kube-proxy writes its rules when it comes to it.
+    asks = f"""if True:
+        import time, urllib.request
+        until = time.monotonic() + 60
+        while True:
+            try:
+                print(urllib.request.urlopen("http://server.{namespace}.svc.cluster.local", timeout=5).status)
+                break
+            except OSError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.5)
+        """
     one_node.apply(server, service, namespace=namespace)
     one_node.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/server", "--timeout=120s")
     one_node.apply(pod("asks", image, asks), namespace=namespace)

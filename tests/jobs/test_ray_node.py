@@ -84,6 +84,9 @@ def nodes(tmp_path: Path) -> Iterator[Nodes]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         process.wait()
+    for file in (tmp_path / "ray").glob("node-*"):  # orphans of a node that was killed; in a pod they end with it
+        with suppress(ProcessLookupError):
+            os.kill(int(file.read_text()), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("code", [0, 7])
