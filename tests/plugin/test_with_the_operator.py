@@ -59,7 +59,7 @@ def test_a_failed_iteration_is_shown_retried_and_ends_promoted(cluster: Cluster,
 def test_a_suspended_iteration_stops_and_goes_on(cluster: Cluster, viper: Viper) -> None:
     world.fault(cluster.store, "synthesize-captions", "hang")
     cluster.iteration()
-    cluster.until(lambda s: s.get("stage") == "synthesize-captions" and cluster.kubelet.running)
+    cluster.until(lambda s: s.get("stage") == "synthesize-captions" and not world.pending_faults(cluster.store))
     viper("suspend", "it")
     cluster.until(lambda s: s.get("outcome") == "Suspended")
     assert "‖ synthesize-captions" in viper("status", "it")
