@@ -1,6 +1,6 @@
 """640 responses through verl's own reward loop: asking the reward service against computing in the loop.
 
-    PYTHONPATH=.:benchmarks "$(tests/training/verl_environment.sh)" benchmarks/reward_service.py [--model M]
+    PYTHONPATH=.:benchmarks "$(tests/support/environment.sh verl)" benchmarks/reward_service.py [--model M]
 
 verl's `RewardLoopWorker` (the class that its Ray actors run) decodes and scores one response a call, as its agent loops
 ask it to. The same 640 responses, tokens included, are scored in one run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import subprocess
@@ -10,25 +9,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import pytest
+from support.environments import interpreter
 
 ROOT = Path(__file__).parents[2]
 TRAINING = ROOT / "tests" / "training"
 
 
-@functools.cache
-def _installed() -> tuple[int, str, str]:
-    made = subprocess.run([TRAINING / "verl_environment.sh"], capture_output=True, text=True, check=False)
-    return made.returncode, made.stdout.strip(), made.stderr.strip()
-
-
 def verl_python() -> str:
-    """The interpreter with verl, installed when it is not there; the test is skipped where the disk has no room."""
-    status, python, said = _installed()
-    if status == 3:
-        pytest.skip(said)
-    assert status == 0, said
-    return python
+    """The interpreter with verl."""
+    return interpreter("verl")
 
 
 def without_gpu() -> dict[str, str]:
