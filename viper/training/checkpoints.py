@@ -47,6 +47,16 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def check_own(state: Mapping[str, Any], fingerprint: str, where: Path) -> None:
+    """Raises `StageError` when what a work directory holds was left by a run that was started with something else."""
+    if state["fingerprint"] != fingerprint:
+        raise StageError(
+            "this directory holds a run with other settings, data or starting model",
+            where=str(where),
+            fix="give an empty work directory, or the settings the run was started with",
+        )
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file that is either whole or absent."""
     temporary = path.with_name(f".{path.name}.tmp")
@@ -112,12 +122,7 @@ class Checkpoints:
         if not found:
             return None
         state: dict[str, Any] = json.loads((found[-1] / "state.json").read_text("utf-8"))
-        if state["fingerprint"] != self.fingerprint:
-            raise StageError(
-                "this directory holds a run with other settings, data or starting model",
-                where=str(found[-1]),
-                fix="give an empty work directory, or the settings the run was started with",
-            )
+        check_own(state, self.fingerprint, found[-1])
         load_model(model, str(found[-1] / "model.safetensors"))
         entries: dict[int, dict[str, Any]] = {}
         for name, value in load_file(str(found[-1] / "optimizer.safetensors")).items():

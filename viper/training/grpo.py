@@ -20,7 +20,7 @@ import numpy as np
 from viper.digests import digest_of
 from viper.engines.base import RlSample, SimilarityModel
 from viper.errors import InputError, StageError
-from viper.training.checkpoints import Checkpoints, Log, publish, weights_digest, write_json, writing
+from viper.training.checkpoints import Checkpoints, Log, check_own, publish, weights_digest, write_json, writing
 from viper.training.interrupt import StopRequest, stop_requests
 from viper.training.reward import RewardParameters, score_batch
 from viper.training.rollouts import Rollout, chunk_of, chunk_rows, rollout_metrics, rollout_rows
@@ -317,10 +317,5 @@ class _Run:
         if not path.is_file():
             return None
         result = json.loads(path.read_text("utf-8"))
-        if result["fingerprint"] != self.fingerprint:
-            raise StageError(
-                "this directory holds a run with other settings, data or starting model",
-                where=str(path),
-                fix="give an empty work directory, or the settings the run was started with",
-            )
+        check_own(result, self.fingerprint, path)
         return self._result(int(result["best_step"]), result["history"])

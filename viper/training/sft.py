@@ -20,7 +20,7 @@ from PIL.Image import Image
 from viper.digests import digest_of
 from viper.engines.base import RlSample
 from viper.errors import InputError, StageError
-from viper.training.checkpoints import Checkpoints, Log, publish, weights_digest, write_json, writing
+from viper.training.checkpoints import Checkpoints, Log, check_own, publish, weights_digest, write_json, writing
 from viper.training.interrupt import StopRequest, stop_requests
 from viper.training.settings import SftResult, SftSettings, StepMetrics, data_order
 
@@ -73,12 +73,7 @@ def train_sft(
     done = work_dir / "result.json"
     if done.is_file():
         result = json.loads(done.read_text("utf-8"))
-        if result["fingerprint"] != fingerprint:
-            raise StageError(
-                "this directory holds a run with other settings, data or starting model",
-                where=str(done),
-                fix="give an empty work directory, or the settings the run was started with",
-            )
+        check_own(result, fingerprint, done)
         return SftResult(work_dir / "model", steps, tuple(result["history"]))
     with stop_requests() as stop:
         history = _train(model_dir, samples, settings, Checkpoints(work_dir, fingerprint), on_step, stop)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from viper.errors import StageError
-from viper.training.checkpoints import write_json, writing
+from viper.training.checkpoints import check_own, write_json, writing
 
 STATE, TRACKER = "state.json", "latest_checkpointed_iteration.txt"
 #: Whole checkpoints that stay: a damaged one then costs one save interval.
@@ -95,12 +95,7 @@ def confirmed(root: Path, fingerprint: str) -> dict[str, Any] | None:
             state: dict[str, Any] = json.loads((folder / STATE).read_text("utf-8"))
         except (OSError, ValueError):
             continue
-        if state["fingerprint"] != fingerprint:
-            raise StageError(
-                "this directory holds a run with other settings, data or starting model",
-                where=str(folder),
-                fix="give an empty work directory, or the settings the run was started with",
-            )
+        check_own(state, fingerprint, folder)
         if sizes(folder) == state["files"] and not problems(folder):
             return state
     return None

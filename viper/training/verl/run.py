@@ -25,7 +25,7 @@ from viper.errors import InputError, SpecError, StageError, StoreError
 from viper.reward_service.process import RewardServer
 from viper.reward_service.process import running as reward_service
 from viper.spec.engines import VerlSettings
-from viper.training.checkpoints import weights_digest, write_json
+from viper.training.checkpoints import check_own, weights_digest, write_json
 from viper.training.data import RlDataset
 from viper.training.interrupt import StopRequest, stop_requests
 from viper.training.reward import RewardParameters
@@ -319,12 +319,7 @@ class _Run:
         if not path.is_file():
             return None
         result = json.loads(path.read_text("utf-8"))
-        if result["fingerprint"] != self.fingerprint:
-            raise StageError(
-                "this directory holds a run with other settings, data or starting model",
-                where=str(path),
-                fix="give an empty work directory, or the settings the run was started with",
-            )
+        check_own(result, self.fingerprint, path)
         history, rollouts = tuple(result["history"]), self.work_dir / "rollouts.jsonl"
         return GrpoResult(self.work_dir / "model", self.steps, int(result["best_step"]), history, rollouts)
 
