@@ -12,7 +12,7 @@ import yaml
 from crd_api import RefusedError, Resources, installed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from invalid_manifests import SPEC, VALID, patched, valid
+from manifest_cases import SPEC, VALID, patched, valid
 
 from servers.kube import KubeApi
 from viper.errors import SpecError

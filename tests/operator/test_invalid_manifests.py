@@ -6,7 +6,8 @@ import re
 
 import pytest
 from crd_api import RefusedError, Resources, installed
-from invalid_manifests import CASES, Case
+from invalid_manifests import CASES
+from manifest_cases import Case
 
 from servers.kube import KubeApi
 from viper.errors import SpecError

@@ -5,21 +5,15 @@ The figures are made up by a seeded generator; pictures and sentences are the sm
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import math
 import random
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-from PIL import Image
-
 from report.evaluations import benchmarks, evaluation
+from report.rows import counters_of, digest, mistaken, png, schema_of
 from viper.smallworld import language
 from viper.smallworld.drawing import render
 from viper.smallworld.scenes import Scene, scene_from_seed
@@ -86,11 +80,6 @@ def resource(plan: Plan) -> ViperIteration:
     return loaded
 
 
-def digest(*parts: object) -> str:
-    """A digest that stands for some content."""
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
 def model(name: str, version: int | None = None) -> ResolvedModel:
     """A pinned model directory."""
     uri = f"file:///models/{name}"
@@ -143,21 +132,6 @@ def build_loop(store: DirectoryStore, work: Path, iterations: int = 3, **changes
     return names
 
 
-def png(image: Image.Image) -> bytes:
-    """An encoded picture."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-_TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string(), bytes: pa.binary()}
-
-
-def schema_of(row: Mapping[str, Any]) -> pa.Schema:
-    """An Arrow schema for rows like this one; lists hold strings."""
-    return pa.schema([(k, pa.list_(pa.string()) if isinstance(v, list) else _TYPES[type(v)]) for k, v in row.items()])
-
-
 class _Builder:
     def __init__(
         self, store: DirectoryStore, work: Path, plan: Plan, frozen: FrozenIteration, rng: random.Random
@@ -176,7 +150,7 @@ class _Builder:
         size, written = 16, 0
         for index, start in enumerate(range(0, len(rows), size)):
             chunk = rows[start : start + size]
-            context.write_part(index, chunk, schema_of(chunk[0]), seconds=3.5, counters=_counters(chunk))
+            context.write_part(index, chunk, schema_of(chunk[0]), seconds=3.5, counters=counters_of(chunk))
             written = index + 1
         self.rows[name] = rows
         context.finish(needs, parts=written, outputs=outputs)
@@ -206,7 +180,7 @@ class _Builder:
     def synthesize_captions(self) -> tuple[list[dict[str, Any]], dict[str, Any], list[str]]:
         rows = []
         for image, scene in self._pool():
-            seen = _mistaken(scene, self.rng)
+            seen = mistaken(scene, self.rng)
             flaws = [language.flaw_sentence(f) for f in language.flaws(seen, scene)]
             verdict = self._accept(0.9, "invalid-json")
             rows.append(
@@ -412,24 +386,3 @@ class _Builder:
     def _pool(self) -> list[tuple[dict[str, Any], Scene]]:
         pairs = zip(self.rows["ingest-images"], self.scenes, strict=True)
         return [(row, scene) for row, scene in pairs if row["accepted"]]
-
-
-def _counters(rows: list[dict[str, Any]]) -> dict[str, int]:
-    counts: Counter[str] = Counter()
-    for row in rows:
-        if "split" in row and row["accepted"]:
-            counts[row["split"]] += 1
-            counts["accepted." + row.get("category", "")] += 1
-        if "chosen_category" in row:
-            counts[f"chosen.{row['chosen_category']}"] += 1
-            counts[f"used.{row['category']}"] += 1
-            counts["steered"] += row["steered"]
-            counts.update({"instruction.requests": 1, "instruction.attempts": 2, "instruction.failed": 0})
-    return counts
-
-
-def _mistaken(scene: Scene, rng: random.Random) -> Scene:
-    """The scene as a caption with a mistake or two describes it."""
-    for _ in range(rng.choice((0, 1, 1, 2))):
-        scene = language.apply(scene, language.random_operation(rng, scene)) or scene
-    return scene

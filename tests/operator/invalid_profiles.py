@@ -1,0 +1,194 @@
+"""What may not stand in a profile; part of the table of `invalid_manifests`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from manifest_cases import AT_LEAST, AT_MOST, Case
+
+
+def _quantity(name: str, field: str, value: str) -> Case:
+    path = f"spec profile defaults {field}"
+    says = "[KMGTPE]i", "such as 500m, 1.5 or 64Gi"
+    return Case(name, {path: value}, path.replace(" ", "."), (), server=says[:1], here=says[1:])
+
+
+def _resources(name: str, field: str, value: Any, *says: str, at: str = "") -> Case:
+    return Case(name, {f"spec profile defaults {field}": value}, f"spec.profile.defaults.{at or field}", says)
+
+
+PROFILE = [
+    Case("an unknown device", {"spec profile device": "gpu"}, "spec.profile.device", ("cpu, cuda or cuda:",)),
+    Case(
+        "a profile and a reference",
+        {"spec profile": {"device": "cpu"}, "spec profileRef": "a100"},
+        "spec.profileRef",
+        ("either profile or profileRef", "remove one"),
+    ),
+    Case("a reference that is no name", {"spec profileRef": "A 100"}, "spec.profileRef", ("lower-case letters",)),
+    Case(
+        "an unknown stage",
+        {"spec profile stages": {"train": {}}},
+        "spec.profile.stages",
+        ("unknown stages", "train-captions"),
+    ),
+    Case(
+        "training in shards",
+        {"spec profile stages": {"train-captions": {"shards": 2}}},
+        "spec.profile.stages",
+        ("shards must be 1", "only synthesize-captions"),
+    ),
+    Case(
+        "everything in shards",
+        {"spec profile defaults shards": 4},
+        "spec.profile.defaults",
+        ("defaults.shards must be 1", "synthesize-captions"),
+    ),
+    Case(
+        "GPUs of the defaults, named again by a stage",
+        {
+            "spec profile defaults gpus": 1,
+            "spec profile stages": {"evaluate": {"resources": {"limits": {"nvidia.com/gpu": 1}}}},
+        },
+        "spec.profile.stages",
+        ("together with defaults", "remove one of the two"),
+    ),
+    Case(
+        "evaluation on several nodes",
+        {"spec profile": {"defaults": {"workClaim": "work"}, "stages": {"evaluate": {"nodes": 2}}}},
+        "spec.profile.stages",
+        ("nodes must be 1", "only train-captions"),
+    ),
+    Case(
+        "everything on several nodes",
+        {"spec profile defaults nodes": 2},
+        "spec.profile.defaults",
+        ("defaults.nodes must be 1", "train-captions"),
+    ),
+    Case(
+        "nodes that share nothing",
+        {"spec engines trainer": "verl", "spec profile": {"stages": {"train-captions": {"nodes": 2}}}},
+        "spec.profile.stages",
+        ("workClaim must name a ReadWriteMany claim",),
+    ),
+    Case(
+        "nodes for a trainer that works on one",
+        {"spec profile": {"stages": {"train-captions": {"nodes": 2, "workClaim": "work"}}}},
+        "spec.profile",
+        ("nodes must be 1", "the trainer trl works on one node", "set engines.trainer: verl"),
+    ),
+    _resources("no nodes", "nodes", 0, AT_LEAST.format(1)),
+    _resources("a claim that is no name", "workClaim", "My Claim", "lower-case letters"),
+    _resources("no shards", "shards", 0, AT_LEAST.format(1)),
+    _resources("too many retries", "retries", 21, AT_MOST.format(20)),
+    _resources("a deadline of no time", "deadlineSeconds", 0, AT_LEAST.format(1)),
+    _resources("a deadline with a unit", "deadlineSeconds", "2h", "integer"),
+    _resources("a negative pause", "backoffSeconds", -1, AT_LEAST.format(0)),
+    _resources("negative GPUs", "gpus", -1, AT_LEAST.format(0)),
+    Case(
+        "GPUs named twice",
+        {"spec profile defaults": {"gpus": 1, "resources": {"requests": {"nvidia.com/gpu": 1}}}},
+        "spec.profile.defaults",
+        ("gpus sets nvidia.com/gpu", "remove one of the two"),
+    ),
+    _resources("an image with a space", "image", "a b", "without spaces"),
+    _resources("an unknown pull policy", "imagePullPolicy", "Sometimes", "Always", "IfNotPresent"),
+    _quantity("a memory of letters", "resources limits memory", "lots"),
+    _quantity("a negative request", "resources requests cpu", "-1"),
+    _resources(
+        "a request above its limit",
+        "resources",
+        {"requests": {"memory": "2Gi"}, "limits": {"memory": "1000M"}},
+        "lower the request",
+        at="resources.requests",
+    ),
+    _quantity("a shared memory of letters", "shmSize", "big"),
+    _resources(
+        "a variable from something else than a secret",
+        "env",
+        [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}, "configMapKeyRef": {}}}],
+        "unknown field",
+        at="env[0].valueFrom.configMapKeyRef",
+    ),
+    _resources(
+        "a value beside the secret that it comes from",
+        "env",
+        [{"name": "A", "value": "x", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}],
+        "remove one of them",
+        at="env[0].value",
+    ),
+    _resources(
+        "a secret that is no name",
+        "env",
+        [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "My Secret", "key": "k"}}}],
+        "lower-case letters",
+        at="env[0].valueFrom.secretKeyRef.name",
+    ),
+    _resources(
+        "credentials in the environment",
+        "env",
+        [{"name": "AWS_SECRET_ACCESS_KEY", "value": "x"}],
+        "remove it",
+        "operator's secret",
+        at="env[0].name",
+    ),
+    _resources("a variable twice", "env", [{"name": "A"}, {"name": "A"}], "env names", "twice; keep one", at="env"),
+    _resources("a variable that is no name", "env", [{"name": "1A"}], "not beginning with a digit", at="env[0].name"),
+    Case(
+        "a pull secret as a string",
+        {"spec profile defaults imagePullSecrets": ["s"]},
+        "spec.profile.defaults.imagePullSecrets[0]",
+        (),
+        server=("object",),
+        here=("dict",),
+    ),
+    _resources(
+        "a toleration of all with a value",
+        "tolerations",
+        [{"operator": "Exists", "value": "x"}],
+        "remove value",
+        at="tolerations[0].value",
+    ),
+    _resources(
+        "a toleration without a key", "tolerations", [{"effect": "NoSchedule"}], "set key", at="tolerations[0].operator"
+    ),
+    _resources(
+        "a toleration of an unknown effect",
+        "tolerations",
+        [{"key": "a", "effect": "Never"}],
+        "NoSchedule",
+        "NoExecute",
+        at="tolerations[0].effect",
+    ),
+    _resources(
+        "a time for no eviction",
+        "tolerations",
+        [{"key": "a", "tolerationSeconds": 3}],
+        "set effect: NoExecute",
+        at="tolerations[0].tolerationSeconds",
+    ),
+    _resources("an unknown affinity", "affinity", {"gpuAffinity": {}}, "unknown field", at="affinity.gpuAffinity"),
+    _resources(
+        "spreading over nothing",
+        "topologySpreadConstraints",
+        [{"maxSkew": 1}],
+        "equired",
+        at="topologySpreadConstraints[0].topologyKey",
+    ),
+    _resources("a cache without a claim", "modelCache", {"mountPath": "/m"}, "equired", at="modelCache.claimName"),
+    _resources(
+        "a cache at a relative path",
+        "modelCache",
+        {"claimName": "c", "mountPath": "m"},
+        "an absolute path",
+        at="modelCache.mountPath",
+    ),
+    _resources(
+        "a pod template with containers at its root",
+        "podTemplate",
+        {"containers": []},
+        "unknown field",
+        at="podTemplate.containers",
+    ),
+    _resources("a negative time to live", "ttlSecondsAfterFinished", -1, AT_LEAST.format(0)),
+]
