@@ -6,14 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from viper.errors import StageError
 from viper.training.verl import checkpoints as cp
 from viper.training.verl.metrics import Tail, diverged, recorded, step_of, step_values
 from viper.training.verl.rollouts import dump_row, missing_outputs, read_dump, rollout_rows, rollout_values
-from viper.training.verl.watchdog import Signs, collapsed, disk_full, explain, last_error, verdict
+from viper.training.verl.watchdog import Signs, disk_full, explain, last_error, verdict
 
 # -- metrics -----------------------------------------------------------------------------------------------------------
 
@@ -147,13 +145,6 @@ def test_kept_weights_outlive_their_checkpoint(tmp_path: Path) -> None:
     assert not kept.exists()
 
 
-@given(st.dictionaries(st.integers(0, 50), st.sampled_from([0.1, 0.2, 0.3]), min_size=1))
-def test_the_best_step_is_the_earliest_of_the_highest_scores(scores: dict[int, float]) -> None:
-    best = cp.best_step(scores, 99)
-    assert all((scores[best], -best) >= (score, -step) for step, score in scores.items())
-    assert cp.best_step({}, 99) == 99
-
-
 # -- what was sampled --------------------------------------------------------------------------------------------------
 
 
@@ -233,9 +224,3 @@ def test_what_is_said_about_a_run() -> None:
     assert disk_full(["RuntimeError: [enforce fail] . PytorchStreamWriter failed writing file data/1"], 1 << 20)
     assert not disk_full(["RuntimeError: [enforce fail] . PytorchStreamWriter failed writing file data/1"], 1 << 40)
     assert not disk_full(["ValueError"], 0)
-
-
-def test_a_run_has_collapsed_when_no_group_has_told_anything_for_long() -> None:
-    assert collapsed([{"groups/signal": 0.0}] * 3, 3)
-    assert not collapsed([{"groups/signal": 0.0}] * 2, 3)
-    assert not collapsed([{"groups/signal": 0.0}, {"groups/signal": 0.1}, {"groups/signal": 0.0}], 3)

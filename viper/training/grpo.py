@@ -7,11 +7,10 @@ a run that was killed at any point continues to bit-identical weights and logs.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,8 +19,9 @@ import numpy as np
 from viper.digests import digest_of
 from viper.engines.base import RlSample, SimilarityModel
 from viper.errors import InputError, StageError
-from viper.training.checkpoints import Checkpoints, Log, check_own, publish, weights_digest, write_json, writing
+from viper.training.checkpoints import Checkpoints, Log, publish, weights_digest, writing
 from viper.training.interrupt import StopRequest, stop_requests
+from viper.training.outcome import best_step, record_result, recorded_result, stop_when_collapsed
 from viper.training.reward import RewardParameters, score_batch
 from viper.training.rollouts import Rollout, chunk_of, chunk_rows, rollout_metrics, rollout_rows
 from viper.training.settings import GrpoResult, GrpoSettings, StepMetrics, data_order, group_advantages
@@ -68,7 +68,7 @@ def train_grpo(  # noqa: PLR0917 (the order is the stages' contract)
     """
     _check(samples, held_out, settings, evaluate)
     run = _Run(model_dir, samples, held_out, similarity, settings, work_dir, evaluate)
-    finished = run.finished()
+    finished = recorded_result(work_dir, run.fingerprint)
     if finished is not None:
         return finished
     with stop_requests() as stop:
@@ -168,7 +168,7 @@ class _Run:
                 self._drop_candidates()
             if stop.signal and step < self.steps:
                 stop.leave()
-            self._stop_when_collapsed(history)
+            stop_when_collapsed(history, self.settings.collapse_steps, self.work_dir)
         metrics.close()
         rollouts.close()
         return self._finish(history)
@@ -227,17 +227,6 @@ class _Run:
         shares = {name: value / float(lengths.sum()) for name, value in clipped.items()}
         return {**{k: float(np.mean(v)) for k, v in updates.items()}, **shares, "learning_rate": rate}
 
-    def _stop_when_collapsed(self, history: Sequence[Mapping[str, float]]) -> None:
-        last = history[-self.settings.collapse_steps :]
-        if len(last) == self.settings.collapse_steps and all(row["groups/signal"] == 0 for row in last):
-            same = last[-1]["reward/mean"]
-            raise StageError(
-                f"all outputs of every group got the same reward for {len(last)} steps (mean {same:.3f}): "
-                "the policy collapsed, or the task is never (or always) solved, and nothing can be learnt",
-                where=str(self.work_dir / "rollouts.jsonl"),
-                fix="look at the rollouts; take easier or more varied samples, or lower the learning rate",
-            )
-
     # -- held-out scores and selection ---------------------------------------------------------------------------------
 
     def _score(self, step: int) -> dict[str, float]:
@@ -268,10 +257,6 @@ class _Run:
             rewards += [r.reward for r in score_batch(texts, truths, self.similarity, self.parameters, done)]
         return float(np.mean(rewards))
 
-    def _best_step(self) -> int:
-        """The earliest step with the highest held-out score; the last step when nothing selects."""
-        return max(self.scores, key=lambda k: (self.scores[k], -k)) if self.scores else self.steps
-
     def _save_model(self, target: Path) -> Path:
         temporary = target.with_name(f".{target.name}.writing")
         with writing(target):
@@ -283,7 +268,7 @@ class _Run:
 
     def _drop_candidates(self) -> None:
         """Runs after the checkpoint is published: what it does not refer to is never needed again."""
-        keep = f"step-{self._best_step():06d}"
+        keep = f"step-{best_step(self.scores, self.steps):06d}"
         for candidate in (self.work_dir / "candidates").glob("*"):
             if candidate.name != keep:
                 shutil.rmtree(candidate)
@@ -291,7 +276,7 @@ class _Run:
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def _finish(self, history: list[dict[str, float]]) -> GrpoResult:
-        best = self._best_step()
+        best = best_step(self.scores, self.steps)
         target = self.work_dir / "model"
         candidate = self.work_dir / "candidates" / f"step-{best:06d}"
         if self.settings.select != "last" and candidate.is_dir():
@@ -302,20 +287,4 @@ class _Run:
                 publish(temporary, target)
         else:
             self._save_model(target)
-        write_json(
-            self.work_dir / "result.json",
-            {"fingerprint": self.fingerprint, "steps": self.steps, "best_step": best, "history": history},
-        )
-        return self._result(best, history)
-
-    def _result(self, best: int, history: Sequence[Mapping[str, float]]) -> GrpoResult:
-        return GrpoResult(self.work_dir / "model", self.steps, best, tuple(history), self.work_dir / "rollouts.jsonl")
-
-    def finished(self) -> GrpoResult | None:
-        """The result when this work directory already holds the complete run."""
-        path = self.work_dir / "result.json"
-        if not path.is_file():
-            return None
-        result = json.loads(path.read_text("utf-8"))
-        check_own(result, self.fingerprint, path)
-        return self._result(int(result["best_step"]), result["history"])
+        return record_result(self.work_dir, self.fingerprint, self.steps, best, history)

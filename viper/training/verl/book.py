@@ -19,11 +19,11 @@ from typing import Any
 
 from viper.errors import StageError
 from viper.training.checkpoints import Log
+from viper.training.outcome import best_step, stop_when_collapsed
 from viper.training.settings import GrpoSettings, StepMetrics
 from viper.training.verl import checkpoints
 from viper.training.verl.metrics import diverged, recorded, step_of, step_values
 from viper.training.verl.rollouts import dump_path, held_out_reward, read_dump, rollout_rows, rollout_values
-from viper.training.verl.watchdog import collapsed
 
 
 class Book:
@@ -95,14 +95,7 @@ class Book:
         self._write(step, values, rollout_rows(dump, step, self.settings.group_size))
         if saving:
             self._save(step, values)
-        if collapsed(self.history, self.settings.collapse_steps):
-            raise StageError(
-                f"all outputs of every group got the same reward for {self.settings.collapse_steps} steps (mean "
-                f"{values['reward/mean']:.3f}): the policy collapsed, or the task is never (or always) solved, and "
-                "nothing can be learnt",
-                where=str(self.work_dir / "rollouts.jsonl"),
-                fix="look at the rollouts; take easier or more varied samples, or lower the learning rate",
-            )
+        stop_when_collapsed(self.history, self.settings.collapse_steps, self.work_dir)
         now = time.monotonic()
         rate = (step - self._first) / max(now - self._began, 1e-9)
         seconds, self._last = now - self._last, now
@@ -111,7 +104,7 @@ class Book:
 
     def best(self) -> int:
         """The step whose weights become the stage's model."""
-        return checkpoints.best_step(self.scores, self.steps)
+        return best_step(self.scores, self.steps)
 
     def weights(self, step: int) -> Path:
         """The folder of a step's weights: `huggingface/` and the shards it was made from."""

@@ -1,4 +1,4 @@
-"""verl's checkpoints: which are whole, which one a run continues from, which are kept, which one is the best.
+"""verl's checkpoints: which are whole, which one a run continues from, which are kept.
 
 Layout, verl's own (`trainer.default_local_dir`), with one file of ours:
 
@@ -124,11 +124,6 @@ def prune(root: Path, kept: int = KEPT) -> None:
         # Without its state first: a half-removed checkpoint must not pass for a whole one.
         (step_dir(root, step) / STATE).unlink()
         shutil.rmtree(step_dir(root, step))
-
-
-def best_step(scores: Mapping[int, float], last: int) -> int:
-    """The earliest step with the highest held-out score; the last step when nothing selects."""
-    return max(scores, key=lambda step: (scores[step], -step)) if scores else last
 
 
 def keep_weights(root: Path, step: int, target: Path) -> None:

@@ -7,7 +7,6 @@ weights are those of verl's shards.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
@@ -25,9 +24,10 @@ from viper.errors import InputError, SpecError, StageError, StoreError
 from viper.reward_service.process import RewardServer
 from viper.reward_service.process import running as reward_service
 from viper.spec.engines import VerlSettings
-from viper.training.checkpoints import check_own, weights_digest, write_json
+from viper.training.checkpoints import weights_digest
 from viper.training.data import RlDataset
 from viper.training.interrupt import StopRequest, stop_requests
+from viper.training.outcome import record_result, recorded_result
 from viper.training.reward import RewardParameters
 from viper.training.settings import GrpoResult, GrpoSettings, StepMetrics, data_order
 from viper.training.verl import preflight, process
@@ -98,7 +98,7 @@ class VerlTrainer:
         if not len(samples) or (settings.select == "heldOutReward" and not len(held_out)):
             raise InputError("there are no samples to train on, or none to select the step by", where="samples")
         run = _Run(self, model_dir.absolute(), samples, held_out, settings, work_dir.absolute())
-        finished = run.finished()
+        finished = recorded_result(run.work_dir, run.fingerprint)
         if finished is not None:
             return finished
         run.check_machine()
@@ -294,11 +294,7 @@ class _Run:
             merged = self._merge(self.book.weights(best))
             compare_with_shards(model, merged)
             shutil.rmtree(merged)
-        write_json(
-            self.work_dir / "result.json",
-            {"fingerprint": self.fingerprint, "steps": self.steps, "best_step": best, "history": self.book.history},
-        )
-        return GrpoResult(model, self.steps, best, tuple(self.book.history), self.work_dir / "rollouts.jsonl")
+        return record_result(self.work_dir, self.fingerprint, self.steps, best, self.book.history)
 
     def _merge(self, weights: Path) -> Path:
         """What verl's own merger makes of a checkpoint's shards."""
@@ -312,16 +308,6 @@ class _Run:
             error = last_error(log.read_text("utf-8", errors="replace").splitlines()[-_TAIL_LINES:])
             raise StageError(f"verl cannot read its own checkpoint: {error or f'status {status}'}", where=str(log))
         return merged
-
-    def finished(self) -> GrpoResult | None:
-        """The result when this work directory already holds the complete run."""
-        path = self.work_dir / "result.json"
-        if not path.is_file():
-            return None
-        result = json.loads(path.read_text("utf-8"))
-        check_own(result, self.fingerprint, path)
-        history, rollouts = tuple(result["history"]), self.work_dir / "rollouts.jsonl"
-        return GrpoResult(self.work_dir / "model", self.steps, int(result["best_step"]), history, rollouts)
 
 
 def _own_address() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,9 +62,3 @@ def last_error(log: Sequence[str]) -> str:
         if head.replace(".", "").replace("_", "").isalnum() and head.endswith(("Error", "Exception", "Killed", "Exit")):
             return text.strip()[:500]
     return ""
-
-
-def collapsed(history: Sequence[Mapping[str, float]], steps: int) -> bool:
-    """Whether every group of the last `steps` steps got one reward for all its outputs."""
-    last = history[-steps:]
-    return len(last) == steps and all(row["groups/signal"] == 0 for row in last)
