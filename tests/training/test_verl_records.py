@@ -220,7 +220,18 @@ def test_what_is_said_about_a_run() -> None:
     assert last_error(log) == "ray.exceptions.RayTaskError: the last"
     assert last_error(log[:2]) == "ValueError: the first"
     assert last_error(["step:1 - loss:0.1"]) == ""
-    assert disk_full(["(x pid=1) OSError: [Errno 28] No space left on device"], 1 << 40)
-    assert disk_full(["RuntimeError: [enforce fail] . PytorchStreamWriter failed writing file data/1"], 1 << 20)
-    assert not disk_full(["RuntimeError: [enforce fail] . PytorchStreamWriter failed writing file data/1"], 1 << 40)
-    assert not disk_full(["ValueError"], 0)
+    assert disk_full(["(x pid=1) OSError: [Errno 28] No space left on device"], 1 << 40, 0)
+    assert disk_full(["RuntimeError: [enforce fail] . PytorchStreamWriter failed writing file data/1"], 1 << 25, 0)
+    assert not disk_full(["RuntimeError: [enforce fail] . PytorchStreamWriter failed writing file data/1"], 1 << 40, 0)
+    assert disk_full(["Error execut"], 1 << 25, 1 << 26)  # the log is on that disk, too
+    assert not disk_full(["ValueError"], 1 << 26, 1 << 26)
+    assert disk_full([], 0, 0)
+
+
+def test_the_size_of_a_checkpoint_is_that_of_the_newest_good_one(tmp_path: Path) -> None:
+    assert cp.size_of_newest(tmp_path) == 0
+    for step in (2, 4):
+        folder = write_checkpoint(tmp_path, step)
+        cp.confirm(tmp_path, step, STATE)
+    write_checkpoint(tmp_path, 6)
+    assert cp.size_of_newest(tmp_path) == sum(cp.sizes(folder).values()) > 0

@@ -58,6 +58,12 @@ def sizes(folder: Path) -> dict[str, int]:
     return found
 
 
+def size_of_newest(root: Path) -> int:
+    """Bytes of the newest checkpoint that was declared good; 0 when there is none."""
+    good = [step for step in steps(root) if (step_dir(root, step) / STATE).is_file()]
+    return sum(sizes(step_dir(root, good[-1])).values()) if good else 0
+
+
 def problems(folder: Path) -> list[str]:
     """Why the checkpoint of a folder cannot be used; empty when it is whole."""
     try:

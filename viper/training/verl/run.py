@@ -30,7 +30,7 @@ from viper.training.interrupt import StopRequest, stop_requests
 from viper.training.outcome import record_result, recorded_result
 from viper.training.reward import RewardParameters
 from viper.training.settings import GrpoResult, GrpoSettings, StepMetrics, data_order
-from viper.training.verl import preflight, process
+from viper.training.verl import checkpoints, preflight, process
 from viper.training.verl.book import Book
 from viper.training.verl.config import VerlHardware, VerlPaths, arguments, verl_config
 from viper.training.verl.export import compare_with_shards, export_model
@@ -151,19 +151,21 @@ class _Run:
         try:
             while (first := self.book.resume()) < self.steps:
                 self._write_data()
-                problem = self._attempt(first, on_step, stop)
+                ended = self._attempt(first, on_step, stop)
                 saved = self.book.saved
+                if saved == self.steps:
+                    continue
+                problem = self._problem(*ended, first)
                 fruitless = 0 if saved > first else fruitless + 1
-                if saved < self.steps and fruitless >= FRUITLESS:
+                if fruitless >= FRUITLESS:
                     raise problem
-                if saved < self.steps:
-                    print(f"{problem}; it goes on from step {saved}", file=sys.stderr)
+                print(f"{problem}; it goes on from step {saved}", file=sys.stderr)
             return self._finish()
         finally:
             self.book.close()
 
-    def _attempt(self, first: int, on_step: OnStep, stop: StopRequest) -> StageError:
-        """Runs verl once, from checkpoint `first`; returns why it ended, for the case that this was too early."""
+    def _attempt(self, first: int, on_step: OnStep, stop: StopRequest) -> tuple[Verdict, int | None, Path]:
+        """Runs verl once, from checkpoint `first`; returns how it ended, with what status, and what it printed."""
         number = 1 + len(list((self.work_dir / "attempts").glob("*.log")))
         log, measured = (self.work_dir / "attempts" / f"{number}.{kind}" for kind in ("log", "jsonl"))
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -185,7 +187,7 @@ class _Run:
                 stacks = self.work_dir / "stalls" / str(number)
                 process.save_stacks(process.mark_of(self.work_dir), stacks)
                 trainer.on_stall(stacks)
-        return self._problem(found, child.returncode, first, log)
+        return found, child.returncode, log
 
     def _follow(  # noqa: PLR0917
         self,
@@ -216,18 +218,24 @@ class _Run:
                     return found
                 time.sleep(POLL_SECONDS)
 
-    def _problem(self, found: Verdict, status: int | None, first: int, log: Path) -> StageError:
+    def _problem(self, found: Verdict, status: int | None, log: Path, first: int) -> StageError:
+        """Why an attempt ended too early; raises `StoreError` on a full disk."""
+        lines = self._last_lines(log)
+        went = f"at step {self.book.reached} of {self.steps} (it had gone on from step {first})"
+        what = explain(found, status, self.trainer.engine.stall_seconds, went)
+        error = last_error(lines)
+        return StageError(f"{what}{': ' if error else ''}{error}", where=str(log), fix="read the end of this log")
+
+    def _last_lines(self, log: Path) -> list[str]:
+        """Of a program that ended too early; raises `StoreError` where it found no room to write."""
         lines = log.read_text("utf-8", errors="replace").splitlines()[-_TAIL_LINES:]
-        if disk_full(lines, shutil.disk_usage(self.work_dir).free):
+        if disk_full(lines, shutil.disk_usage(self.work_dir).free, checkpoints.size_of_newest(self.book.root)):
             raise StoreError(
                 "the disk is full",
                 where=str(self.work_dir),
                 fix="free some space; training goes on from its last checkpoint",
             )
-        went = f"at step {self.book.reached} of {self.steps} (it had gone on from step {first})"
-        what = explain(found, status, self.trainer.engine.stall_seconds, went)
-        error = last_error(lines)
-        return StageError(f"{what}{': ' if error else ''}{error}", where=str(log), fix="read the end of this log")
+        return lines
 
     # -- what verl gets ------------------------------------------------------------------------------------------------
 
@@ -305,7 +313,7 @@ class _Run:
         with process.running(argv, self._environment(log), log, self.work_dir) as child:
             status = child.wait()
         if status or not any(merged.glob("*.safetensors")):
-            error = last_error(log.read_text("utf-8", errors="replace").splitlines()[-_TAIL_LINES:])
+            error = last_error(self._last_lines(log))
             raise StageError(f"verl cannot read its own checkpoint: {error or f'status {status}'}", where=str(log))
         return merged
 

@@ -11,6 +11,8 @@ Verdict = Literal["wait", "ended", "stalled", "reward"]
 #: Attempts in a row that may end without a new checkpoint before the stage fails.
 FRUITLESS = 2
 _FULL = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter failed", "unexpected pos")
+#: Less than this, in bytes, is no room for logs and samples either.
+_ROOM = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,20 @@ def explain(verdict: Verdict, status: int | None, stall_seconds: float, went: st
     return f"verl {how} {went}"
 
 
-def disk_full(log: Sequence[str], free_bytes: int) -> bool:
+def disk_full(log: Sequence[str], free_bytes: int, checkpoint_bytes: int) -> bool:
     """Whether a run ended because nothing could be written any more.
+
+    Where the log lies on the full disk, the error itself finds no room in it: no space for another checkpoint is then
+    all there is to go by.
 
     Args:
         log: the last lines it printed.
         free_bytes: what is free where it writes.
+        checkpoint_bytes: size of its last checkpoint; 0 before the first one.
     """
-    said = any(sign in line for line in log for sign in _FULL)
-    return any(_FULL[0] in line or _FULL[1] in line for line in log) or (said and free_bytes < 1 << 30)
+    if any(sign in line for line in log for sign in _FULL[:2]) or free_bytes < max(checkpoint_bytes, _ROOM):
+        return True
+    return any(sign in line for line in log for sign in _FULL) and free_bytes < 1 << 30
 
 
 def last_error(log: Sequence[str]) -> str:
