@@ -6,6 +6,7 @@ Templates use `string.Template` placeholders (`$caption`), so JSON braces in the
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from importlib import resources
 from string import Template
@@ -23,6 +24,17 @@ NAMES = (
     "operation_predicting",  # RL task 2: two images → <think>…</think> operation
     "question",  # image + $question → <think>…</think> answer
 )
+
+#: What a chat template, a processor or verl's dataset takes for an image or for the end of a message.
+_MARKS = re.compile(r"<(?=\|[^<>|\s]+\|>|(?:image|video|audio)>)")
+
+
+def without_marks(text: str) -> str:
+    """The text with a blank in each mark that a model's tokens or a data set's images are written as.
+
+    What a model or a stranger wrote is text: it must neither stand for an image that is not there nor end the message.
+    """
+    return _MARKS.sub("< ", text)
 
 
 @dataclass(frozen=True)
@@ -45,8 +57,9 @@ class PromptSet:
         return cls(name, {n: (root / f"{n}.txt").read_text("utf-8").strip() for n in NAMES})
 
     def render(self, template: str, **values: str) -> str:
-        """Fills a template; raises `KeyError` when a placeholder has no value."""
-        return Template(self.templates[template]).substitute(values)
+        """Fills a template, with nothing but text; raises `KeyError` when a placeholder has no value."""
+        plain = {name: without_marks(value) for name, value in values.items()}
+        return Template(self.templates[template]).substitute(plain)
 
     def digest(self, template: str) -> str:
         """sha256 of the template text, hexadecimal."""

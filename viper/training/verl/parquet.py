@@ -11,24 +11,22 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from viper.prompts import without_marks
 from viper.training.checkpoints import writing
 from viper.training.data import EncodedSample
 
 _ROWS_PER_GROUP = 64
-#: What verl's dataset, or the processor behind it, would take for an image that is not there.
-_PLACEHOLDERS = re.compile(r"<(?=(?:image|video|audio)>|\|(?:image_pad|video_pad|vision_start|vision_end)\|>)")
 
 
 def prompt_text(sample: EncodedSample) -> str:
-    """The message: a mark per image, then the text, in which nothing can be mistaken for a mark any more."""
-    return "<image>" * len(sample.images) + _PLACEHOLDERS.sub("< ", sample.prompt)
+    """The message: a mark per image, then the text, in which nothing can be mistaken for a mark."""
+    return "<image>" * len(sample.images) + without_marks(sample.prompt)
 
 
 def verl_row(sample: EncodedSample, index: int) -> dict[str, Any]:
