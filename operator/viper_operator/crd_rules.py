@@ -115,6 +115,17 @@ _RESERVED = " || ".join(
 )
 
 
+def _selectable(task: str) -> Rule:
+    """verl cannot measure the perception of its checkpoints."""
+    at = f"recipe.{task}.training.select"
+    return Rule(
+        f"self.engines.trainer != 'verl' || self.{at} != 'heldOutPerception'",
+        f"{at} must be heldOutReward or last: the trainer verl cannot measure perception while it trains; or set "
+        "engines.trainer: trl",
+        field=at,
+    )
+
+
 def _several_nodes(profile: str) -> str:
     return f"(has({profile}.stages[k].nodes) && {profile}.stages[k].nodes > 1)"
 
@@ -293,6 +304,7 @@ RULES: dict[type, tuple[Rule, ...]] = {
             expression=True,
             field="profile",
         ),
+        *(_selectable(task) for task in ("captions", "operations")),
     ),
 }
 

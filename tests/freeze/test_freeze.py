@@ -87,7 +87,6 @@ def test_another_spec_under_the_same_name_is_refused_with_the_fields_that_differ
     ("spec", "said"),
     [
         ({"engines": {"training": {"overrides": {"algorithm.adv_estimator": "gae"}}}}, "decided by the specification"),
-        ({"recipe": {"captions": {"training": {"select": "heldOutPerception"}}}}, "held-out perception"),
         ({"profile": {"stages": {"train-operations": {"gpus": 7}}}}, "7 processes"),
     ],
 )

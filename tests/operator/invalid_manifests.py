@@ -145,6 +145,15 @@ RECIPE = [
     _training("a learning rate in quotes", "learningRate", "1e-6", "number"),
     _training("a learning rate of zero", "learningRate", 0, "greater than 0"),
     _training("clipping everything", "clipLow", 1.0, "less than 1"),
+    *(
+        Case(
+            f"selecting {task} by perception while verl trains",
+            {"spec engines trainer": "verl", f"spec recipe {task} training select": "heldOutPerception"},
+            f"spec.recipe.{task}.training.select",
+            ("heldOutReward or last", "engines.trainer: trl"),
+        )
+        for task in ("captions", "operations")
+    ),
     _training("selecting the best", "select", "best", "heldOutReward", "heldOutPerception"),
     _training("no steps", "steps", 0, AT_LEAST.format(1)),
     Case(

@@ -140,6 +140,20 @@ class IterationSpec(SpecModel):
             raise ValueError(f"profile.{problem}")
         return self
 
+    @model_validator(mode="after")
+    def _selectable(self) -> Self:
+        """verl's GPUs are taken while it trains: nothing can be asked of its checkpoints."""
+        for task, training in (
+            ("captions", self.recipe.captions.training),
+            ("operations", self.recipe.operations.training),
+        ):
+            if self.engines.trainer == "verl" and training.select == "heldOutPerception":
+                raise ValueError(
+                    f"recipe.{task}.training.select must be heldOutReward or last: the trainer verl cannot measure "
+                    "perception while it trains; or set engines.trainer: trl"
+                )
+        return self
+
     def too_many_nodes(self, profile: Profile) -> str:
         """Why a profile asks for more nodes than the trainer can use; empty when it does not."""
         if self.engines.trainer.partition(":")[0] == "verl":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from viper.errors import SpecError
 from viper.spec import IterationSpec
 from viper.spec.stages import DISTRIBUTED, VALIDATE_CAPTIONS, VALIDATE_OPERATIONS, stage_graph
 from viper.training.stage import grpo_settings
@@ -17,12 +16,6 @@ _SERVICE, _MODEL = "http://127.0.0.1:PORT", "MODEL"
 def check(spec: IterationSpec) -> None:
     """Raises `SpecError` for what a training stage would refuse, so that it is told before anything is synthesised."""
     for stage in (n.name for n in stage_graph(spec.recipe) if n.name in DISTRIBUTED):
-        if grpo_settings(spec, stage).select == "heldOutPerception":
-            raise SpecError(
-                "verl cannot select steps by held-out perception: its GPUs are taken while it trains",
-                where="spec.recipe.*.training.select",
-                fix="select by heldOutReward or last, or use the trainer trl",
-            )
         planned_arguments(spec, stage, Path("/"))
 
 
