@@ -42,7 +42,7 @@ TRAINING = {
     "learningRate": 1e-3,
     "select": "last",
 }
-#: As verl's own tests here set it for a CPU (tests/training/test_verl_training.py).
+#: As verl's own tests here set it for a CPU (tests/training/verl_jobs.py).
 VERL = {"rollout": "hf_cpu", "attention": "eager", "dtype": "float32", "workers": 1, "stallSeconds": 600}
 #: Where pods find Python, verl's packages, this repository and the programs of an image.
 PYTHON, PACKAGES, SOURCES, PROGRAMS = "/opt/python", "/opt/packages", "/opt/sources", "/opt/programs"

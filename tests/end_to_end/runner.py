@@ -1,4 +1,4 @@
-"""`python -m end_to_end.runner FILE DIR`: `viper run` with stage programs that can die."""
+"""`python -m end_to_end.runner ENTRY FILE DIR [TRACKING_URI]`: `viper run` with other stage programs."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import sys
 from pathlib import Path
 
 from viper.cli.console import Console
+from viper.errors import ViperError
 from viper.local import PRELOAD, LocalRun, RunDirectory
 from viper.spec import load_resource
 
 
-def main() -> int:
+def main(entry: str, file: str, folder: str, tracking: str | None = None) -> int:
     """Exit status 0 when the iteration has finished and has not failed."""
-    directory = RunDirectory(Path(sys.argv[2]))
-    with directory.lock():
-        record = directory.open(load_resource(Path(sys.argv[1])), None, None)
-        run = LocalRun(
-            directory,
-            record,
-            Console(sys.stdout),
-            entry="end_to_end.killing:program",
-            preload=(*PRELOAD, "end_to_end.killing"),
-        )
-        return 0 if run.run().last.outcome in ("promoted", "held") else 1
+    directory = RunDirectory(Path(folder))
+    try:
+        with directory.lock():
+            record = directory.open(load_resource(Path(file)), None, tracking)
+            preload = (*PRELOAD, entry.partition(":")[0])
+            run = LocalRun(directory, record, Console(sys.stdout), entry=entry, preload=preload)
+            return 0 if run.run().last.outcome in ("promoted", "held", "registered") else 1
+    except ViperError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return error.exit_code
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

@@ -49,7 +49,7 @@ def stages() -> list[str]:
 def run(file: Path, path: Path) -> None:
     """Runs the iteration in a process of its own (MLflow keeps databases open that have moved)."""
     tests = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "end_to_end.runner", str(file), str(path)]
+    command = [sys.executable, "-m", "end_to_end.runner", "end_to_end.killing:program", str(file), str(path)]
     subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": tests})
 
 

@@ -19,7 +19,7 @@ from evaluation_fakes import Opener
 
 import viper.smallworld
 from engines.chat_server import serving
-from support.environments import installed
+from support.environments import interpreter
 from viper.engines.base import Sampling, VlmOutput, VlmRequest
 from viper.registry import Registry, sqlite_uri
 from viper.spec.evaluation import BENCHMARKS
@@ -40,9 +40,7 @@ MAX_TOKENS = 2000
 @pytest.fixture(scope="session")
 def lmms_python() -> str:
     """The interpreter of lmms-eval's environment, installed when it is not there."""
-    status, python, said = installed("lmms")
-    assert status == 0, said
-    return python
+    return interpreter("lmms")
 
 
 @dataclass

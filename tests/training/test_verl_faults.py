@@ -1,40 +1,101 @@
-"""The real trainer loses what it stands on: its reward service in the middle of a step, then one of Ray's workers."""
+"""The real trainer on a full disk, with a loss that is not finite, and killed when only the model is missing."""
 
 from __future__ import annotations
 
 import os
-import signal
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from verl_jobs import STEPS, TRAINING, Job, completed, lines, pids, points, stage
 
 pytest.importorskip("torch")
-pytestmark = [pytest.mark.torch, pytest.mark.slow]
+pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(1800)]
 
-from viper.spec.stages import TRAIN_OPERATIONS  # noqa: E402
-from viper.training.verl import process  # noqa: E402
+from support.verl_environment import without_gpu  # noqa: E402
+from viper.errors import StageError, StoreError  # noqa: E402
+from viper.spec.stages import TRAIN_CAPTIONS  # noqa: E402
+
+SIZE = "256m"
 
 
-def test_operations_lose_their_reward_service_and_a_worker_and_end_in_a_model(tmp_path: Path) -> None:
-    recipe = {"stages": "operations", "operations": {"training": {**TRAINING, "select": "heldOutReward"}}}
-    ctx = stage(tmp_path, TRAIN_OPERATIONS, recipe)
-    job = Job(ctx)
+class SmallDisk:
+    """A file system of its own below a folder, for the programs that run `within` it; gone with its process."""
+
+    def __init__(self, folder: Path) -> None:
+        mount = f'mount -t tmpfs -o size={SIZE} tmpfs "$0" && echo mounted && exec cat'
+        self._holder = subprocess.Popen(
+            ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._holder.stdout is not None
+        assert self._holder.stdout.readline() == "mounted\n"
+        pid = str(self._holder.pid)
+        self.within = ["nsenter", "--target", pid, "--user", "--mount", "--preserve-credentials"]
+        #: The same files for a process outside.
+        self.seen = Path(f"/proc/{pid}/root", *folder.parts[1:])
+
+    def fill(self) -> None:
+        """Leaves room for a line in a log, not for a checkpoint."""
+        file = self.seen / "ballast"
+        free = os.statvfs(self.seen).f_bavail * os.statvfs(self.seen).f_frsize
+        with file.open("wb") as ballast:
+            os.posix_fallocate(ballast.fileno(), 0, free - (1 << 20))
+
+    def clear(self) -> None:
+        (self.seen / "ballast").unlink()
+
+    def close(self) -> None:
+        self._holder.kill()
+        self._holder.communicate()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    (tmp_path / "work").mkdir()
+    made = SmallDisk(tmp_path / "work")
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def test_a_full_disk_a_lost_loss_and_a_kill_at_the_end_cost_a_step_at_most(tmp_path: Path, disk: SmallDisk) -> None:
+    ctx = stage(tmp_path, TRAIN_CAPTIONS, {"captions": {"training": TRAINING}})
+
+    # The checkpoint of the second step finds no room.
+    job = Job(ctx, disk.within)
     job.until("step:1 -")
-    service = pids("viper.reward_service", parent=job.pid)
-    assert len(service) == 1
-    os.kill(service[0], signal.SIGKILL)
-    job.until("step:2 -")
-    assert pids("viper.reward_service", parent=job.pid) != service
-    workers = pids("ray::WorkerDict", mark=process.mark_of(job.work_dir))
-    assert workers
-    os.kill(workers[0], signal.SIGKILL)
+    disk.fill()
+    assert job.finish() == StoreError.exit_code, job.said()
+    assert "the disk is full" in job.said()
+    assert ctx.done() is None
+
+    # It goes on from the first one; then the loss of a step is not a number.
+    disk.clear()
+    modules = without_gpu()["VERL_USE_EXTERNAL_MODULES"]
+    job = Job(ctx, disk.within, VERL_USE_EXTERNAL_MODULES=f"{modules},verl_cpu_nan")
+    job.until("global_step_1")
+    assert job.finish() == StageError.exit_code, job.said()
+    assert "step 2: the policy diverged (loss nan, grad_norm nan)" in job.said()
+    assert ctx.done() is None
+
+    # It goes on from the first one again, and is killed between the last step and the model.
+    job = Job(ctx, disk.within)
+    job.until(f"step:{STEPS} -")
+    assert any("step:2 -" in line for line in job.printed)
+    assert not any("step:1 -" in line for line in job.printed)
+    while not pids("verl.model_merger"):
+        assert job.running, job.said()
+    job.kill()
+
+    # There is no step left to take, and none is taken.
+    job = Job(ctx, disk.within)
     manifest = completed(ctx, job)
-    assert any("it goes on from step" in line for line in job.printed)
-    curves = lines(ctx, "curves.jsonl")
-    assert [row["step"] for row in curves] == [1, 2, 3, 4]
-    best, scores = manifest.outputs["best_step"], {row["step"]: row["held_out/reward"] for row in curves}
-    assert best == 0 or scores[best] == max(scores.values())
-    assert (manifest.outputs["model"]["digest"] == ctx.frozen.generator.digest) == (best == 0)
-    assert len(lines(ctx, "rollouts/00000.jsonl")) == STEPS * 4 * 3
+    assert not any("step:" in line for line in job.printed)
+    assert manifest.outputs["steps"] == STEPS
+    assert [row["step"] for row in lines(ctx, "curves.jsonl")] == [1, 2, 3, 4]
     assert points(ctx) == [1, 2, 3, 4]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,20 +43,29 @@ TRAINING = {
 }
 
 
-class Job:
-    """`viper-job STAGE` in verl's environment; iterating over it gives what it prints, line by line."""
+def command(*arguments: str) -> list[str]:
+    """`viper-job` in verl's environment."""
+    return [verl_python(), "-m", "viper_jobs.main", *arguments]
 
-    def __init__(self, ctx: StageContext) -> None:
+
+def environment() -> dict[str, str]:
+    """What `command` needs around it."""
+    found = without_gpu()
+    return {**found, "PYTHONPATH": os.pathsep.join([found["PYTHONPATH"], str(ROOT / "jobs")])}
+
+
+class Job:
+    """`viper-job STAGE` in verl's environment; iterating over it gives what it prints, line by line.
+
+    `within` is a command that runs it, `variables` come over its environment.
+    """
+
+    def __init__(self, ctx: StageContext, within: Sequence[str] = (), **variables: str) -> None:
         self.work_dir = ctx.work_dir / "grpo"
-        env = without_gpu()
-        env["PYTHONPATH"] += os.pathsep + str(ROOT / "jobs")
         uri = f"{ctx.store.uri}/{ctx.frozen.prefix}"
         self._child = subprocess.Popen(
-            [
-                *(verl_python(), "-m", "viper_jobs.main", ctx.stage),
-                *("--iteration", uri, "--work-dir", str(ctx.work_dir)),
-            ],
-            env=env,
+            [*within, *command(ctx.stage, "--iteration", uri, "--work-dir", str(ctx.work_dir))],
+            env={**environment(), **variables},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -66,6 +75,10 @@ class Job:
     @property
     def pid(self) -> int:
         return self._child.pid
+
+    @property
+    def running(self) -> bool:
+        return self._child.poll() is None
 
     def __iter__(self) -> Iterator[str]:
         assert self._child.stderr is not None
