@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,8 @@ class Run:
         with self._output.open("ab") as output:
             arguments = [str(self.file), str(self.folder), self.tracking]
             self._child = subprocess.Popen([*command, *arguments], env=environment, stdout=output, stderr=output)
+        # Who follows it looks for its process, which is there until somebody has waited for it.
+        threading.Thread(target=self._child.wait, daemon=True).start()
 
     def work(self, stage: str) -> Path:
         return RunDirectory(self.folder).work(self.name, stage) / "grpo"
