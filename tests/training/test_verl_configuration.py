@@ -8,13 +8,22 @@ from typing import Any
 
 import pytest
 
+import viper.training.verl
 from support.verl_environment import ask
 from viper.errors import SpecError
 from viper.spec import ViperIteration, load_runnable
 from viper.spec.engines import VerlSettings
 from viper.training.settings import GrpoSettings
 from viper.training.stage import grpo_settings
-from viper.training.verl.config import Value, VerlHardware, VerlPaths, arguments, micro_batch, verl_config
+from viper.training.verl.config import (
+    Value,
+    VerlHardware,
+    VerlPaths,
+    arguments,
+    known_keys,
+    micro_batch,
+    verl_config,
+)
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "qwen-viper-7b.yaml"
 A100 = VerlHardware(nodes=1, gpus_per_node=8)
@@ -167,11 +176,38 @@ def test_a_key_that_verl_does_not_have_is_refused() -> None:
         ("actor_rollout_ref.actor.grad_clip", "ignores"),
         ("--config-path", "no key"),
         ("data..x", "no key"),
+        (
+            "actor_rollout_ref.rollout.enable_prefix_cachin",
+            r"did you mean actor_rollout_ref\.rollout\.enable_prefix_caching\?",
+        ),
+        ("+actor_rollout_ref.rollout.enable_prefix_caching", "leave out the plus sign"),
     ],
 )
 def test_an_override_may_not_contradict_or_do_nothing(key: str, said: str) -> None:
     with pytest.raises(SpecError, match=said):
         config_of(engine=VerlSettings(overrides={key: "1"}))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "actor_rollout_ref.rollout.enable_prefix_caching",
+        "++actor_rollout_ref.rollout.enable_prefix_caching",
+        "+actor_rollout_ref.rollout.engine_kwargs.vllm.swap_space",
+        "actor_rollout_ref.rollout.engine_kwargs.vllm",
+    ],
+)
+def test_other_keys_of_verls_can_be_set(key: str) -> None:
+    assert str(config_of(engine=VerlSettings(overrides={key: "1"}))[key]) == "1"
+
+
+@pytest.mark.slow
+def test_the_list_of_keys_is_that_of_the_installed_verl() -> None:
+    listed = Path(viper.training.verl.__file__).with_name("keys.txt").read_text("utf-8").split()
+    assert listed == sorted(listed)
+    assert set(listed) == set(ask("verl_resolve.py", {"arguments": []})["resolved"])
+    assert set(listed) < known_keys()
+    assert "actor_rollout_ref.rollout" in known_keys()
 
 
 def test_a_name_that_hydra_would_read_is_refused() -> None:

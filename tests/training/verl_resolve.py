@@ -4,6 +4,10 @@
 
 prints {"resolved": {key: value}, "unread": [keys]}: verl's configuration after composing, resolving and verl's own
 validation (its dataclasses included), and those of the given keys that no code behind `main_ppo` reads.
+
+    python verl_resolve.py keys > viper/training/verl/keys.txt
+
+writes every key that verl's own configuration has.
 """
 
 from __future__ import annotations
@@ -120,6 +124,11 @@ class Reads:
 
 def main() -> None:
     """Reads the request from standard input and prints the answer as the last line."""
+    from omegaconf import OmegaConf
+
+    if sys.argv[1:] == ["keys"]:
+        print("\n".join(sorted(key for key, _ in flat(OmegaConf.to_container(compose([]), resolve=True)))))
+        return
     request = json.load(sys.stdin)
     config = compose(request["arguments"])
     if request.get("validate"):
@@ -129,8 +138,6 @@ def main() -> None:
         validate_config(config, need_reference_policy(config), need_critic(config))
         for section in (config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout, config.algorithm):
             omega_conf_to_dataclass(section)
-    from omegaconf import OmegaConf
-
     resolved = dict(flat(OmegaConf.to_container(config, resolve=True)))
     reads = Reads()
     keys = [a.partition("=")[0].lstrip("+") for a in request["arguments"] if not a.startswith("hydra.")]

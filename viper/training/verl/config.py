@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -316,6 +319,23 @@ def _check_override(key: str, config: Mapping[str, Value]) -> None:
         raise SpecError("verl takes this key and ignores it", where=where, fix="see docs/verl.md for the one it reads")
     if not plain or not all(part.isidentifier() for part in plain.split(".")):
         raise SpecError("this is no key of verl's configuration", where=where, fix="write it with dots: a.b.c")
+    if plain in known_keys():
+        if key.startswith("+") and not key.startswith("++"):
+            raise SpecError("verl's configuration has this key already", where=where, fix="leave out the plus sign")
+    elif not key.startswith("+"):
+        near = get_close_matches(plain, known_keys(), 1)
+        raise SpecError(
+            "verl's configuration does not have this key",
+            where=where,
+            fix=f"{f'did you mean {near[0]}? ' if near else ''}a key that only verl's code knows takes a plus sign",
+        )
+
+
+@cache
+def known_keys() -> frozenset[str]:
+    """The keys of verl's own configuration, and the sections that they lie in (tests/training/verl_resolve.py)."""
+    keys = resources.files(__package__).joinpath("keys.txt").read_text("utf-8").split()
+    return frozenset(key.rsplit(".", depth)[0] for key in keys for depth in range(key.count(".") + 1))
 
 
 def _overlap(one: str, other: str) -> bool:
