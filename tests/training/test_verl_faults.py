@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,6 +89,7 @@ def test_a_full_disk_a_lost_loss_and_a_kill_at_the_end_cost_a_step_at_most(tmp_p
     job.until(f"step:{STEPS} -")
     assert any("step:2 -" in line for line in job.printed)
     assert not any("step:1 -" in line for line in job.printed)
+    threading.Thread(target=job.finish, daemon=True).start()  # what it prints is still taken from it
     while not pids("verl.model_merger"):
         assert job.running, job.said()
     job.kill()
