@@ -57,7 +57,7 @@ test: check ## every check and every test
 	tests/packages.sh
 	$(BIN)/pytest
 
-nightly: $(STAMP) ## what takes too long for every test run: verl trains on two pods of a cluster (root, Linux)
+nightly: $(STAMP) ## what takes too long for every test run: verl trains in the pods of a cluster (root, Linux)
 	$(BIN)/pytest tests/cluster/nightly_verl.py
 
 format: $(STAMP) ## format and fix

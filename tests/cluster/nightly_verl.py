@@ -1,4 +1,4 @@
-"""Training on two nodes for real: the operator runs an iteration on the one-node cluster, verl trains on two pods.
+"""Training by verl in pods for real: the operator runs an iteration on the one-node cluster, on one node and on two.
 
 `make nightly` (too long for every run of the tests). Operator, Jobs, pods, Ray, verl and its two processes that share
 the gradients are the real ones. What is not here: GPUs, an image with verl (its environment is mounted from this
