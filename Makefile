@@ -55,7 +55,7 @@ check: $(STAMP) ## format, lint, types, import contracts
 
 test: check ## every check and every test
 	tests/packages.sh
-	$(BIN)/pytest
+	@PYTHON=$(abspath $(BIN))/python nice tests/prepare.sh >$(STAMP).log 2>&1 & $(BIN)/pytest
 
 nightly: $(STAMP) ## what takes too long for every test run: verl trains in the pods of a cluster (root, Linux)
 	$(BIN)/pytest tests/cluster/nightly_verl.py

@@ -13,6 +13,31 @@ from servers.node import OneNode, traces
 from servers.running import CREDENTIALS, MinioServer, MlflowServer
 from viper.store import DirectoryStore, ObjectStore, open_store
 
+#: Folders whose tests need what takes long to make on a fresh machine, in the order in which tests/prepare.sh has it.
+LATE = (
+    "evaluation",
+    "reward_service",
+    "training",
+    "engines",
+    "examples",
+    "chart",
+    "conformance",
+    "operator",
+    "plugin",
+    "cluster",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that wait for nothing come first."""
+    tests = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        folder = item.path.relative_to(tests).parts[0]
+        return LATE.index(folder) + 1 if folder in LATE else 0
+
+    items.sort(key=place)
+
 
 @pytest.fixture(scope="session")
 def minio_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MinioServer]:
