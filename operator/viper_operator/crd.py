@@ -20,7 +20,8 @@ from viper.spec import API_VERSION, IterationSpec, Profile, ViperIteration, Vipe
 from viper.spec.forms import WORDS
 from viper.spec.profile import CLUSTER
 from viper.spec.status import IterationStatus, LoopStatus, StatusModel
-from viper_operator.crd_rules import COLUMNS, NAMES, ROOT_RULES, RULES, Rule
+from viper_operator.crd_columns import COLUMNS, NAMES
+from viper_operator.crd_rules import ROOT_RULES, RULES, Rule
 
 GROUP, VERSION = API_VERSION.split("/")
 

@@ -12,7 +12,7 @@ from kubernetes import client, config
 
 from servers.kube import KubeApi, eventually
 from viper_operator.crd import GROUP, VERSION, definitions
-from viper_operator.crd_rules import NAMES
+from viper_operator.crd_columns import NAMES
 
 PLURALS = {model.__name__: plural for model, (plural, _) in NAMES.items()}
 

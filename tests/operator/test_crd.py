@@ -14,7 +14,8 @@ from pydantic import BaseModel
 
 from viper.spec import ViperIteration, ViperLoop, ViperProfile, parse_resource
 from viper_operator.crd import definitions, template, write
-from viper_operator.crd_rules import COLUMNS, ROOT_RULES, RULES
+from viper_operator.crd_columns import COLUMNS
+from viper_operator.crd_rules import ROOT_RULES, RULES
 
 CHART = Path(__file__).parents[2] / "charts" / "viper"
 #: What all annotations of an object may have, `kubectl apply`'s copy of it included (apimachinery).
