@@ -42,15 +42,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def minio_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MinioServer]:
     """A running MinIO server; use it in tests marked `server`."""
-    with MinioServer(tmp_path_factory.mktemp("minio")) as server:
+    server = MinioServer(tmp_path_factory.mktemp("minio"))
+    try:
+        server.start()
         yield server
+    finally:
+        server.kill()
 
 
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
     """A running MLflow server; use it in tests marked `server`."""
-    with MlflowServer(tmp_path_factory.mktemp("mlflow")) as server:
+    server = MlflowServer(tmp_path_factory.mktemp("mlflow"))
+    try:
+        server.start()
         yield server
+    finally:
+        server.kill()
 
 
 @pytest.fixture(scope="session")

@@ -26,8 +26,12 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[MlflowServer]:
     """A server that the test may kill."""
-    with MlflowServer(tmp_path / "own") as server:
+    server = MlflowServer(tmp_path / "own")
+    try:
+        server.start()
         yield server
+    finally:
+        server.kill()
 
 
 @pytest.mark.server
