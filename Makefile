@@ -4,6 +4,7 @@ VENV ?= .venv
 UV_VERSION := 0.13.8
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PROCESSES ?= 2# that run the tests: half of their time is waiting
 UV = $(shell command -v uv || echo $(CURDIR)/.uv/bin/uv)
 
 
@@ -55,7 +56,8 @@ check: $(STAMP) ## format, lint, types, import contracts
 
 test: check ## every check and every test
 	tests/packages.sh
-	@PYTHON=$(abspath $(BIN))/python nice tests/prepare.sh >$(STAMP).log 2>&1 & $(BIN)/pytest
+	@PYTHON=$(abspath $(BIN))/python nice tests/prepare.sh >$(STAMP).log 2>&1 & \
+	$(BIN)/pytest -n $(PROCESSES)
 
 nightly: $(STAMP) ## what takes too long for every test run: verl trains in the pods of a cluster (root, Linux)
 	$(BIN)/pytest tests/cluster/nightly_verl.py

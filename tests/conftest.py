@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from servers.kube import KubeApi
 from servers.node import OneNode, traces
@@ -20,12 +22,15 @@ LATE = (
     "training",
     "engines",
     "examples",
+    "cluster",
     "chart",
     "conformance",
     "operator",
     "plugin",
-    "cluster",
 )
+
+#: Files whose tests stay in one process: there is one node, and one verl fills a machine.
+TOGETHER = {"cluster/": "cluster", "training/test_verl_": "verl"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,6 +42,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return LATE.index(folder) + 1 if folder in LATE else 0
 
     items.sort(key=place)
+
+
+class _Files(LoadFileScheduling):
+    """Whole files for each process, in the order of the collection."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0].removeprefix("tests/")
+        return next((name for start, name in TOGETHER.items() if file.startswith(start)), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
+    """How `pytest -n 2` shares out the tests."""
+    config.option.loadscopereorder = False
+    return _Files(config, log)
 
 
 @pytest.fixture(scope="session")

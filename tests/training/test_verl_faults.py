@@ -12,13 +12,14 @@ import pytest
 from verl_jobs import STEPS, TRAINING, Job, completed, lines, pids, points, stage
 
 pytest.importorskip("torch")
-pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 from support.verl_environment import without_gpu  # noqa: E402
 from viper.errors import StageError, StoreError  # noqa: E402
 from viper.spec.stages import TRAIN_CAPTIONS  # noqa: E402
 
 SIZE = "256m"
+LOOK = threading.Event()  # never set: a pause between two looks
 
 
 class SmallDisk:
@@ -92,6 +93,7 @@ def test_a_full_disk_a_lost_loss_and_a_kill_at_the_end_cost_a_step_at_most(tmp_p
     threading.Thread(target=job.finish, daemon=True).start()  # what it prints is still taken from it
     while not pids("verl.model_merger"):
         assert job.running, job.said()
+        LOOK.wait(0.05)
     job.kill()
 
     # There is no step left to take, and none is taken.
