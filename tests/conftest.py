@@ -61,23 +61,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFil
 @pytest.fixture(scope="session")
 def minio_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MinioServer]:
     """A running MinIO server; use it in tests marked `server`."""
-    server = MinioServer(tmp_path_factory.mktemp("minio"))
-    try:
-        server.start()
+    with MinioServer(tmp_path_factory.mktemp("minio")) as server:
         yield server
-    finally:
-        server.kill()
 
 
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
     """A running MLflow server; use it in tests marked `server`."""
-    server = MlflowServer(tmp_path_factory.mktemp("mlflow"))
-    try:
-        server.start()
+    with MlflowServer(tmp_path_factory.mktemp("mlflow")) as server:
         yield server
-    finally:
-        server.kill()
 
 
 @pytest.fixture(scope="session")

@@ -26,12 +26,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[MlflowServer]:
     """A server that the test may kill."""
-    server = MlflowServer(tmp_path / "own")
-    try:
-        server.start()
+    with MlflowServer(tmp_path / "own") as server:
         yield server
-    finally:
-        server.kill()
 
 
 @pytest.mark.server

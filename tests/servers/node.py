@@ -33,8 +33,16 @@ class OneNode(Cluster):
         _run("down.sh")
 
     def is_up(self) -> bool:
-        """Whether there is one, be it of another session."""
-        return "KUBECONFIG" in os.environ or (_STATE / "mode").exists()
+        """Whether there is one, be it of another session; files that a killed one left are none."""
+        if "KUBECONFIG" in os.environ:
+            return True
+        try:
+            if (_STATE / "mode").read_text().strip() != "bare":
+                return True
+            pid = (_STATE / "run" / "etcd.pid").read_text().strip()
+            return Path("/proc", pid, "exe").readlink().name == "etcd"
+        except OSError:
+            return False
 
     def images(self, *names: str) -> dict[str, str]:
         """Builds images/<name> where they changed, imports them, and returns their full names."""

@@ -11,6 +11,7 @@ import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Self
 
 from viper.registry import Registry
 
@@ -18,11 +19,16 @@ _HERE = Path(__file__).parent
 _POLL = threading.Event()  # never set: a pause between two looks at a server that is starting
 
 ACCESS_KEY, SECRET_KEY = "viper-test", "viper-test-secret"
+#: Runs a program as root of a user namespace, with mounts of its own.
+UNSHARE = ("unshare", "--map-root-user", "--mount")
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
 
 
 class Server:
-    """A process with a health page; `start` after `kill` brings it back on the same port with the same data."""
+    """A process with a health page; `start` after `kill` brings it back on the same port with the same data.
+
+    As a context it runs for the block, and does not outlive it.
+    """
 
     def __init__(
         self, command: list[str], environment: dict[str, str], health: str, log: Path, patience_s: int
@@ -33,6 +39,17 @@ class Server:
         self._environment = {**os.environ, **environment}
         self._health, self._log, self._patience_s = self.url + health, log, patience_s
         self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
 
     def start(self) -> None:
         self.launch()
@@ -86,7 +103,7 @@ class MinioServer(Server):
         data = folder / "data"
         (data / self.bucket).mkdir(parents=True)  # a folder of the data directory is a bucket
         mount = f'mount -t tmpfs -o size={disk} tmpfs "$0" && mkdir "$0/{self.bucket}" && exec "$@"'
-        wrapper = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, str(data)] if disk else []
+        wrapper = [*UNSHARE, "sh", "-c", mount, str(data)] if disk else []
         binary = build.stdout.strip().splitlines()[-1]
         super().__init__(
             [*wrapper, binary, "server", "--quiet", "--address", "127.0.0.1:{port}", str(data)],

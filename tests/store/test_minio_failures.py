@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import os
 import socket
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import urllib3
 
 from servers.running import CREDENTIALS, MinioServer
+from support.mounts import need_private_mounts
 from viper.errors import AlreadyExistsError, StoreError
 from viper.store import open_store, upload_directory
 from viper.store.minio import MinioStore
@@ -28,12 +28,8 @@ IMPATIENT = urllib3.Retry(
 @pytest.fixture
 def own_server(tmp_path: Path, minio_credentials: None) -> Iterator[MinioServer]:
     """A server that the test may kill."""
-    server = MinioServer(tmp_path / "own")
-    try:
-        server.start()
+    with MinioServer(tmp_path / "own") as server:
         yield server
-    finally:
-        server.kill()
 
 
 def store_at(url: str, prefix: str = "p", patience: urllib3.Retry = IMPATIENT) -> MinioStore:
@@ -99,8 +95,7 @@ def test_every_operation_reports_a_server_that_is_down(tmp_path: Path, minio_cre
 
 
 def test_a_full_disk_of_the_server_is_a_clear_error(tmp_path: Path, minio_credentials: None) -> None:
-    if subprocess.run(["unshare", "--map-root-user", "--mount", "true"], check=False).returncode:
-        pytest.skip("this machine allows no private mounts")
+    need_private_mounts()
     server = MinioServer(tmp_path / "full", disk="100m")
     (tmp_path / "large").write_bytes(b"x" * 110_000_000)
     try:

@@ -14,6 +14,8 @@ from verl_jobs import STEPS, TRAINING, Job, completed, lines, pids, points, stag
 pytest.importorskip("torch")
 pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(1200)]
 
+from servers.running import UNSHARE  # noqa: E402
+from support.mounts import need_private_mounts  # noqa: E402
 from support.verl_environment import without_gpu  # noqa: E402
 from viper.errors import StageError, StoreError  # noqa: E402
 from viper.spec.stages import TRAIN_CAPTIONS  # noqa: E402
@@ -28,7 +30,7 @@ class SmallDisk:
     def __init__(self, folder: Path) -> None:
         mount = f'mount -t tmpfs -o size={SIZE} tmpfs "$0" && echo mounted && exec cat'
         self._holder = subprocess.Popen(
-            ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, str(folder)],
+            [*UNSHARE, "sh", "-c", mount, str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -57,6 +59,7 @@ class SmallDisk:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    need_private_mounts()
     (tmp_path / "work").mkdir()
     made = SmallDisk(tmp_path / "work")
     try:
@@ -101,5 +104,8 @@ def test_a_full_disk_a_lost_loss_and_a_kill_at_the_end_cost_a_step_at_most(tmp_p
     manifest = completed(ctx, job)
     assert not any("step:" in line for line in job.printed)
     assert manifest.outputs["steps"] == STEPS
-    assert [row["step"] for row in lines(ctx, "curves.jsonl")] == [1, 2, 3, 4]
+    assert manifest.outputs["samples"] == {"train": 14, "held_out": 4}
+    curves = lines(ctx, "curves.jsonl")
+    assert [row["step"] for row in curves] == [1, 2, 3, 4]
+    assert all("held_out/reward" in row for row in curves)
     assert points(ctx) == [1, 2, 3, 4]

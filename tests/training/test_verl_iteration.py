@@ -41,7 +41,8 @@ from viper.stage import Manifest, StageContext, load_manifest  # noqa: E402
 from viper.store import open_store  # noqa: E402
 from viper.training.verl import checkpoints, process  # noqa: E402
 
-PROMPTS = TRAINING["batchPrompts"] * TRAINING["groupSize"]
+#: Of one step.
+OUTPUTS = TRAINING["batchPrompts"] * TRAINING["groupSize"]
 
 
 class Run:
@@ -109,12 +110,8 @@ class Run:
 @pytest.fixture
 def mlflow(tmp_path: Path) -> Iterator[MlflowServer]:
     """A server of this test's own: it goes down."""
-    server = MlflowServer(tmp_path / "mlflow")
-    try:
-        server.start()
+    with MlflowServer(tmp_path / "mlflow") as server:
         yield server
-    finally:
-        server.kill()
 
 
 @pytest.fixture
@@ -166,7 +163,7 @@ def test_what_our_stages_wrote_is_trained_on_registered_and_writes_the_next_capt
     until(run.said(TRAIN_CAPTIONS, 1), "step:3 -", run)
     run.kill()
     root = run.work(TRAIN_CAPTIONS) / "checkpoints"
-    good = [s for s in checkpoints.steps(root) if (checkpoints.step_dir(root, s) / checkpoints.STATE).is_file()]
+    good = checkpoints.declared(root)
     assert len(good) == 2
     (checkpoints.step_dir(root, good[-1]) / "actor" / "model_world_size_1_rank_0.pt").unlink()
     mlflow.kill()
@@ -180,7 +177,7 @@ def test_what_our_stages_wrote_is_trained_on_registered_and_writes_the_next_capt
     # Operations: the reward service goes in the middle of a step, MLflow and one of Ray's workers with it.
     said = run.said(TRAIN_OPERATIONS, 1)
     until(said, "step:1 -", run)
-    stage = pids(TRAIN_OPERATIONS, mark=None)
+    stage = pids(TRAIN_OPERATIONS)
     service = [pid for parent in stage for pid in pids("viper.reward_service", parent=parent)]
     assert len(service) == 1
     mlflow.kill()
@@ -215,7 +212,7 @@ def test_what_our_stages_wrote_is_trained_on_registered_and_writes_the_next_capt
         assert any(row["grad_norm"] > 0 for row in curves)
         assert points(done[stage]) == [1, 2, 3, 4]
         rollouts = lines(done[stage], "rollouts/00000.jsonl")
-        assert len(rollouts) == STEPS * PROMPTS
+        assert len(rollouts) == STEPS * OUTPUTS
         assert {row["generator"] for row in rollouts} == {author}
         written = {row["sample_id"] for row in done[data].rows(data, ["sample_id"])}
         assert {row["sample_id"] for row in rollouts} <= written

@@ -58,10 +58,14 @@ def sizes(folder: Path) -> dict[str, int]:
     return found
 
 
+def declared(root: Path) -> list[int]:
+    """Steps whose checkpoint was declared good, ascending; what became of its files since is not looked at."""
+    return [step for step in steps(root) if (step_dir(root, step) / STATE).is_file()]
+
+
 def size_of_newest(root: Path) -> int:
     """Bytes of the newest checkpoint that was declared good; 0 when there is none."""
-    good = [step for step in steps(root) if (step_dir(root, step) / STATE).is_file()]
-    return sum(sizes(step_dir(root, good[-1])).values()) if good else 0
+    return next((sum(sizes(step_dir(root, step)).values()) for step in reversed(declared(root))), 0)
 
 
 def problems(folder: Path) -> list[str]:
@@ -125,8 +129,7 @@ def point_at(root: Path, step: int) -> None:
 
 def prune(root: Path, kept: int = KEPT) -> None:
     """Removes confirmed checkpoints beyond the newest `kept`; one that is being written is not touched."""
-    good = [step for step in steps(root) if (step_dir(root, step) / STATE).is_file()]
-    for step in good[:-kept]:
+    for step in declared(root)[:-kept]:
         # Without its state first: a half-removed checkpoint must not pass for a whole one.
         (step_dir(root, step) / STATE).unlink()
         shutil.rmtree(step_dir(root, step))
