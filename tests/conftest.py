@@ -86,12 +86,15 @@ def one_node() -> Iterator[OneNode]:
     One that is there already stays; one that is started here is removed at the end, which has to leave nothing.
     """
     cluster = OneNode()
-    before = None if cluster.is_up() else traces()
+    ours = not cluster.is_up()
+    if ours:
+        cluster.down()  # of one that was killed
+    before = traces()
     cluster.up()
     try:
         yield cluster
     finally:
-        if before is not None:
+        if ours:
             cluster.down()
             assert not traces() - before, "make cluster-down leaves something behind"
 
