@@ -66,3 +66,9 @@ class EngineError(ViperError):
     """An engine cannot do its work: memory, library, endpoint."""
 
     exit_code = 8
+
+
+class UnfitEngineError(EngineError):
+    """An engine cannot do its work as it is set up: another attempt would meet the same."""
+
+    exit_code = 9

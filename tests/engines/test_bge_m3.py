@@ -14,7 +14,7 @@ from engines.contracts import SimilarityContract
 from viper.engines import factory
 from viper.engines.base import SimilarityModel
 from viper.engines.bge_m3 import BgeM3
-from viper.errors import EngineError, InputError
+from viper.errors import InputError, UnfitEngineError
 
 pytestmark = pytest.mark.torch
 
@@ -81,7 +81,7 @@ def test_after_closing_the_model_is_gone_until_it_is_used_again(directory: Path)
 
 def test_without_flag_embedding_it_says_what_to_install(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "FlagEmbedding", None)
-    with pytest.raises(EngineError, match=r"needs FlagEmbedding[\s\S]*extra `reward`"):
+    with pytest.raises(UnfitEngineError, match=r"needs FlagEmbedding[\s\S]*extra `reward`"):
         BgeM3(directory).embed(["A ring."])
 
 

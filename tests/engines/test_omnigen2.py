@@ -21,7 +21,7 @@ from engines.edits_server import EditsServer, answer, says, serving
 from viper.engines.base import Editor
 from viper.engines.omni_server import environment, serve_command
 from viper.engines.omnigen2 import OmniGen2Editor
-from viper.errors import EngineError, InputError, SpecError
+from viper.errors import EngineError, InputError, SpecError, UnfitEngineError
 from viper.spec.engines import EditingSettings
 
 pytestmark = pytest.mark.server
@@ -130,7 +130,7 @@ def test_lasting_overload_and_a_refused_key_are_errors_with_a_remedy(
         edit(editor(server))
     monkeypatch.setenv("OPENAI_API_KEY", "of-the-test")
     server.faults.append(says(401, {"error": {"message": "Unauthorized"}}))
-    with pytest.raises(EngineError, match="set OPENAI_API_KEY"):
+    with pytest.raises(UnfitEngineError, match="set OPENAI_API_KEY"):
         edit(editor(server))
     assert server.keys[-1] == "Bearer of-the-test"
 
@@ -168,7 +168,7 @@ def test_an_answer_that_is_no_edit_is_a_note(server: EditsServer, content: Any, 
 
 def test_a_server_without_the_model_and_none_at_all_are_errors(server: EditsServer) -> None:
     other = server.place.replace("OmniGen2/OmniGen2", "other")
-    with pytest.raises(EngineError, match=r"does not offer the model 'other'(.|\n)*OmniGen2/OmniGen2"):
+    with pytest.raises(UnfitEngineError, match=r"does not offer the model 'other'(.|\n)*OmniGen2/OmniGen2"):
         edit(OmniGen2Editor(other, tries=0))
     with serving() as gone:
         place = gone.place

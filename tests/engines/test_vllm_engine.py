@@ -32,7 +32,7 @@ from viper.engines.vllm_offline import (
     sampling_arguments,
 )
 from viper.engines.weights import weights_id, weights_size
-from viper.errors import EngineError, InputError
+from viper.errors import EngineError, InputError, UnfitEngineError
 from viper.spec.engines import GenerationSettings
 from viper.synthesis.structured import Critique, request_schema
 
@@ -252,7 +252,11 @@ def test_closing_ends_vllm_once(vllm: type[StandIn]) -> None:
 
 def test_a_start_that_fails_says_what_to_change(vllm: type[StandIn]) -> None:
     vllm.failure = RuntimeError("CUDA out of memory.\nmore")
-    with pytest.raises(EngineError, match=r"memoryShare: vLLM does not start: CUDA out of memory\.\n"):
+    with pytest.raises(EngineError, match=r"memoryShare: vLLM does not start: CUDA out of memory\.\n") as caught:
+        VllmOffline(STARTER)
+    assert type(caught.value) is EngineError, "another process may be letting go of it"
+    vllm.failure = ValueError("The model's max seq len (128000) is larger than the KV cache can hold")
+    with pytest.raises(UnfitEngineError, match="maxModelTokens"):
         VllmOffline(STARTER)
 
 
@@ -263,5 +267,5 @@ def test_a_directory_that_is_not_a_model_is_refused_before_vllm_is_imported(tmp_
 
 def test_without_vllm_the_image_to_use_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
-    with pytest.raises(EngineError, match="image `synthesis`"):
+    with pytest.raises(UnfitEngineError, match="image `synthesis`"):
         VllmOffline(STARTER)

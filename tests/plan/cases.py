@@ -147,21 +147,21 @@ CASES = [
     ),
     *(
         Case(
-            f"exit status {code} is bad input: it is not tried again",
+            f"exit status {code} would be the same again: it is not tried again",
             observed({"ingest-images": ended(code, reason="InputError", message="row 7")}),
             [Fail("ingest-images", "InputError", "row 7")],
             outcome="failed",
             reason="InputError",
         )
-        for code in (2, 3, 7)
+        for code in (2, 3, 7, 9)
     ),
     *(
         Case(
-            f"exit status {code} (store, registry, signal) is tried again",
+            f"exit status {code} (store, registry, engine, signal) is tried again",
             observed({"ingest-images": ended(code, at=0)}),
             [start("ingest-images", attempt=2)],
         )
-        for code in (1, 4, 5, -9, -15, 137)
+        for code in (1, 4, 5, 8, -9, -15, 137)
     ),
     Case(
         "exit status 0 without a manifest is a failure",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from support.synthesis import FakeEngines, context, frozen
-from viper.errors import EngineError
+from viper.errors import UnfitEngineError
 from viper.ingest.stage import ingest
 from viper.synthesis.captions import synthesize_captions
 
@@ -71,6 +71,6 @@ def test_engines_that_fit_together_stay(tmp_path: Path) -> None:
 
 def test_what_can_never_fit_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
     engines = planned(tmp_path, {"generator": 20, "reconstructor": 96, "critic": 20})
-    with pytest.raises(EngineError, match=r"reconstruction.*needs 96.0 GiB.*80.0(.|\n)*offload"):
+    with pytest.raises(UnfitEngineError, match=r"reconstruction.*needs 96.0 GiB.*80.0(.|\n)*offload"):
         run(engines)
     assert engines.opened == []

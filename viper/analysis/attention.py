@@ -20,7 +20,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from viper.engines.memory import empty_cache
 from viper.engines.model_directory import check_model_directory
-from viper.errors import EngineError
+from viper.errors import UnfitEngineError
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class AttentionModel:
         device: a torch device.
         max_pixels: larger images are reduced to this area, since the weights of a layer take memory with its square.
 
-    Raises `InputError` for an incomplete directory, `EngineError` for a model without image tokens in a grid.
+    Raises `InputError` for an incomplete directory, `UnfitEngineError` for a model without image tokens in a grid.
     """
 
     def __init__(self, model_dir: Path, device: str, max_pixels: int) -> None:
@@ -62,7 +62,7 @@ class AttentionModel:
         self._place, self._max_pixels = str(model_dir), max_pixels
         merge = getattr(self._processor.image_processor, "merge_size", None)
         if merge is None or getattr(self._model.config, "image_token_id", None) is None:
-            raise EngineError("the model has no grid of image tokens", where=self._place, fix="take a Qwen2.5-VL")
+            raise UnfitEngineError("the model has no grid of image tokens", where=self._place, fix="take a Qwen2.5-VL")
         self._merge, self._image_token = int(merge), int(self._model.config.image_token_id)
 
     def close(self) -> None:
@@ -79,7 +79,7 @@ class AttentionModel:
             with self._watched(seen) as looks:
                 made = self._model.generate(**inputs, max_new_tokens=tokens, do_sample=False, repetition_penalty=1.0)
             if not looks:
-                raise EngineError("the model gives no attention weights", where=self._place)
+                raise UnfitEngineError("the model gives no attention weights", where=self._place)
             weights = torch.stack(looks).mean(0)
             _, height, width = inputs["image_grid_thw"][0].tolist()
             grid = weights.reshape(height // self._merge, width // self._merge).cpu().numpy()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from viper.engines.memory import Batches
 from viper.engines.weights import weights_id, weights_size
-from viper.errors import EngineError, InputError
+from viper.errors import EngineError, InputError, UnfitEngineError
 
 #: Tokens of a sentence that are read: FlagEmbedding's own default for passages.
 MAX_TOKENS: Final = 512
@@ -109,8 +109,8 @@ class BgeM3:
         self.__dict__.pop("_embedder", None)
 
 
-def _not_installed() -> EngineError:
-    return EngineError(
+def _not_installed() -> UnfitEngineError:
+    return UnfitEngineError(
         "the similarity engine bge-m3 needs FlagEmbedding, which cannot be imported",
         where="spec.engines.similarity",
         fix="install viper's extra `reward`, or use the training image, which has it",

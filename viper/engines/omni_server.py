@@ -16,7 +16,7 @@ from typing import Final
 import urllib3
 
 from viper.engines.diffusion_files import lora_file
-from viper.errors import EngineError
+from viper.errors import EngineError, UnfitEngineError
 from viper.spec.engines import DiffusionSettings
 
 #: Seconds until a server has to be ready: 15 GB of weights from a slow disk, and compilation.
@@ -82,7 +82,7 @@ class OmniServer:
                 start_new_session=True,
             )
         except OSError as error:
-            raise EngineError(
+            raise UnfitEngineError(
                 f"vLLM-Omni cannot be started: {error}",
                 where="spec.engines.editor",
                 fix="set VIPER_VLLM_OMNI to the program, or name a server: omnigen2:http://host:8000/v1#OmniGen2/OmniGen2",

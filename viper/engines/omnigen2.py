@@ -23,7 +23,7 @@ from viper.engines.endpoints import API_KEY, Endpoint, endpoint
 from viper.engines.omni_server import OmniServer
 from viper.engines.pixels import size_within
 from viper.engines.weights import weights_id
-from viper.errors import EngineError, SpecError
+from viper.errors import EngineError, SpecError, UnfitEngineError
 from viper.spec.engines import EditingSettings
 
 CLASSES: Final = ("OmniGen2Pipeline",)
@@ -146,7 +146,7 @@ class OmniGen2Editor:
         if status != 200:
             raise self._broken(named.url, status, data)
         if named.model not in (offered := model_names(data)):
-            raise EngineError(
+            raise UnfitEngineError(
                 f"the server does not offer the model {named.model!r}",
                 where=named.url,
                 fix=f"write one of these after '#': {', '.join(sorted(offered)[:20]) or '(it offers none)'}",
@@ -222,10 +222,13 @@ class OmniGen2Editor:
             403: f"set {API_KEY} to a key that may use the model",
             404: "correct the address, which ends in /v1; the server has to be vLLM-Omni's (`vllm serve MODEL --omni`)",
         }
-        fix = fixes.get(status, "see the server's log")
+        problem = f"the server answers {status}: {server_message(data)}"
+        if status in fixes:
+            return UnfitEngineError(problem, where=url, fix=fixes[status])
+        fix = "see the server's log"
         if b"out of memory" in data.lower():
             fix = f"set {_WHERE}.maxPixels or .batch to less, or {_WHERE}.offload to model"
-        return EngineError(f"the server answers {status}: {server_message(data)}", where=url, fix=fix)
+        return EngineError(problem, where=url, fix=fix)
 
 
 def _is_address(place: Path | str) -> bool:

@@ -28,7 +28,7 @@ from viper.engines.chat_api import (
     server_message,
 )
 from viper.engines.endpoints import API_KEY, endpoint
-from viper.errors import EngineError
+from viper.errors import EngineError, UnfitEngineError
 from viper.spec.engines import GenerationSettings
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ class OpenAiEndpoint:
 
         offered = self._attempts("GET", "/models", None, read, threading.Event())
         if self._endpoint.model not in offered:
-            raise EngineError(
+            raise UnfitEngineError(
                 f"the server does not offer the model {self._endpoint.model!r}",
                 where=self._endpoint.url,
                 fix=f"write one of these after '#': {', '.join(sorted(offered)[:20]) or '(it offers none)'}",
@@ -154,7 +154,7 @@ class OpenAiEndpoint:
                 problem = f"it answers {status}: {server_message(data)}"
                 if status not in TRANSIENT:
                     fix = _STATUS_FIX.get(status, "see the server's log")
-                    raise EngineError(problem, where=url, fix=fix)
+                    raise UnfitEngineError(problem, where=url, fix=fix)
                 asked = retry_after(headers.get("Retry-After"), clock.epoch()) or 0.0
             except NotAnAnswerError as error:
                 problem = f"what it answers is not of the OpenAI API: {error}"

@@ -15,7 +15,7 @@ from viper.engines.base import Sampling, VlmOutput, VlmRequest
 from viper.engines.memory import device_memory, empty_cache
 from viper.engines.model_directory import check_model_directory, planned_memory
 from viper.engines.weights import weights_id
-from viper.errors import EngineError, InputError
+from viper.errors import EngineError, InputError, UnfitEngineError
 from viper.seeds import derive
 from viper.spec.engines import GenerationSettings
 
@@ -88,11 +88,14 @@ def reading(text: str, reason: str | None, tokens: int) -> VlmOutput:
     return VlmOutput(text, reason == "stop", tokens)
 
 
+_LENGTH = "spec.engines.generation.maxModelTokens"
+
+
 def remedy(problem: str) -> tuple[str, str]:
     """Setting and advice for an error with which vLLM did not start."""
     said = problem.casefold()
     if "kv cache" in said or "max seq len" in said or "max_model_len" in said:
-        return "spec.engines.generation.maxModelTokens", "lower it, or raise memoryShare or tensorParallel"
+        return _LENGTH, "lower it, or raise memoryShare or tensorParallel"
     if "memory" in said:
         return (
             "spec.engines.generation.memoryShare",
@@ -110,7 +113,8 @@ class VllmOffline:
 
     Raises:
         InputError: the directory lacks files.
-        EngineError: vLLM is not installed or does not start; names the setting to change.
+        UnfitEngineError: vLLM is not installed, or has no room for that many tokens; names the setting to change.
+        EngineError: it does not start for another reason.
     """
 
     def __init__(self, model_dir: Path | str, settings: GenerationSettings | None = None) -> None:
@@ -121,7 +125,7 @@ class VllmOffline:
             import vllm
             from vllm.exceptions import VLLMError
         except ImportError as error:
-            raise EngineError(
+            raise UnfitEngineError(
                 f"vLLM cannot be imported: {error}",
                 where="spec.engines.vlm",
                 fix="use the image `synthesis` for this stage (spec.profile.stages), or engine `transformers`",
@@ -136,7 +140,9 @@ class VllmOffline:
         except (RuntimeError, OSError, *self._refusals) as error:
             where, fix = remedy(str(error))
             problem = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise EngineError(f"vLLM does not start: {problem}", where=where, fix=fix) from error
+            # The GPU's memory may still be held by a process that is ending; lengths do not change by waiting.
+            kind = UnfitEngineError if where == _LENGTH else EngineError
+            raise kind(f"vLLM does not start: {problem}", where=where, fix=fix) from error
 
     @property
     def engine_id(self) -> str:

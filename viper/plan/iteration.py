@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 #: Longest pause before a retry; the cap of the Kubernetes Job controller.
 MAX_BACKOFF_SECONDS = 360.0
-#: Exit codes of `SpecError`, `InputError` and `StageError`: the same input would fail in the same way again.
-PERMANENT_EXIT_CODES = frozenset({2, 3, 7})
+#: Of `SpecError`, `InputError`, `StageError` and `UnfitEngineError`: the same input would fail in the same way again.
+PERMANENT_EXIT_CODES = frozenset({2, 3, 7, 9})
 
 
 def plan(spec: IterationSpec, observed: Observed, now: float, *, freeze: bool = False) -> Plan:

@@ -8,7 +8,7 @@ from viper.engines import factory
 from viper.engines.base import Editor, ImageSimilarityModel, Reconstructor, VisionLanguageModel
 from viper.engines.endpoints import is_endpoint
 from viper.engines.memory import close, device_memory
-from viper.errors import EngineError
+from viper.errors import UnfitEngineError
 from viper.modelcache.stage import local_spec
 from viper.models import model_dir, policy_of
 from viper.spec.pods import amount
@@ -81,7 +81,7 @@ class StageEngines:
     # ---- memory --------------------------------------------------------------------------------------------------
 
     def check(self, *roles: str) -> None:
-        """Raises `EngineError` when one of these roles needs more memory than the stage's device has.
+        """Raises `UnfitEngineError` when one of these roles needs more memory than the stage's device has.
 
         Nothing is loaded for it.
         """
@@ -91,7 +91,7 @@ class StageEngines:
         for role in roles:
             if (needed := self._needed(role)) > there:
                 interface, settings = ROLES[role]
-                raise EngineError(
+                raise UnfitEngineError(
                     f"the {role} needs {needed / GIB:.1f} GiB of GPU memory, a GPU has {there / GIB:.1f}",
                     where=f"spec.engines.{settings or interface}",
                     fix="take a smaller model, or fewer pixels"
