@@ -86,15 +86,15 @@ def one_node() -> Iterator[OneNode]:
     One that is there already stays; one that is started here is removed at the end, which has to leave nothing.
     """
     cluster = OneNode()
-    ours = not cluster.is_up()
-    if ours:
-        cluster.down()  # of one that was killed
-    before = traces()
+    before = None
+    if not cluster.is_up():
+        cluster.down()  # what one that was killed left
+        before = traces()
     cluster.up()
     try:
         yield cluster
     finally:
-        if ours:
+        if before is not None:
             cluster.down()
             assert not traces() - before, "make cluster-down leaves something behind"
 

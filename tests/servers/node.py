@@ -34,15 +34,8 @@ class OneNode(Cluster):
 
     def is_up(self) -> bool:
         """Whether there is one, be it of another session; files that a killed one left are none."""
-        if "KUBECONFIG" in os.environ:
-            return True
-        try:
-            if (_STATE / "mode").read_text().strip() != "bare":
-                return True
-            pid = (_STATE / "run" / "etcd.pid").read_text().strip()
-            return Path("/proc", pid, "exe").readlink().name == "etcd"
-        except OSError:
-            return False
+        made = '[ -f "$STATE/mode" ] && { [ "$(mode)" = kind ] || alive etcd; }'
+        return "KUBECONFIG" in os.environ or _settings(made).returncode == 0
 
     def images(self, *names: str) -> dict[str, str]:
         """Builds images/<name> where they changed, imports them, and returns their full names."""
@@ -72,11 +65,16 @@ def _traces() -> Iterator[str]:
         yield from (f"rule {line}" for line in listed.splitlines() if line.startswith("-A") or ":KUBE" in line)
     yield from (f"cgroup {path}" for path in Path("/sys/fs/cgroup").glob("**/kubepods"))
     yield from (f"folder {path}" for path in _FOLDERS if path.exists())
-    names = subprocess.run(
-        ["bash", "-c", '. "$0"; echo $SYSCTLS', _SCRIPTS / "settings.sh"], capture_output=True, text=True, check=True
-    )
+    names = _settings("echo $SYSCTLS")
+    names.check_returncode()
     for name in names.stdout.split():
         yield f"{name} is {Path('/proc/sys', *name.split('.')).read_text().strip()}"
+
+
+def _settings(command: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command after the settings that the scripts share."""
+    script = ["bash", "-c", f'. "$0"; {command}', _SCRIPTS / "settings.sh"]
+    return subprocess.run(script, capture_output=True, text=True, check=False)
 
 
 def _run(script: str, *arguments: str) -> str:

@@ -14,6 +14,7 @@ from verl_jobs import STEPS, TRAINING, Job, completed, lines, pids, points, stag
 pytest.importorskip("torch")
 pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(1200)]
 
+from servers.kube import eventually  # noqa: E402
 from servers.running import UNSHARE  # noqa: E402
 from support.mounts import need_private_mounts  # noqa: E402
 from support.verl_environment import without_gpu  # noqa: E402
@@ -21,7 +22,6 @@ from viper.errors import StageError, StoreError  # noqa: E402
 from viper.spec.stages import TRAIN_CAPTIONS  # noqa: E402
 
 SIZE = "256m"
-LOOK = threading.Event()  # never set: a pause between two looks
 
 
 class SmallDisk:
@@ -94,9 +94,8 @@ def test_a_full_disk_a_lost_loss_and_a_kill_at_the_end_cost_a_step_at_most(tmp_p
     assert any("step:2 -" in line for line in job.printed)
     assert not any("step:1 -" in line for line in job.printed)
     threading.Thread(target=job.finish, daemon=True).start()  # what it prints is still taken from it
-    while not pids("verl.model_merger"):
-        assert job.running, job.said()
-        LOOK.wait(0.05)
+    eventually(lambda: pids("verl.model_merger") or not job.running, patience_s=600)
+    assert job.running, job.said()
     job.kill()
 
     # There is no step left to take, and none is taken.

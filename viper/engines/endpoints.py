@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from viper.digests import digest_of
-from viper.errors import SpecError
+from viper.errors import SpecError, UnfitEngineError
 
 SCHEME = "openai:"
 #: Where the key of the endpoints comes from; never a specification.
@@ -31,6 +32,15 @@ class Endpoint:
     def digest(self) -> str:
         """`sha256:…` over URL and model name: of weights behind an endpoint nothing more is known."""
         return f"sha256:{digest_of([self.url, self.model])}"
+
+    def check_offered(self, names: Collection[str]) -> None:
+        """Raises `UnfitEngineError` when the model is not among the names of those that the server offers."""
+        if self.model not in names:
+            raise UnfitEngineError(
+                f"the server does not offer the model {self.model!r}",
+                where=self.url,
+                fix=f"write one of these after '#': {', '.join(sorted(names)[:20]) or '(it offers none)'}",
+            )
 
 
 def is_endpoint(uri: str) -> bool:

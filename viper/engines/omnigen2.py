@@ -145,12 +145,7 @@ class OmniGen2Editor:
         status, data = self._send("GET", f"{named.url}/models", {})
         if status != 200:
             raise self._broken(named.url, status, data)
-        if named.model not in (offered := model_names(data)):
-            raise UnfitEngineError(
-                f"the server does not offer the model {named.model!r}",
-                where=named.url,
-                fix=f"write one of these after '#': {', '.join(sorted(offered)[:20]) or '(it offers none)'}",
-            )
+        named.check_offered(model_names(data))
         return named.url
 
     def close(self) -> None:
@@ -222,13 +217,11 @@ class OmniGen2Editor:
             403: f"set {API_KEY} to a key that may use the model",
             404: "correct the address, which ends in /v1; the server has to be vLLM-Omni's (`vllm serve MODEL --omni`)",
         }
-        problem = f"the server answers {status}: {server_message(data)}"
-        if status in fixes:
-            return UnfitEngineError(problem, where=url, fix=fixes[status])
-        fix = "see the server's log"
+        kind = UnfitEngineError if status in fixes else EngineError
+        fix = fixes.get(status, "see the server's log")
         if b"out of memory" in data.lower():
             fix = f"set {_WHERE}.maxPixels or .batch to less, or {_WHERE}.offload to model"
-        return EngineError(problem, where=url, fix=fix)
+        return kind(f"the server answers {status}: {server_message(data)}", where=url, fix=fix)
 
 
 def _is_address(place: Path | str) -> bool:

@@ -129,13 +129,7 @@ class OpenAiEndpoint:
         def read(status: int, data: bytes) -> list[str] | None:
             return model_names(data) if status == 200 else None
 
-        offered = self._attempts("GET", "/models", None, read, threading.Event())
-        if self._endpoint.model not in offered:
-            raise UnfitEngineError(
-                f"the server does not offer the model {self._endpoint.model!r}",
-                where=self._endpoint.url,
-                fix=f"write one of these after '#': {', '.join(sorted(offered)[:20]) or '(it offers none)'}",
-            )
+        self._endpoint.check_offered(self._attempts("GET", "/models", None, read, threading.Event()))
 
     def _attempts(
         self, method: str, path: str, body: bytes | None, read: Callable[[int, bytes], Any], stop: threading.Event

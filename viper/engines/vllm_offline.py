@@ -19,6 +19,7 @@ from viper.errors import EngineError, InputError, UnfitEngineError
 from viper.seeds import derive
 from viper.spec.engines import GenerationSettings
 
+_LENGTH = "spec.engines.generation.maxModelTokens"
 _TOO_LONG = ("maximum model length", "maximum context length")
 
 
@@ -86,9 +87,6 @@ def by_images(requests: Sequence[VlmRequest]) -> list[int]:
 def reading(text: str, reason: str | None, tokens: int) -> VlmOutput:
     """The output for a `CompletionOutput`: anything but `stop` as reason of its end is an unfinished one."""
     return VlmOutput(text, reason == "stop", tokens)
-
-
-_LENGTH = "spec.engines.generation.maxModelTokens"
 
 
 def remedy(problem: str) -> tuple[str, str]:
