@@ -131,7 +131,7 @@ def test_what_a_store_measured_replaces_the_table(capsys: pytest.CaptureFixture[
     [
         (["--gpu", "abacus"], "'abacus' is not in the table"),
         (["--profile", "b100"], "'b100' is neither a profile"),
-        (["--rates", "nowhere.yaml"], "cannot be read"),
+        (["--rates", "nowhere.yaml"], "nowhere.yaml: there is no such file"),
     ],
 )
 def test_what_cannot_be_used_is_said(capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:

@@ -132,7 +132,7 @@ def test_missing_file_and_broken_yaml_are_named(tmp_path: Path) -> None:
         load_resource(broken)
     binary = tmp_path / "binary.yaml"
     binary.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SpecError, match="cannot be read"):
+    with pytest.raises(SpecError, match="is UTF-16"):
         load_resource(binary)
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from viper import __version__
-from viper.errors import ViperError
+from viper.cli.door import through_the_door
 
 
 class Command(Protocol):
@@ -61,6 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def dispatch(program: Program, argv: Sequence[str]) -> int:
     """Runs the command that `argv` names; returns the exit status, errors printed."""
+    return through_the_door(program.name, lambda: _dispatch(program, argv))
+
+
+def _dispatch(program: Program, argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog=program.name, description=program.description)
     parser.add_argument("--version", action="version", version=f"{program.name} {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -75,13 +78,4 @@ def dispatch(program: Program, argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     if command is None:  # parse_args has refused every other name
         raise AssertionError(args.command)
-    try:
-        return command.run(args)
-    except ViperError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:  # `viper status | head`
-        sys.stderr.close()
-        return 128 + signal.SIGPIPE
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    return command.run(args)

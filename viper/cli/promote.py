@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 from pathlib import Path
+
+from viper.cli.options import version
+from viper.cli.person import person
 
 _WHAT = {
     "promote": ("move the registry alias to a version", "Moves the alias to a version, by default the newest one."),
@@ -22,7 +24,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
             name, help=text, description=f"{description} The move is recorded on the version."
         )
         parser.add_argument("dir", type=Path, metavar="DIR", help="run directory")
-        parser.add_argument("version", nargs="?", type=int, metavar="VERSION", help="registry version")
+        parser.add_argument("version", nargs="?", type=version, metavar="VERSION", help="registry version")
         parser.add_argument("--reason", default="", metavar="TEXT", help="recorded with the move")
 
 
@@ -39,5 +41,5 @@ def run(args: argparse.Namespace) -> int:
     done = "promoted" if promote else "rolled back"
     choice: Choice = args.version or ("newest" if promote else "parent")
     target = (spec.model, spec.promotion.alias)
-    print(move_alias(Registry(record.tracking), target, choice, f"{done} by {getpass.getuser()}: {args.reason}"))
+    print(move_alias(Registry(record.tracking), target, choice, f"{done} by {person()}: {args.reason}"))
     return 0

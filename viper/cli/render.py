@@ -28,11 +28,13 @@ def run(args: argparse.Namespace) -> int:
     """Prints YAML documents."""
     import yaml
 
+    from viper.cli.options import folder
     from viper.spec import load_runnable
+    from viper.store import open_store
 
     resource = load_runnable(args.file)
-    directory = (args.dir or Path("runs") / resource.metadata.name).absolute()
-    store = args.store or (directory / "store").as_uri()
+    directory = folder(args.dir or Path("runs") / resource.metadata.name, "--dir").absolute()
+    store = (directory / "store").as_uri() if args.store is None else open_store(args.store).uri
     for iteration in iterations(resource):
         print("---")
         print(yaml.safe_dump(iteration.dump(), sort_keys=False, allow_unicode=True, width=120), end="")

@@ -8,13 +8,13 @@ from typing import Any
 
 from viper.errors import SpecError
 from viper.spec import Profile, ViperProfile, load_resource
+from viper.spec.documents import documents
 
 
 def shipped_profiles() -> dict[str, Profile]:
     """The profiles that the chart installs, by name."""
-    import yaml
-
-    data: dict[str, Any] = yaml.safe_load((files("viper.costs") / "profiles.yaml").read_text("utf-8"))
+    data: dict[str, Any]
+    (data,) = documents((files("viper.costs") / "profiles.yaml").read_bytes(), "profiles.yaml")
     return {name: Profile.model_validate(spec) for name, spec in data.items()}
 
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError, field_validator
 from viper.costs.ranges import Range
 from viper.errors import SpecError
 from viper.spec.base import SpecModel, setting
+from viper.spec.documents import documents, read_document
 
 Work = Literal["decode", "write", "reconstruct", "check", "edit", "compare", "train", "finetune", "answer"]
 #: Where there is no GPU.
@@ -106,27 +107,18 @@ class RateTable(SpecModel):
 @cache
 def default_table() -> RateTable:
     """The table that comes with ViPER."""
-    return _parse((files("viper.costs") / "rates.yaml").read_text("utf-8"), "rates.yaml")
+    (data,) = documents((files("viper.costs") / "rates.yaml").read_bytes(), "rates.yaml")
+    return _parse(data, "rates.yaml")
 
 
 def load_table(path: Path | None = None) -> RateTable:
     """The default table, or that of a YAML or JSON file; raises `SpecError`."""
-    if path is None:
-        return default_table()
+    return default_table() if path is None else _parse(read_document(path), str(path))
+
+
+def _parse(data: Any, where: str) -> RateTable:
     try:
-        return _parse(path.read_text("utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"cannot be read: {error}", where=str(path)) from None
-
-
-def _parse(text: str, where: str) -> RateTable:
-    import yaml
-
-    try:
-        data: Any = yaml.safe_load(text)
         return RateTable.model_validate(data)
-    except yaml.YAMLError as error:
-        raise SpecError(f"is not valid YAML: {error}", where=where) from None
     except ValidationError as error:
         problems = "\n".join(f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise SpecError(

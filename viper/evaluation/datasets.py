@@ -11,7 +11,7 @@ from viper.modelcache import fetch
 from viper.modelcache.locate import hub_is_offline
 from viper.spec.evaluation import HUB, Benchmarks
 from viper.store import child_uri
-from viper.store.places import cache_dir
+from viper.store.places import cache_dir, expanded
 from viper.store.transfer import DirectoryDigests, directory_digests
 
 _WHERE = "spec.evaluation.benchmarks.datasets"
@@ -29,7 +29,7 @@ def dataset_uri(benchmarks: Benchmarks, dataset: str) -> str:
     """The URI of `org/name` below the configured place; `hub` is none."""
     place = benchmarks.datasets
     if not urlsplit(place).scheme:
-        place = Path(place).expanduser().absolute().as_uri()
+        place = expanded(place).absolute().as_uri()
     return child_uri(place, dataset)
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from viper.errors import InputError, NotFoundError, SpecError
 from viper.images import Unusable
 from viper.store import ObjectStore, open_store
+from viper.store.places import expanded
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".jp2"}
@@ -70,7 +71,7 @@ def open_source(uri: str) -> Source:
             where="spec.images.uri",
             fix="use a folder, file:///folder, s3://bucket/prefix or smallworld:scenes?count=N&seed=S",
         )
-    return FolderSource(Path(uri).expanduser())
+    return FolderSource(expanded(uri))
 
 
 def is_image_name(name: str) -> bool:

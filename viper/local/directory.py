@@ -28,6 +28,7 @@ from viper.errors import BusyError, InputError, SpecError
 from viper.spec.base import SpecModel, setting
 from viper.spec.iteration import ViperIteration, ViperLoop
 from viper.store import DirectoryStore
+from viper.store.places import expanded
 
 
 class RunRecord(SpecModel):
@@ -137,7 +138,7 @@ class RunDirectory:
 def _absolute(store: str | None) -> str | None:
     if store is None or "://" in store:
         return store
-    return Path(store).expanduser().absolute().as_uri()
+    return expanded(store).absolute().as_uri()
 
 
 def _myself() -> dict[str, Any]:

@@ -14,7 +14,7 @@ from viper.modelcache.cache import Entry, ModelCache, Report
 from viper.modelcache.remotes import Remote, hub, hub_commit, stored
 from viper.modelcache.uris import hub_uri, is_pinned, is_remote, registered_model
 from viper.store import DirectoryStore, local_directory
-from viper.store.places import cache_dir
+from viper.store.places import cache_dir, expanded
 from viper.store.transfer import MANIFEST, directory_digests
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _local(uri: str) -> Path:
             "is not the URI of a model directory", where=uri, fix="use a path, file://, hf://, s3:// or models:/"
         )
     else:
-        place = Path(uri).expanduser()
+        place = expanded(uri)
     if not place.is_dir():
         raise InputError("there is no such directory", where=str(place), fix="correct the path, or mount its volume")
     if (place / MANIFEST).is_file():

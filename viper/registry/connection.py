@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from viper.errors import RegistryError
+from viper.store.places import cache_dir
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -154,7 +155,7 @@ def _create_database(database: Path) -> None:
         return
     from importlib.metadata import version
 
-    cache = Path(os.environ.get("VIPER_CACHE") or Path.home() / ".cache" / "viper")
+    cache = cache_dir()
     template = cache / f"mlflow-{version('mlflow')}.db"
     database.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=database.parent, prefix=".viper-") as folder:

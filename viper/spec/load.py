@@ -8,30 +8,24 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from viper.errors import SpecError
+from viper.spec.documents import read_document, shown
 from viper.spec.forms import WORDS
 from viper.spec.iteration import API_VERSION, Metadata, ViperIteration, ViperLoop, ViperProfile
 
 Resource = ViperIteration | ViperLoop | ViperProfile
+
+#: Problems of one resource that are listed.
+MOST_PROBLEMS = 20
 
 KINDS: dict[str, type[ViperIteration] | type[ViperLoop] | type[ViperProfile]] = {
     "ViperIteration": ViperIteration,
     "ViperLoop": ViperLoop,
     "ViperProfile": ViperProfile,
 }
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads `1e-4` as a number, as YAML 1.2 and kubectl do."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"), list("-+.0123456789")
-)
 
 
 def load_runnable(path: Path) -> ViperIteration | ViperLoop:
@@ -57,15 +51,7 @@ def load_runnable(path: Path) -> ViperIteration | ViperLoop:
 
 def load_resource(path: Path) -> Resource:
     """Reads one resource from a YAML or JSON file; raises `SpecError`."""
-    try:
-        data = yaml.load(path.read_text("utf-8"), _Loader)  # noqa: S506 (a SafeLoader)
-    except FileNotFoundError:
-        raise SpecError("there is no such file", where=str(path)) from None
-    except (OSError, UnicodeDecodeError) as e:
-        raise SpecError(f"cannot be read: {e}", where=str(path)) from None
-    except yaml.YAMLError as e:
-        raise SpecError(f"is not valid YAML: {e}", where=str(path)) from None
-    return parse_resource(data, where=str(path))
+    return parse_resource(read_document(path), where=str(path))
 
 
 def parse_stored(data: Mapping[str, Any]) -> Resource:
@@ -84,23 +70,26 @@ def parse_resource(data: Any, *, where: str = "") -> Resource:
     if not isinstance(data, dict):
         raise SpecError("expected one resource (a mapping with apiVersion, kind, metadata, spec)", where=where)
     kind = data.get("kind")
-    if kind not in KINDS:
-        near = difflib.get_close_matches(str(kind), KINDS, n=1)
+    if not isinstance(kind, str) or kind not in KINDS:
+        near = difflib.get_close_matches(shown(kind), KINDS, n=1)
         raise SpecError(
-            f"kind is {kind!r}",
+            f"kind is {_brief(kind)}",
             where=where,
             fix=f"did you mean {near[0]!r}?" if near else f"use one of {sorted(KINDS)}",
         )
     if data.get("apiVersion") != API_VERSION:
-        raise SpecError(f"apiVersion is {data.get('apiVersion')!r}", where=where, fix=f"use {API_VERSION!r}")
+        raise SpecError(f"apiVersion is {_brief(data.get('apiVersion'))}", where=where, fix=f"use {API_VERSION!r}")
     model = KINDS[kind]
     try:
         # Strict, as an API server: "3" is no number. YAML's own types are what was meant.
         return model.model_validate(_whole(data), strict=True, by_alias=True, by_name=False)
     except ValidationError as e:
-        problems = [_describe(model, error) for error in e.errors()]
+        errors = e.errors()
+        problems = [_describe(model, error) for error in errors[:MOST_PROBLEMS]]
+        if len(errors) > MOST_PROBLEMS:
+            problems.append(f"… and {len(errors) - MOST_PROBLEMS} more")
         text = "\n".join(f"  {p}" for p in problems)
-        noun = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        noun = "1 problem" if len(errors) == 1 else f"{len(errors)} problems"
         raise SpecError(f"{noun} in {kind}:\n{text}", where=where, fix="`viper explain` lists every field") from None
 
 
@@ -114,17 +103,24 @@ def _whole(data: Any) -> Any:
 
 
 def _describe(model: type[BaseModel], error: ErrorDetails) -> str:
-    location = error["loc"]
-    path = ".".join(str(p) for p in location) or "(root)"
+    location = tuple(shown(p) for p in error["loc"])
+    path = ".".join(location) or "(root)"
     if error["type"] == "extra_forbidden":
         return f"{path}: unknown field{_suggestion(model, location)}"
     if error["type"] == "missing":
         return f"{path}: required field is missing"
     got = error.get("input")
-    shown = "" if isinstance(got, (dict, list)) else f" (got {_without_secrets(got)!r})"
+    written = "" if isinstance(got, (dict, list)) else f" (got {_brief(_without_secrets(got))})"
     if words := WORDS.get(error.get("ctx", {}).get("pattern", "")):
-        return f"{path}: must be {words}{shown}"
-    return f"{path}: {error['msg'].removeprefix('Value error, ')}{shown}"
+        return f"{path}: must be {words}{written}"
+    return f"{path}: {shown(error['msg'].removeprefix('Value error, '), 1000)}{written}"
+
+
+def _brief(value: Any) -> str:
+    """How a value was written, shortened."""
+    if isinstance(value, (dict, list)):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    return repr(shown(value)) if isinstance(value, str) else shown(value)
 
 
 def _without_secrets(value: Any) -> Any:
@@ -134,9 +130,9 @@ def _without_secrets(value: Any) -> Any:
     return re.sub(r"\?[^#\s]*", "?…", re.sub(r"//[^/\s]*@", "//…@", value))
 
 
-def _suggestion(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
+def _suggestion(model: type[BaseModel], location: tuple[str, ...]) -> str:
     """The nearest valid name: first beside the unknown one, then anywhere in the resource."""
-    *parents, name = [str(p) for p in location]
+    *parents, name = location
     siblings = _names(_descend(model, parents))
     if near := difflib.get_close_matches(name, siblings, n=1, cutoff=0.6):
         return f"; did you mean {'.'.join([*parents, near[0]])}?"

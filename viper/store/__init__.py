@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from viper.errors import StoreError
 from viper.store.base import ObjectInfo, ObjectStore, check_key, child_uri
 from viper.store.directory import DirectoryStore
+from viper.store.places import expanded
 from viper.store.transfer import (
     DirectoryDigests,
     directory_digest,
@@ -35,6 +37,9 @@ __all__ = [
 ]
 
 
+_FORMS = "use a path, file:///path or s3://bucket/prefix"
+
+
 def open_store(uri: str | Path) -> ObjectStore:
     """Open the store at `uri`: a path, `file:///path` or `s3://bucket/prefix`.
 
@@ -44,17 +49,19 @@ def open_store(uri: str | Path) -> ObjectStore:
     """
     if isinstance(uri, Path):
         return DirectoryStore(uri)
-    parts = urlsplit(uri)
-    if parts.scheme == "s3":
-        from viper.store.minio import MinioStore
+    try:
+        parts = urlsplit(uri)
+        if parts.scheme == "s3":
+            from viper.store.minio import MinioStore
 
-        return MinioStore.from_uri(uri)
+            return MinioStore.from_uri(uri)
+    except ValueError as error:  # brackets, a port that is no number
+        raise StoreError(f"not a store URI: {error}", where=uri, fix=_FORMS) from None
     if parts.scheme == "file":
         if parts.netloc not in {"", "localhost"} or not parts.path.startswith("/"):
             raise StoreError("a file URI needs an absolute path", where=uri, fix="write file:///absolute/path")
         return DirectoryStore(Path(unquote(parts.path)))
-    if "://" in uri or not uri:
-        raise StoreError(
-            "not a store URI", where=uri or "(empty)", fix="use a path, file:///path or s3://bucket/prefix"
-        )
-    return DirectoryStore(Path(uri).expanduser())
+    # `s3:/bucket`, `minio:9000/bucket`: a slip, and not a folder of that name.
+    if not uri or "\0" in uri or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", uri):
+        raise StoreError("not a store URI", where=uri or "(empty)", fix=_FORMS)
+    return DirectoryStore(expanded(uri))

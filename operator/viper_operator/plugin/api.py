@@ -308,4 +308,5 @@ _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 def _in_pod() -> bool:
-    return _POD_NAMESPACE.exists() and not Path("~/.kube/config").expanduser().exists()
+    # expanduser: a pod's uid may have no home.
+    return _POD_NAMESPACE.exists() and not Path(os.path.expanduser("~/.kube/config")).exists()  # noqa: PTH111

@@ -8,10 +8,10 @@ operator's tracking URI and, by reference, its credentials. Whoever may create J
 from __future__ import annotations
 
 import argparse
-import getpass
 import sys
 import uuid
 
+from viper.cli.person import person
 from viper.digests import digest_of
 from viper.spec.status import IterationStatus
 from viper_operator.plugin.api import ITERATIONS, Object, connect
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     wish = promotion(iteration(cluster, args.name)) if args.command == "promote" else _rollback(args)
     operator = find_installation(cluster)
     name = job_name(wish)
-    by = cluster.user() or getpass.getuser()
+    by = cluster.user() or person()
     body = registry_job(name, wish, operator, by=by, reason=args.reason, request=uuid.uuid4().hex)
     if args.dry_run:
         print(written(body, "yaml"), end="")

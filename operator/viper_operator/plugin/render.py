@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from viper.cli.render import iterations
 from viper.errors import SpecError
 from viper.spec import Profile, Resource, ViperIteration, ViperLoop, ViperProfile, parse_resource, parse_stored
+from viper.spec.documents import read_documents
 from viper.spec.stages import FREEZE, THETA0, stage_graph
 from viper_operator.job_specs import JobRequest, stage_job, stage_service
 from viper_operator.plugin.options import connection, written
@@ -85,17 +84,7 @@ def assumed(namespace: str | None) -> Settings:
 
 def load(file: str) -> list[Resource]:
     """The resources of a file with one or more YAML documents; raises `SpecError`."""
-    import yaml
-
-    try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text("utf-8")
-        documents = [d for d in yaml.safe_load_all(text) if d is not None]
-    except FileNotFoundError:
-        raise SpecError("there is no such file", where=file) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"cannot be read: {error}", where=file) from None
-    except yaml.YAMLError as error:
-        raise SpecError(f"is not valid YAML: {error}", where=file) from None
+    documents = read_documents(file, stdin=True)
     several = len(documents) > 1
     return [parse_resource(d, where=f"{file} document {i}" if several else file) for i, d in enumerate(documents, 1)]
 
