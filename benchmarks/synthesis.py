@@ -33,7 +33,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from support.synthesis import FakeVlm, context, frozen, half_inverted
 from viper.engines.base import EditResult, Reconstruction, Sampling, VlmOutput, VlmRequest
-from viper.images import encode_png
+from viper.images import decode, encode_png
 from viper.ingest.stage import ingest
 from viper.prompts import PromptSet
 from viper.stage import Manifest, StageContext
@@ -269,7 +269,7 @@ def plain(root: Path, folder: Path, *, side: int, scale: float, accepted: float)
         return vlm.generate([VlmRequest(images, prompts.render(name, **words, **more))], Sampling())[0].text
 
     for number, path in enumerate(sorted(folder.iterdir())):
-        original = Image.open(path).convert("RGB")
+        original = decode(path.read_bytes())
         gpu.load(LATENCIES.move("generator"))
         caption = say("caption", original)
         gpu.load(LATENCIES.move("reconstructor"))

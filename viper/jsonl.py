@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
-from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ValidationError
 
 from viper.errors import InputError, NotFoundError, StoreError
+from viper.images import Unusable, check
 from viper.store import ObjectStore, open_store
 
 _SHOWN_ERRORS = 5
@@ -71,10 +70,9 @@ def read_image(store: ObjectStore, key: str) -> bytes:
     except StoreError as e:
         raise InputError(f"image {key!r}: {e.what}") from None
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.verify()
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as e:
-        raise InputError(f"the image {key!r} cannot be read ({e})") from None
+        check(data)
+    except Unusable as problem:
+        raise InputError(f"the image {key!r} cannot be read ({problem})") from None
     return data
 
 

@@ -155,7 +155,7 @@ def test_short_memory_at_the_server_names_the_settings(server: EditsServer) -> N
     [
         (b"<html>", "no image: JSONDecodeError"),
         ({"data": []}, "no image: IndexError"),
-        ({"data": [{"b64_json": "AAAA"}]}, "no image: UnidentifiedImageError"),
+        ({"data": [{"b64_json": "AAAA"}]}, "no image: unreadable-image"),
         (answer(drawn((64, 640), "red")), "another aspect (64×640 for 61×40)"),
     ],
 )

@@ -24,6 +24,7 @@ from viper.engines.omni_server import OmniServer
 from viper.engines.pixels import size_within
 from viper.engines.weights import weights_id
 from viper.errors import EngineError, SpecError, UnfitEngineError
+from viper.images import Unusable, read
 from viper.spec.engines import EditingSettings
 
 CLASSES: Final = ("OmniGen2Pipeline",)
@@ -232,8 +233,10 @@ def read_image(data: bytes, size: tuple[int, int]) -> Image.Image | str:
     """The picture in the answer's first `b64_json`, scaled to `size`; or a note of what is wrong with it."""
     try:
         encoded = json.loads(data)["data"][0]["b64_json"]
-        made = Image.open(io.BytesIO(base64.b64decode(encoded, validate=True))).convert("RGB")
-    except (ValueError, KeyError, IndexError, TypeError, OSError, Image.DecompressionBombError) as error:
+        made = read(base64.b64decode(encoded, validate=True))
+    except Unusable as problem:
+        return f"the server's answer holds no image: {problem}"
+    except (ValueError, KeyError, IndexError, TypeError) as error:
         return f"the server's answer holds no image: {type(error).__name__}"
     width, height = size
     off = min(abs(made.width * height / width - made.height), abs(made.height * width / height - made.width))

@@ -14,6 +14,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from viper.errors import InputError
+from viper.images import decode
 from viper.jsonl import read_image, read_rows
 from viper.store import ObjectStore
 
@@ -111,6 +112,4 @@ def _from_file(uri: str, name: SetName) -> list[Question]:
 
 
 def _load(store: ObjectStore, key: str) -> Image.Image:
-    from viper.images import decode
-
     return decode(store.get(key))

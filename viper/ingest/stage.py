@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from viper.errors import AlreadyExistsError, InputError, NotFoundError
-from viper.images import Limits, NearDuplicates, NearEmbeddings, Prepared, Unusable, decode, prepare
+from viper.images import Limits, Prepared, Unusable, decode, prepare, reading
+from viper.ingest.near import NearDuplicates, NearEmbeddings
 from viper.ingest.sources import Entry, Source, open_source
 from viper.spec.iteration import Images
 from viper.spec.stages import INGEST
@@ -144,7 +145,8 @@ def _prepare(source: Source, limits: Limits, entry: Entry) -> Prepared | Unusabl
     try:
         if entry.size > limits.max_bytes:
             raise Unusable("too-large", f"{entry.size} bytes cannot be an image of {limits.max_pixels} pixels")
-        return prepare(source.read(entry.name), limits)
+        with reading(entry.size):
+            return prepare(source.read(entry.name), limits)
     except Unusable as problem:
         return problem
 

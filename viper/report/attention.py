@@ -58,10 +58,11 @@ def _picture(store: ObjectStore, key: str) -> str:
     """A WebP data URI of a stored picture; empty when there is none."""
     from PIL import Image
 
+    from viper.images import Unusable, read
+
     try:
-        with Image.open(io.BytesIO(store.get(key))) as image:
-            small = image.convert("RGB")
-    except (NotFoundError, OSError, ValueError, SyntaxError):
+        small = read(store.get(key))
+    except (NotFoundError, Unusable):
         return ""
     if small.width > _WIDTH_PX:
         small = small.resize((_WIDTH_PX, round(small.height * _WIDTH_PX / small.width)), Image.Resampling.LANCZOS)

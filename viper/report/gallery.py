@@ -78,16 +78,12 @@ def samples(store: ObjectStore, iteration: IterationReport, task: str, iteration
 
 def thumbnail(data: bytes | None) -> str:
     """A WebP data URI of at most `THUMBNAIL_PX` on the longer side; empty when the bytes are no picture."""
-    from PIL import Image
+    from viper.images import Unusable, read
 
-    if not data:
-        return ""
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            small = image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        small = read(data or b"", max_side=THUMBNAIL_PX)
+    except Unusable:
         return ""
-    small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     small.save(buffer, "WEBP", quality=82, method=4)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from viper.engines.base import RlSample
 from viper.errors import InputError, StageError
+from viper.images import decode
 from viper.jsonl import read_image, read_rows
 from viper.models import model_dir, policy_of
 from viper.seeds import derive
@@ -77,16 +77,12 @@ class SuppliedSamples(Sequence["SftSample"]):
     def __getitem__(self, index: slice) -> SuppliedSamples: ...
 
     def __getitem__(self, index: int | slice) -> SftSample | SuppliedSamples:
-        from PIL import Image
-
-        from viper.images import to_rgb
         from viper.training.sft import SftSample
 
         if isinstance(index, slice):
             return SuppliedSamples(self._samples[index])
         s = self._samples[index]
-        images = tuple(to_rgb(Image.open(io.BytesIO(data))) for data in s.images)
-        return SftSample(s.sample_id, s.prompt, images, s.response)
+        return SftSample(s.sample_id, s.prompt, tuple(map(decode, s.images)), s.response)
 
 
 class SftTrainer(Protocol):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
-from PIL import Image
-
 from viper.engines.base import RlSample
 from viper.errors import StageError
+from viper.images import lazily
 from viper.prompts import PromptSet
 from viper.spec.stages import INGEST_SAMPLES, VALIDATE_CAPTIONS, VALIDATE_OPERATIONS, StageNode
 from viper.stage import StageContext
@@ -37,7 +35,7 @@ class EncodedSample:
     def decoded(self) -> RlSample:
         """With images as Pillow opens them: their pixels are read on first use."""
         extra = {"task": self.task, "image_id": self.image_id}
-        return RlSample(self.sample_id, self.prompt, tuple(map(_open, self.images)), self.ground_truth, extra)
+        return RlSample(self.sample_id, self.prompt, tuple(map(lazily, self.images)), self.ground_truth, extra)
 
 
 class RlDataset(Sequence[RlSample]):
@@ -162,12 +160,3 @@ def interleave(*sources: Sequence[T]) -> list[T]:
 def _generator(row: Row) -> str:
     passport = row.get("passport")
     return str(json.loads(passport)["models"].get("generator", "")) if passport else ""
-
-
-def _open(data: bytes) -> Image.Image:
-    image = Image.open(io.BytesIO(data))
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    from viper.images import to_rgb
-
-    return to_rgb(image)

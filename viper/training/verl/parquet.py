@@ -8,15 +8,13 @@ is what travels with a prompt from here to the reward function and back.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
+from viper.images import decode, encode_png, plain
 from viper.prompts import without_marks
 from viper.training.checkpoints import writing
 from viper.training.data import EncodedSample
@@ -44,14 +42,7 @@ def verl_row(sample: EncodedSample, index: int) -> dict[str, Any]:
 
 def rgb_bytes(data: bytes) -> bytes:
     """An image file that every reader sees as the same RGB pixels; most files are that already."""
-    image = Image.open(io.BytesIO(data))
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return data
-    from viper.images import to_rgb
-
-    buffer = io.BytesIO()
-    to_rgb(image).save(buffer, "PNG")
-    return buffer.getvalue()
+    return data if plain(data) else encode_png(decode(data))
 
 
 def write_rows(path: Path, samples: Sequence[EncodedSample], order: Iterable[int]) -> None:

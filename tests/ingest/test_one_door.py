@@ -1,0 +1,175 @@
+"""Images come in by one door: another way is refused by the linter, and decoding shares one budget of memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import EpsImagePlugin, Image
+
+from viper.images import Limits, budget, encode_png, prepare, reader
+from viper.images.budget import Budget
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("code", "banned"),
+    [
+        ("from PIL import Image\nImage.open('x')\n", True),
+        ("from PIL.Image import open as load\nload('x')\n", True),
+        ("import PIL.Image as pictures\npictures.open('x')\n", True),
+        ("from PIL import ImageFile\nImageFile.Parser()\n", True),
+        ("import cv2\ncv2.imread('x')\n", True),
+        ("from skimage.io import imread\nimread('x')\n", True),
+        ("from viper.images import decode\ndecode(b'x')\n", False),
+    ],
+)
+@pytest.mark.parametrize("place", ["viper/report/new.py", "jobs/viper_jobs/new.py", "operator/viper_operator/new.py"])
+def test_no_other_module_opens_an_image(code: str, banned: bool, place: str) -> None:
+    ruff = Path(sys.executable).with_name("ruff")
+    command = [ruff, "check", "--no-cache", "--stdin-filename", place, "-"]
+    said = subprocess.run(command, input=code, text=True, capture_output=True, cwd=ROOT, check=False)
+    assert ("TID251" in said.stdout) == banned, said.stdout + said.stderr
+
+
+def test_ghostscript_is_never_asked_whoever_opens_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "drawing.jpg"
+    Image.new("RGB", (40, 40)).save(path, "EPS")
+    assert not EpsImagePlugin.has_ghostscript()
+    with Image.open(path) as image, pytest.raises(OSError, match="Ghostscript"):
+        image.load()
+
+
+def test_a_budget_is_never_overdrawn_and_a_request_larger_than_it_runs_alone() -> None:
+    shared, at_once, most = Budget(100), 0, 0
+    lock = threading.Lock()
+
+    def work(amount: int) -> None:
+        nonlocal at_once, most
+        with shared.hold(amount):
+            with lock:
+                at_once += min(amount, 100)
+                most = max(most, at_once)
+            with lock:
+                at_once -= min(amount, 100)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, [30, 70, 1000, 1, 0, 99, 100, 50] * 50))
+    assert most <= 100
+    assert shared.free == 100
+
+
+def test_who_holds_some_and_asks_again_does_not_wait_for_itself_or_others() -> None:
+    shared, both = Budget(10), threading.Barrier(2, timeout=10)
+
+    def work(_: int) -> None:
+        with shared.hold(5):
+            both.wait()
+            with shared.hold(10):
+                pass
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(work, range(2)))
+    assert shared.free == 10
+
+
+def test_first_come_first_served_so_that_a_large_image_is_not_passed_for_ever() -> None:
+    shared, order = Budget(10), []
+    first = shared.hold(5)
+    first.__enter__()
+
+    def work(amount: int) -> None:
+        with shared.hold(amount):
+            order.append(amount)
+
+    large = threading.Thread(target=work, args=(10,))
+    large.start()
+    while not shared.waiting:
+        pass
+    small = threading.Thread(target=work, args=(1,))
+    small.start()
+    while shared.waiting < 2:
+        pass
+    first.__exit__(None, None, None)
+    large.join(10)
+    small.join(10)
+    assert order == [10, 1]
+
+
+def test_what_fails_gives_back_what_it_held() -> None:
+    shared = Budget(10)
+    with pytest.raises(ValueError, match="broken"), shared.hold(4):
+        raise ValueError("broken")
+    assert shared.free == 10
+
+
+def grey(side: int) -> bytes:
+    """A file of some kilobytes that is a large picture of 16 bits."""
+    return encode_png(Image.fromarray(np.zeros((side, side), np.uint16)))
+
+
+def test_four_large_greys_are_decoded_one_at_a_time_and_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, limits = grey(512), Limits(32, 64, 10**6)
+    alone = prepare(data, limits)
+    shared = _Counting(512 * 512 * 12)
+    monkeypatch.setattr(reader, "DECODING", shared)
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: prepare(data, limits), range(8)))
+    assert set(made) == {alone}
+    assert (shared.calls, shared.most) == (8, 1)
+    assert budget.DECODING.free == budget.DECODING.total
+
+
+class _Counting(Budget):
+    """Counts how many hold some at once, at most."""
+
+    def __init__(self, total: int) -> None:
+        super().__init__(total)
+        self.calls = self.most = self.now = 0
+        self._counting = threading.Lock()
+
+    @contextmanager
+    def hold(self, amount: int) -> Iterator[None]:
+        with super().hold(amount):
+            with self._counting:
+                self.calls, self.now = self.calls + 1, self.now + 1
+                self.most = max(self.most, self.now)
+            yield
+            with self._counting:
+                self.now -= 1
+
+
+PEAKS = """
+import resource, sys
+from concurrent.futures import ThreadPoolExecutor
+from viper.images import Limits, prepare, reader
+from viper.images.budget import Budget
+reader.DECODING, limits = Budget(1 << 24), Limits(32, 64, 10**8)
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+small, large = (open(name, "rb").read() for name in sys.argv[1:])
+prepare(small, limits)
+before = peak()
+prepare(large, limits)
+one = peak() - before
+with ThreadPoolExecutor(4) as pool:
+    list(pool.map(lambda _: prepare(large, limits), range(4)))
+print(one, peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kibibytes on Linux")
+def test_four_large_pictures_at_once_take_the_memory_of_one(tmp_path: Path) -> None:
+    for name, side in (("small.png", 64), ("large.png", 3000)):
+        (tmp_path / name).write_bytes(grey(side))
+    command = [sys.executable, "-c", PEAKS, str(tmp_path / "small.png"), str(tmp_path / "large.png")]
+    one, four = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    assert 3000**2 * 3 < one * 1024 < 3000**2 * 14
+    assert four < 1.5 * one
