@@ -36,6 +36,12 @@ class StoreError(ViperError):
     exit_code = 4
 
 
+class UnfitStoreError(StoreError):
+    """The store does not do what everything here relies on: another attempt would meet the same."""
+
+    exit_code = 9
+
+
 class AlreadyExistsError(StoreError):
     """A conditional create found an object under that key."""
 

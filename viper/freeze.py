@@ -21,7 +21,7 @@ from viper.models import resolve_endpoint, resolve_model
 from viper.registry import MissingError, ModelVersion, Registry
 from viper.spec import IterationSpec, ViperIteration
 from viper.stage.frozen import FrozenIteration, PinnedWeights, ResolvedModel, Tracking
-from viper.store import ObjectStore
+from viper.store import ObjectStore, probe
 
 #: Distributions whose versions decide data and weights.
 LIBRARIES = (
@@ -52,7 +52,8 @@ def freeze(iteration: ViperIteration, store: ObjectStore, registry: Registry) ->
     """Opens the iteration in the store, or resolves and writes it.
 
     Raises `SpecError` when an iteration of this name with another spec is there, its profile is a reference or verl
-    could not be given its settings, `InputError` when a model cannot be used, `RegistryError`, `StoreError`.
+    could not be given its settings, `InputError` when a model cannot be used, `UnfitStoreError` when the store does not
+    do what stages rely on, `RegistryError`, `StoreError`.
     """
     if iteration.spec.profile_ref is not None:
         raise SpecError(
@@ -63,6 +64,7 @@ def freeze(iteration: ViperIteration, store: ObjectStore, registry: Registry) ->
     wanted = _comparable(iteration)
     there = load_frozen(store, wanted.metadata.name)
     if there is None:
+        probe(store)
         frozen = _resolve(wanted, store, registry)
         key = f"{frozen.prefix}/iteration.json"
         with suppress(AlreadyExistsError):

@@ -17,6 +17,7 @@ from minio import Minio
 from minio.error import S3Error
 from prometheus_client import CollectorRegistry, Counter, start_http_server
 
+from servers.faulty_s3 import FaultyS3, ignores_conditions
 from servers.running import ACCESS_KEY, SECRET_KEY, MinioServer, Server, free_port
 from viper.errors import StoreError
 from viper.store import open_store
@@ -121,6 +122,15 @@ def test_preparing_says_what_is_wrong(minio_server: MinioServer) -> None:
     code, text = output(prepare(unreachable, "u", "p", VIPER_PATIENCE="4", **ROOT))
     assert code == 1
     assert "Traceback" not in text
+
+
+def test_a_store_in_which_every_writer_wins_is_refused_at_install(minio_server: MinioServer, bucket: str) -> None:
+    with FaultyS3(minio_server.url, ignores_conditions) as server:
+        code, text = output(prepare(f"s3://{bucket}?endpoint={server.url}", "stages", "stages-secret"))
+        assert code == 1
+        assert "lets a second writer replace an object" in text
+        assert server.url in text
+        assert "Traceback" not in text
 
 
 @pytest.fixture(scope="module")

@@ -33,12 +33,19 @@ _ENGINES = {
 
 
 def store_answers(uri: str) -> Place:
-    """Whether objects of the store can be listed."""
+    """Whether the store can be used, and does what everything here relies on.
+
+    What that takes lies below `probe/` meanwhile; a directory that does not exist yet is not made.
+    """
     from viper.store import open_store
+    from viper.store.probe import probe, stand_in
 
     try:
-        for _ in itertools.islice(open_store(uri).list(), 1):
+        store = open_store(uri)
+        for _ in itertools.islice(store.list(), 1):
             pass
+        with stand_in(store) as place:
+            probe(place, thorough=True)
     except ViperError as error:
         return Place("store", uri, error.what, error.fix or "correct --store and the credentials")
     return Place("store", uri)

@@ -10,6 +10,7 @@ from viper.errors import StoreError
 from viper.store.base import ObjectInfo, ObjectStore, check_key, child_uri
 from viper.store.directory import DirectoryStore
 from viper.store.places import expanded
+from viper.store.probe import probe
 from viper.store.transfer import (
     DirectoryDigests,
     directory_digest,
@@ -32,6 +33,7 @@ __all__ = [
     "download_directory",
     "local_directory",
     "open_store",
+    "probe",
     "stored_digests",
     "upload_directory",
 ]

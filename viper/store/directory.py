@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from viper.errors import AlreadyExistsError, NotFoundError, StoreError
+from viper.errors import AlreadyExistsError, NotFoundError, StoreError, UnfitStoreError
 from viper.store.base import RESERVED, ObjectInfo, check_key, check_prefix, open_source
 
 _TEMPORARY = f"{RESERVED}tmp"
@@ -156,10 +156,21 @@ def _publish(temporary: Path, path: Path, if_absent: bool) -> None:
         except FileExistsError as error:
             if path.is_dir():
                 raise
+            with suppress(OSError):
+                if path.samefile(temporary):  # our own success: NFS repeated the request when its answer got lost
+                    return
             raise AlreadyExistsError("there is an object under this key already", where=str(path)) from error
         except FileNotFoundError:  # `delete` removed the empty folder between mkdir and here
             if attempt == 9:
                 raise
+        except OSError as error:
+            if not if_absent or error.errno not in _NO_LINKS:
+                raise
+            raise UnfitStoreError(
+                f"the file system makes no hard links here, by which objects are created ({error.strerror or error})",
+                where=str(path),
+                fix="use a directory on a file system with hard links (local disks, NFS), or MinIO/S3",
+            ) from error
 
 
 def _sync_folder(folder: Path) -> None:
@@ -207,6 +218,7 @@ def _explained(path: Path, *, writing: bool = False) -> Iterator[None]:
 
 
 _FULL = ("the disk is full", "free some space and run the same command again; what is complete is kept")
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 _CONFLICT = (
     "this key would be both an object and a folder of objects",
     "choose a key that is not part of another one's path",
@@ -218,10 +230,7 @@ _EXPLANATIONS = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: ("the disk quota is used up", _FULL[1]),
     errno.EACCES: ("permission denied", "check the owner and the mode of this path"),
-    errno.EPERM: (
-        "operation not permitted (no permission, or a file system without hard links)",
-        "check the owner of this path, or use a directory on a file system with hard links",
-    ),
+    errno.EPERM: ("operation not permitted", "check the owner and the attributes of this path"),
     errno.EROFS: ("the file system is read-only", "use a directory that can be written"),
     errno.EIO: ("the disk reports an input/output error", "check the disk"),
     errno.ENAMETOOLONG: ("the path is too long for this file system", "use a store nearer to the root"),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import logging
 import os
+import random
 import re
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +22,7 @@ from minio import Minio
 from minio.credentials import AWSConfigProvider, ChainedProvider, EnvAWSProvider, EnvMinioProvider
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
-from viper.errors import AlreadyExistsError, NotFoundError, StoreError
+from viper.errors import AlreadyExistsError, NotFoundError, StoreError, UnfitStoreError
 from viper.store.base import RESERVED, ObjectInfo, check_key, check_prefix, open_source
 from viper.store.multipart import PART_BYTES, MultipartUpload
 
@@ -44,6 +46,12 @@ _WRITER, _SHA256 = "viper-writer", "viper-sha256"  # names of user metadata
 # It warns of every repeated request, with a URL that holds a signature.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
+#: What servers answer to one of several writers of a key while another one's request is being carried out; AWS says of
+#: the first that the upload is to be made again, of parts too.
+_CONFLICTS = frozenset({"ConditionalRequestConflict", "OperationAborted", "ConcurrentModification", "Conflict"})
+#: Errors that AWS sends with status 200 when joining the parts has failed, and for a request that came too slowly.
+_PASSING = frozenset({"InternalError", "ServiceUnavailable", "SlowDown"})
+
 _if_absent: ContextVar[bool] = ContextVar("_if_absent", default=False)
 
 
@@ -64,6 +72,10 @@ class _Pool(urllib3.PoolManager):
         if method == "DELETE" and "uploadId=" in url:  # tidying up after a failure must not wait as long again
             kw["retries"] = urllib3.Retry(total=0)
         return super().urlopen(method, url, redirect, **kw)
+
+
+class _ConflictError(StoreError):
+    """A write was not carried out because of another one, or of nothing that lasts."""
 
 
 class MinioStore:
@@ -99,6 +111,7 @@ class MinioStore:
         self._uri = f"s3://{bucket}{'/' + prefix if prefix else ''}{query}"
         self._bucket, self._endpoint = bucket, endpoint
         self._prefix = f"{prefix}/" if prefix else ""
+        self._patience = patience
         self._pool = _Pool(
             timeout=urllib3.Timeout(connect=10, read=60),
             blocksize=_BLOCK_BYTES,
@@ -150,17 +163,22 @@ class MinioStore:
         known = {_SHA256: sha256} if sha256 else {}
         with open_source(path) as file:
             size = os.fstat(file.fileno()).st_size
+            if size > PART_BYTES:
+                if if_absent and self.stat(key):  # tell before the upload, not after it
+                    raise self._exists(key)
+                self._send_parts(key, file, size, known, if_absent)
+                return
 
             def send(metadata: dict[str, str]) -> None:
-                if size <= PART_BYTES:
-                    self._put(key, file, size, {**metadata, **known})
-                else:
-                    upload = MultipartUpload(self._client, self._pool, self._bucket, self._prefix + key)
-                    upload.send(file.fileno(), size, {**metadata, **known}, if_absent=if_absent)
+                file.seek(0)
+                self._put(key, file, size, {**metadata, **known})
 
-            if if_absent and size > PART_BYTES and self.stat(key):  # tell before the upload, not after it
-                raise self._exists(key)
             self._write(key, send, if_absent)
+
+    def put_in_parts(self, key: str, path: Path, *, if_absent: bool = False) -> None:
+        """`put_file` in the requests of a large file, whatever the size (of at least one byte)."""
+        with open_source(path) as file:
+            self._send_parts(key, file, os.fstat(file.fileno()).st_size, {}, if_absent)
 
     def get_file(self, key: str, path: Path) -> None:
         temporary = path.parent / f"{RESERVED}{uuid.uuid4().hex}"
@@ -237,21 +255,50 @@ class MinioStore:
         if not result.etag:
             raise ServerError("its answer to a PUT has no ETag", 200)
 
+    def _send_parts(self, key: str, file: IO[bytes], size: int, known: dict[str, str], if_absent: bool) -> None:
+        def send(metadata: dict[str, str]) -> None:
+            upload = MultipartUpload(self._client, self._pool, self._bucket, self._prefix + key)
+            upload.send(file.fileno(), size, {**metadata, **known}, if_absent=if_absent)
+
+        self._write(key, send, if_absent)
+
     def _write(self, key: str, send: Callable[[dict[str, str]], None], if_absent: bool) -> None:
-        """Do `send` with metadata that identify this call."""
+        """Do `send` with metadata that identify this call; again when another writer was in the way."""
         check_key(key)
         writer = uuid.uuid4().hex
         token = _if_absent.set(if_absent)
         try:
-            with self._explained(key):
-                send({_WRITER: writer})
-        except (AlreadyExistsError, NotFoundError):
-            # Perhaps our own success: its answer got lost and the client repeated the request.
-            status = self._stat(key)
-            if status is None or _metadata(status).get(_WRITER) != writer:
-                raise
+            for pause in (*self._pauses(), None):
+                try:
+                    with self._explained(key):
+                        send({_WRITER: writer})
+                    return
+                except (AlreadyExistsError, NotFoundError):
+                    # Perhaps our own success: its answer got lost and the client repeated the request.
+                    if self._writer(key) != writer:
+                        raise
+                    return
+                except _ConflictError:
+                    if pause is None:
+                        raise
+                time.sleep(pause)
+                if if_absent and (found := self._writer(key)) is not None:  # tell before a large file is sent again
+                    if found != writer:
+                        raise self._exists(key)
+                    return
         finally:
             _if_absent.reset(token)
+
+    def _pauses(self) -> Iterator[float]:
+        """Seconds between attempts to write where others write: as for requests that fail on the way."""
+        for number in range(self._patience.total or 0):
+            longest = min(self._patience.backoff_factor * 2**number, self._patience.backoff_max)
+            yield random.uniform(longest / 2, longest)
+
+    def _writer(self, key: str) -> str | None:
+        """Which call of `_write` the object is from, empty when another program's; None when there is none."""
+        status = self._stat(key)
+        return None if status is None else _metadata(status).get(_WRITER, "")
 
     def _where(self, key: str) -> str:
         return f"s3://{self._bucket}/{self._prefix}{key} at {self._endpoint}"
@@ -271,6 +318,18 @@ class MinioStore:
             if error.code in {"NoSuchKey", "NoSuchUpload"}:
                 raise NotFoundError("there is no object under this key", where=where) from error
             code = "XMinioStorageFull" if "no space left" in (error.message or "") else error.code or ""
+            if code in _CONFLICTS or code == "RequestTimeout" or (code in _PASSING and error.response.status < 300):
+                raise _ConflictError(
+                    f"other writers keep this key busy, after several attempts: {error.message} ({code})",
+                    where=where,
+                    fix=_AGAIN,
+                ) from error
+            if code == "NotImplemented":
+                raise UnfitStoreError(
+                    f"the server does not offer what was asked of it: {error.message} ({code})",
+                    where=where,
+                    fix="use a store with conditional writes (If-None-Match), as AWS S3 and MinIO have them",
+                ) from error
             what, fix = _EXPLANATIONS.get(code, (f"the server refused: {error.message} ({code})", ""))
             raise StoreError(what, where=where, fix=fix) from error
         except urllib3.exceptions.MaxRetryError as error:

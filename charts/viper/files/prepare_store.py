@@ -1,5 +1,6 @@
-"""Make the store ready: bucket and user of the bundled MinIO, then one write, read and delete with the stages' own
-credentials. Run by the chart after install and upgrade, with the operator's image; running it again changes nothing.
+"""Make the store ready: bucket and user of the bundled MinIO; then see, with the stages' own credentials, that it does
+what they rely on. Run by the chart after install and upgrade, with the operator's image; running it again changes
+nothing.
 
 Environment: VIPER_STORE, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY; MINIO_ROOT_USER and MINIO_ROOT_PASSWORD only
 for the bundled MinIO; VIPER_PATIENCE, in seconds, while the server is still starting (default 240).
@@ -16,7 +17,7 @@ from minio.credentials import StaticProvider
 from minio.error import MinioException
 
 from viper.errors import ViperError
-from viper.store import open_store
+from viper.store import open_store, probe
 
 PAUSE_S = 4
 POLICY = "viper"  # of MinIO: what the stages may do
@@ -66,12 +67,10 @@ def prepare_minio(uri: str, patience_s: int) -> None:
 
 
 def check_store(uri: str) -> None:
-    """Writes, reads and deletes one object. Raises `StoreError`."""
-    store, key = open_store(uri), "chart-check"
-    store.put(key, b"written by the chart; may be deleted")
-    store.get(key)
-    store.delete(key)
-    print(f"{store.uri} can be written and read")
+    """Creates, reads, lists and deletes objects below `probe/`. Raises `StoreError`."""
+    store = open_store(uri)
+    probe(store, thorough=True)
+    print(f"{store.uri} can be written and read, and lets one of several writers win")
 
 
 def main() -> int:
