@@ -282,14 +282,18 @@ def connect(args: argparse.Namespace) -> Cluster:
     configuration.retries = 1
     try:
         namespace = _load(config, configuration, args.kubeconfig, args.context)
-    except config.ConfigException as error:
+        client = ApiClient(configuration)
+    except Exception as error:  # the client's reader raises whatever it meets in the file: it is not checked before
+        reason = (
+            str(error) if isinstance(error, config.ConfigException | OSError) else f"{type(error).__name__}: {error}"
+        )
         raise ClusterError(
-            f"no cluster to talk to: {error}",
+            f"no cluster to talk to: {' '.join(reason.split())[:500]}",
             where=args.kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config",
             fix="name a file by --kubeconfig or KUBECONFIG, and a context in it by --context "
             "(`kubectl config get-contexts` lists them)",
         ) from None
-    return Cluster(ApiClient(configuration), args.namespace or namespace or "default")
+    return Cluster(client, args.namespace or namespace or "default")
 
 
 def _load(config: Any, configuration: Any, file: str | None, context: str | None) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from viper.cli.options import whole
 from viper.cli.render import iterations
 from viper.errors import SpecError
 from viper.spec import Profile, Resource, ViperIteration, ViperLoop, ViperProfile, parse_resource, parse_stored
@@ -47,7 +48,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--stage", action="append", default=[], metavar="STAGE", help="only the Job of this stage; repeatable"
     )
     parser.add_argument(
-        "--iteration", type=int, metavar="N", help="of a loop, only this one, from 1 (default: the first)"
+        "--iteration",
+        type=whole(1, 10**6, "iteration"),
+        metavar="N",
+        help="of a loop, only this one, from 1 (default: the first)",
     )
     parser.add_argument(
         "--kuberay", action="store_true", help="as on a cluster with KubeRay: RayJobs for several nodes"
@@ -58,19 +62,21 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Prints YAML documents."""
     documents = load(args.file)
-    profiles = {p.metadata.name: p.spec for f in args.profile for p in load(f) if isinstance(p, ViperProfile)}
+    profiles: dict[str, Profile] = {}
+    for file in args.profile:
+        found = {p.metadata.name: p.spec for p in load(file) if isinstance(p, ViperProfile)}
+        if not found:
+            raise SpecError("holds no ViperProfile", where=file, fix="--profile names files with ViperProfiles")
+        profiles |= found
     profiles |= {p.metadata.name: p.spec for p in documents if isinstance(p, ViperProfile)}
     settings = _live(args) if args.live else assumed(args.namespace)
     settings = replace(settings, ray_jobs=args.kuberay)
-    found = False
-    for resource in documents:
-        for one in _wanted(resource, args.iteration):
-            found = True
-            resolved = _resolved(one, profiles, args)
-            for text in rendered(resolved, settings, args.stage):
-                print(text, end="")
-    if not found:
-        raise SpecError("holds no ViperIteration and no ViperLoop", where=args.file, fix="render the file that has one")
+    wanted = [one for resource in documents for one in _wanted(resource, args.iteration)]
+    if not wanted:
+        raise SpecError("holds no ViperIteration and no ViperLoop", where=_where(args.file), fix="render one that does")
+    for one in wanted:
+        for text in rendered(_resolved(one, profiles, args), settings, args.stage):
+            print(text, end="")
     return 0
 
 
@@ -85,8 +91,12 @@ def assumed(namespace: str | None) -> Settings:
 def load(file: str) -> list[Resource]:
     """The resources of a file with one or more YAML documents; raises `SpecError`."""
     documents = read_documents(file, stdin=True)
-    several = len(documents) > 1
-    return [parse_resource(d, where=f"{file} document {i}" if several else file) for i, d in enumerate(documents, 1)]
+    several, where = len(documents) > 1, _where(file)
+    return [parse_resource(d, where=f"{where} document {i}" if several else where) for i, d in enumerate(documents, 1)]
+
+
+def _where(file: str) -> str:
+    return "standard input" if file == "-" else file
 
 
 def rendered(one: ViperIteration, settings: Settings, only: list[str] | None = None) -> Iterator[str]:
@@ -123,6 +133,10 @@ def _shown(body: dict[str, Any]) -> str:
 def _wanted(resource: Resource, number: int | None) -> Iterator[ViperIteration]:
     if isinstance(resource, ViperProfile):
         return
+    if number is not None and not isinstance(resource, ViperLoop):
+        raise SpecError(
+            f"{resource.metadata.name} is an iteration, no loop", where="--iteration", fix="leave the option out"
+        )
     if isinstance(resource, ViperLoop):
         wanted = number or 1
         if not 1 <= wanted <= resource.spec.iterations:
