@@ -28,6 +28,12 @@ class OwnEngine:
     def __init__(self, model: Path | None = None, device: str = "nowhere") -> None:
         self.model, self.device = model, device
 
+    def edit(self, *_: object) -> list[object]:
+        return []
+
+    def embed_images(self, *_: object) -> list[object]:
+        return []
+
 
 def test_the_engines_of_the_small_world_have_their_interfaces() -> None:
     assert isinstance(factory.reconstructor(spec()), Reconstructor)
@@ -53,6 +59,10 @@ def test_a_directory_behind_the_name_reaches_the_engine(monkeypatch: pytest.Monk
         ("smalworld", "did you mean 'smallworld'"),
         ("qwen", "use one of"),
         ("no.such.module:Editor", "cannot be imported"),
+        ("argparse:Namespace", "it cannot edit"),
+        ("math:pi", "has no constructor"),
+        (":", "there is no engine"),
+        (".relative:Editor", "there is no engine"),
         ("viper.engines.base:Nothing", "cannot be imported"),
     ],
 )

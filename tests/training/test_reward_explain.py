@@ -93,7 +93,7 @@ def test_an_output_without_sentences_says_so(capsys: pytest.CaptureFixture[str])
     [
         (["--output", "x"], "no ground truth"),
         (["--output", "x", "--ground-truth", "[1"], "not JSON"),
-        (["--output", "x", "--ground-truth", "{}"], "expected a list of strings"),
+        (["--output", "x", "--ground-truth", "{}"], "expected a list of sentences"),
         (["--rollout", "/nowhere/rollouts.jsonl"], "cannot be read"),
         (["--rollout", "{file}", "--row", "9"], "no line 9"),
         (["--rollout", "{file}", "--row", "2"], "not JSON"),

@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from viper.cli.options import SHARE, device, whole
 from viper.engines import factory
 from viper.training.calibration import Calibration, Limits, calibrate, read_pairs, small_world_pairs
 from viper.training.reward import RewardParameters
@@ -34,25 +35,31 @@ def add_action(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     limits = Limits()
     parser.add_argument("--similarity", default="smallworld", metavar="ENGINE", help="similarity engine (%(default)s)")
-    parser.add_argument("--device", default="cpu", help="torch device (%(default)s)")
-    parser.add_argument("--tau", type=float, default=RewardParameters().tau, help="τ of the reward (%(default)s)")
+    parser.add_argument("--device", type=device, default="cpu", help="torch device (%(default)s)")
+    parser.add_argument("--tau", type=SHARE, default=RewardParameters().tau, help="τ of the reward (%(default)s)")
     parser.add_argument(
         "--pairs", type=Path, metavar="FILE", help="pairs of one's own as JSONL; else the small world's"
     )
     parser.add_argument(
-        "--count", type=int, default=300, metavar="N", help="small world: pairs of each kind (%(default)s)"
+        "--count",
+        type=whole(1, 100_000, "number of pairs"),
+        default=300,
+        metavar="N",
+        help="small world: pairs of each kind (%(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="small world: which pairs (%(default)s)")
+    parser.add_argument(
+        "--seed", type=whole(0, 2**31 - 1, "seed"), default=0, help="small world: which pairs (%(default)s)"
+    )
     parser.add_argument(
         "--least-paraphrases",
-        type=float,
+        type=SHARE,
         default=limits.paraphrases,
         metavar="SHARE",
         help="warn when fewer of them hit (%(default)s)",
     )
     parser.add_argument(
         "--most-counterfactuals",
-        type=float,
+        type=SHARE,
         default=limits.counterfactuals,
         metavar="SHARE",
         help="warn when more of a kind hit (%(default)s)",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 from viper.errors import InputError
+from viper.spec.forms import DEVICE, WORDS
 
 
 def whole(least: int, most: int, name: str) -> Callable[[str], int]:
@@ -39,6 +41,15 @@ def real(least: float, most: float, name: str) -> Callable[[str], float]:
 
 #: A version of a registered model.
 version = whole(1, 2**31 - 1, "version")
+#: τ, weights and shares.
+SHARE = real(0, 1, "share")
+
+
+def device(text: str) -> str:
+    """The type of an option that names a torch device."""
+    if not re.fullmatch(DEVICE, text):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no device: {WORDS[DEVICE]}")
+    return text
 
 
 def folder(path: Path, option: str) -> Path:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from viper.cli import calibrate
+from viper.cli.options import SHARE, whole
 from viper.engines import factory
 from viper.errors import InputError
 from viper.training.reward import Reward, RewardParameters, score_batch
@@ -37,7 +38,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     source = explain.add_mutually_exclusive_group(required=True)
     source.add_argument("--output", metavar="TEXT|FILE", help="the model's whole output, think block included")
     source.add_argument("--rollout", metavar="FILE", type=Path, help="a rollouts.jsonl; see --row")
-    explain.add_argument("--row", type=int, default=1, metavar="N", help="line of the rollout file, from 1 (default 1)")
+    explain.add_argument(
+        "--row",
+        type=whole(1, 10**9, "line"),
+        default=1,
+        metavar="N",
+        help="line of the rollout file, from 1 (default 1)",
+    )
     explain.add_argument(
         "--ground-truth",
         action="append",
@@ -48,9 +55,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     defaults = RewardParameters()
     for name, text in (("tau", "τ, the cosine from which a sentence hits"), ("format_weight", "weight of R_format")):
         flag = f"--{name.replace('_', '-')}"
-        explain.add_argument(flag, type=float, default=getattr(defaults, name), help=f"{text} (%(default)s)")
+        explain.add_argument(flag, type=SHARE, default=getattr(defaults, name), help=f"{text} (%(default)s)")
     explain.add_argument(
-        "--correct-weight", type=float, default=defaults.correct_weight, help="weight of R_correct (%(default)s)"
+        "--correct-weight", type=SHARE, default=defaults.correct_weight, help="weight of R_correct (%(default)s)"
     )
     explain.add_argument("--json", action="store_true", help="print JSON instead of a table")
     calibrate.add_action(actions)
@@ -62,11 +69,10 @@ def run(args: argparse.Namespace) -> int:
         return calibrate.run(args)
     finished, truths = True, [t for item in args.ground_truth or [] for t in _sentences(item)]
     if args.rollout is None:
-        output = _text(args.output)
+        output = _text(args.output, "--output")
     else:
-        row = _rollout_row(args.rollout, args.row)
-        output, finished = str(row["output"]), bool(row.get("finished", True))
-        truths = truths or [str(t) for t in row.get("ground_truth", [])]
+        output, finished, own = _rollout_row(args.rollout, args.row)
+        truths = truths or own
     if not truths:
         raise InputError("there is no ground truth to compare with", where="--ground-truth", fix="give one or more")
     engine = factory.similarity(args.similarity)
@@ -122,44 +128,93 @@ def _table(rows: Sequence[tuple[str, ...]], width: int = 44) -> list[str]:
     return lines
 
 
-def _text(value: str) -> str:
-    """The file's content when there is such a file, else the value itself."""
+#: Names that end so, or begin like a path, are files: one that is not there is no sentence.
+_SUFFIXES = (".txt", ".json", ".jsonl", ".md", ".yaml", ".yml", ".csv")
+_STARTS = ("/", "./", "../", "~/")
+#: Bytes of a file or a row: an output has at most some ten thousand tokens.
+_LARGEST = 16 * 1024 * 1024
+
+
+def _text(value: str, option: str) -> str:
+    """The file's content when there is such a file, else the value itself; raises `InputError`."""
+    path = Path(value)
     try:
-        path = Path(value)
-        return path.read_text("utf-8") if path.is_file() else value
-    except (OSError, ValueError) as error:  # a long text is no file name
-        if isinstance(error, UnicodeDecodeError):
-            raise InputError("the file is not UTF-8 text", where=value) from error
+        there = path.is_file()
+        if path.is_dir() and ("/" in value or value in (".", "..")):
+            raise InputError("is a folder", where=f"{option} {value}", fix="name a file in it")
+    except OSError:  # a long text is no file name
         return value
+    if there:
+        with path.open("rb") as file:
+            return _decoded(file.read(_LARGEST + 1), value)
+    if len(value.split()) == 1 and (value.lower().endswith(_SUFFIXES) or value.startswith(_STARTS)):
+        raise InputError("there is no such file", where=f"{option} {value}", fix="correct the name, or give a sentence")
+    return value
+
+
+def _decoded(data: bytes, where: str) -> str:
+    if len(data) > _LARGEST:
+        raise InputError(f"is larger than {_LARGEST // 2**20} MiB", where=where)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError("is not UTF-8 text", where=where, fix="save the file as UTF-8") from error
 
 
 def _sentences(value: str) -> list[str]:
     """Ground-truth sentences of an argument: a JSON list or refinement object, else one a line."""
-    text = _text(value).strip()
+    where = "--ground-truth"
+    text = _text(value, where).strip()
     if text.startswith(("[", "{")):
-        try:
-            found = json.loads(text)
-        except ValueError as error:
-            raise InputError(f"this is not JSON: {error}", where="--ground-truth") from error
-        items = found.get("refinement") if isinstance(found, Mapping) else found
-        if not isinstance(items, list) or not all(isinstance(i, str) for i in items):
-            raise InputError("expected a list of strings, or {'refinement': [...]}", where="--ground-truth")
-        return items
+        found = _json(text, where)
+        return _listed(found.get("refinement") if isinstance(found, Mapping) else found, where)
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def _rollout_row(path: Path, number: int) -> dict[str, Any]:
+def _json(text: str, where: str) -> Any:
     try:
-        with path.open(encoding="utf-8") as file:
-            line = next((text for i, text in enumerate(file, 1) if i == number), None)
-    except OSError as error:
-        raise InputError(f"the rollout file cannot be read: {error.strerror}", where=str(path)) from error
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise InputError(f"this is not JSON: {reason}", where=where) from error
+
+
+def _listed(found: Any, where: str) -> list[str]:
+    """A list of sentences; a single text would be scored letter by letter."""
+    if not isinstance(found, list) or not all(isinstance(i, str) and i.strip() for i in found):
+        raise InputError(
+            "expected a list of sentences",
+            where=where,
+            fix='write ["The ball is blue."], or {"refinement": ["The ball is blue."]}',
+        )
+    return found
+
+
+def _rollout_row(path: Path, number: int) -> tuple[str, bool, list[str]]:
+    """Output, whether it was finished, and ground truths of a line of a rollout file."""
+    try:
+        with path.open("rb") as file:
+            line = next((data for i, data in enumerate(_lines(file), 1) if i == number), None)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"the rollout file cannot be read: {reason}", where=str(path)) from error
     if line is None:
         raise InputError(f"there is no line {number}", where=str(path), fix="choose another --row")
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"the line is not JSON: {error}", where=f"{path}:{number}") from error
+    where = f"{path}:{number}"
+    row = _json(_decoded(line, where), where)
     if not isinstance(row, dict) or "output" not in row:
-        raise InputError("the line is no rollout (it has no 'output')", where=f"{path}:{number}")
-    return row
+        raise InputError("the line is no rollout (it has no 'output')", where=where)
+    output, finished, truths = row["output"], row.get("finished", True), row.get("ground_truth", [])
+    if not isinstance(output, str):
+        raise InputError("its output is no text", where=f"{where} output")
+    if not isinstance(finished, bool):
+        raise InputError("is neither true nor false", where=f"{where} finished")
+    return output, finished, _listed(truths, f"{where} ground_truth")
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
+    """Lines, none read further than a row can be."""
+    while line := file.readline(_LARGEST + 1):
+        yield line
+        if len(line) > _LARGEST:
+            return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -41,6 +42,14 @@ ENGINES: dict[str, dict[str, str]] = {
         "smallworld": "viper.smallworld.clip:SmallWorldClip",
     },
 }
+#: What an engine of each interface can do (`viper.engines.base`).
+CALLS = {
+    "vlm": "generate",
+    "reconstructor": "reconstruct",
+    "editor": "edit",
+    "similarity": "embed",
+    "imageSimilarity": "embed_images",
+}
 
 
 def engine_class(interface: str, name: str) -> tuple[type[Any], tuple[Path | str, ...]]:
@@ -55,7 +64,7 @@ def engine_class(interface: str, name: str) -> tuple[type[Any], tuple[Path | str
     place = rest if "://" in rest else Path(rest)  # a Path would join the slashes of a URL
     target, arguments = (known[key], (place,) if rest else ()) if key in known else (name, ())
     module, _, attribute = target.partition(":")
-    if not attribute:
+    if not attribute or not re.fullmatch(r"\w+(\.\w+)*", module):
         near = difflib.get_close_matches(name, known, n=1)
         raise SpecError(
             f"there is no engine {name!r}",
@@ -63,19 +72,24 @@ def engine_class(interface: str, name: str) -> tuple[type[Any], tuple[Path | str
             fix=f"did you mean {near[0]!r}?" if near else f"use one of {sorted(known)}, or module:Class of your own",
         )
     try:
-        return cast("type[Any]", getattr(importlib.import_module(module), attribute)), arguments
-    except (ImportError, AttributeError) as error:
+        found = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # somebody's module: it may raise anything
         raise SpecError(
             f"the engine {name!r} cannot be imported: {error}",
             where=where,
             fix="install what it needs (extra `cpu` for the engines of one machine)",
         ) from error
+    return cast("type[Any]", found), arguments
 
 
 def _create(interface: str, name: str, device: str, *arguments: Any, settings: object = None) -> Any:
     """An instance; it gets `device` and `settings` as far as its constructor has parameters of these names."""
     cls, configured = engine_class(interface, name)
-    signature = inspect.signature(cls)
+    call = CALLS[interface]
+    try:
+        signature = inspect.signature(cls)
+    except (TypeError, ValueError):  # nothing that can be called, or something of C
+        raise _no_engine(interface, name, f"has no constructor whose engine could {call}") from None
     offered = {"device": device} | ({} if settings is None else {"settings": settings})
     placed = {key: value for key, value in offered.items() if key in signature.parameters}
     try:
@@ -86,7 +100,18 @@ def _create(interface: str, name: str, device: str, *arguments: Any, settings: o
             where=f"spec.engines.{interface}",
             fix=f"engines with a model of their own are written {name.partition(':')[0]}:/directory/of/the/model",
         ) from None
-    return cls(*arguments, *configured, **placed)
+    made = cls(*arguments, *configured, **placed)
+    if not callable(getattr(made, call, None)):
+        raise _no_engine(interface, name, f"cannot {call}")
+    return made
+
+
+def _no_engine(interface: str, name: str, why: str) -> SpecError:
+    return SpecError(
+        f"{name!r} is no engine of this kind: it {why}",
+        where=f"spec.engines.{interface}",
+        fix=f"use one of {sorted(ENGINES[interface])}, or a class with what viper.engines.base says",
+    )
 
 
 def memory_needed(interface: str, name: str, settings: object, *arguments: Any) -> int:

@@ -152,15 +152,16 @@ def read_pairs(path: Path) -> list[Pair]:
     """Rows `{"truth": …, "said": …, "kind": …}` of a JSONL file; raises `InputError` naming the first bad line."""
     pairs = []
     try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read: {error}", where=str(path)) from error
+        lines = path.read_text("utf-8-sig").split("\n")
+    except (OSError, ValueError) as error:  # not UTF-8, or a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"cannot be read: {reason}", where=str(path)) from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"is not JSON: {error}", where=f"{path}:{number}") from error
         wanted = ("truth", "said", "kind")
         if not isinstance(row, dict) or not all(isinstance(row.get(key), str) and row[key].strip() for key in wanted):
