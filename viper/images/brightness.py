@@ -13,7 +13,7 @@ _WHITES = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)
 _FLOAT_WHITES = (1.0, 255.0, 65535.0)
 #: Beyond this a value is a mark for "nothing measured here", as are NaN and infinity.
 _NO_VALUE = 1e30
-_STRIP = 1 << 20
+_STRIP = 1 << 16
 
 
 def eight_bit(image: Image.Image, sixteen_bit: bool) -> Image.Image:

@@ -192,6 +192,8 @@ def _decoded(image: Image.Image, data: bytes, limits: Limits) -> Image.Image:
                 # Pillow decodes a PNG with flipped bits to wrong pixels without a word: its checksums tell.
                 Image.open(io.BytesIO(data), formats=("PNG",)).verify()
             upright = _normalised(image, limits.max_side)
+            if upright is not image:
+                image.close()  # its pixels go before others are let in
     except MemoryError:
         raise
     except Exception as error:
