@@ -68,6 +68,10 @@ class StageError(ViperError):
     exit_code = 7
 
 
+class SupersededError(StageError):
+    """Another attempt has finished the stage: this one has nothing to add."""
+
+
 class EngineError(ViperError):
     """An engine cannot do its work: memory, library, endpoint."""
 

@@ -16,7 +16,7 @@ from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 from viper.costs.measured import remember
-from viper.errors import SpecError, StageError, StoreError, ViperError
+from viper.errors import SpecError, StageError, StoreError, SupersededError, ViperError
 from viper.recording import record_stage
 from viper.spec.stages import STAGES, stage_graph
 from viper.stage import Manifest, StageContext, open_stage
@@ -103,7 +103,27 @@ def _run(
             )
         _limit_threads(spec.profile.of(ctx.stage).threads)
         ctx.recorder = record(ctx)
-        program(ctx.stage).run(ctx)
+        _attempt(ctx, program(ctx.stage))
+
+
+def _attempt(ctx: StageContext, program: StageProgram) -> None:
+    """Runs the stage. Once another attempt has finished it, whatever this one runs into is no failure of the stage."""
+    stage = f"{ctx.stage} of {ctx.frozen.name}"
+    try:
+        if ctx.complete() is None:
+            program.run(ctx)
+    except Exception as error:
+        try:
+            ctx.give_way()
+        except SupersededError:
+            met = "" if isinstance(error, SupersededError) else f" ({type(error).__name__}: {error})"
+            print(f"{stage}: another attempt has finished it; this one ends here{met}", file=sys.stderr)
+            return
+        except ViperError:  # whether it is finished cannot be told: then what went wrong is to be told
+            pass
+        raise
+    if ctx.superseded:
+        print(f"{stage}: another attempt was first; its result stands, nothing of it was changed", file=sys.stderr)
 
 
 def split_iteration_uri(uri: str) -> tuple[str, str]:

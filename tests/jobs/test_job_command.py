@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
@@ -12,10 +13,10 @@ from fakes import world
 from viper.costs.measured import load_measurements
 from viper.errors import InputError, SpecError, StoreError
 from viper.spec.stages import STAGES
-from viper.stage import Manifest, PartRecord, StageContext
+from viper.stage import Manifest, PartRecord, StageContext, load_manifest
 from viper.stage.termination import TERMINATION_BYTES
 from viper.store import open_store
-from viper_jobs.main import main, parse_shard, recorder, split_iteration_uri, stage_program
+from viper_jobs.main import StageProgram, main, parse_shard, recorder, split_iteration_uri, stage_program
 
 
 class Program:
@@ -32,7 +33,7 @@ class Program:
         return None
 
 
-def job(path: Path, program: Program, stage: str = "ingest-images", *extra: str, **spec: object) -> int:
+def job(path: Path, program: StageProgram, stage: str = "ingest-images", *extra: str, **spec: object) -> int:
     store = open_store(path / "store")
     world.write(store, world.frozen("it", **spec))
     uri = f"{store.uri}/iterations/it"
@@ -110,6 +111,64 @@ def test_an_error_for_a_person_has_its_own_status_and_no_traceback(
     assert job(tmp_path, Program(error)) == status
     assert capsys.readouterr().err == f"error: {error}\n"
     assert json.loads((tmp_path / "end.json").read_text()) == {"reason": type(error).__name__, "message": str(error)}
+
+
+class Overtaken:
+    """A program during which another attempt finishes the stage, and which then goes on as it likes."""
+
+    def __init__(self, goes_on: Callable[[StageContext], object]) -> None:
+        self.goes_on = goes_on
+
+    def run(self, ctx: StageContext) -> Manifest | None:
+        other = StageContext(ctx.frozen, ctx.store, ctx.stage, ctx.work_dir)
+        other.finish((), outputs={"x": 1})
+        self.goes_on(ctx)
+        return ctx.finish((), outputs={"x": 2})
+
+
+def fails(_: StageContext) -> None:
+    raise ZeroDivisionError("by nothing")
+
+
+def misses(ctx: StageContext) -> None:
+    ctx.store.get("phases/gone")
+
+
+LATE = {
+    "it does not notice": (lambda _: None, "another attempt was first; its result stands"),
+    "it looks": (StageContext.give_way, "another attempt has finished it; this one ends here\n"),
+    "what it reads is gone": (misses, "ends here (NotFoundError: "),
+    "it fails": (fails, "ends here (ZeroDivisionError: by nothing)"),
+}
+
+
+@pytest.mark.parametrize("how", LATE)
+def test_a_late_attempt_says_so_and_ends_well(tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]) -> None:
+    goes_on, words = LATE[how]
+    assert job(tmp_path, Overtaken(goes_on)) == 0
+    said = capsys.readouterr().err
+    assert words in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "end.json").exists()
+    store = open_store(tmp_path / "store")
+    manifest = load_manifest(store, "iterations/it", "ingest-images")
+    assert manifest is not None
+    assert manifest.outputs == {"x": 1}
+
+
+def test_what_was_decided_is_written_without_running_the_stage(tmp_path: Path) -> None:
+    class Stopped(Program):
+        def run(self, ctx: StageContext) -> Manifest | None:
+            ctx.recorder = mock.Mock(side_effect=StoreError("is down"))
+            return ctx.finish((), outputs={"x": 1})
+
+    assert job(tmp_path, Stopped()) == 4
+    program = Program()
+    assert job(tmp_path, program) == 0
+    assert program.ctx is None
+    manifest = load_manifest(open_store(tmp_path / "store"), "iterations/it", "ingest-images")
+    assert manifest is not None
+    assert manifest.outputs == {"x": 1}
 
 
 def test_any_other_error_has_status_1_and_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from viper.errors import StageError
+from viper.errors import AlreadyExistsError, StageError, SupersededError
 from viper.spec import parse_resource
 from viper.spec.iteration import ViperIteration
 from viper.stage import FrozenIteration, Manifest, Progress, ResolvedModel, StageContext, load_manifest, open_stage
@@ -128,12 +128,113 @@ def test_finishing_twice_keeps_the_first_manifest(tmp_path: Path) -> None:
     assert ctx.finish((), parts=1) == ctx.finish((), parts=1)
 
 
-def test_an_attempt_with_different_content_is_a_loud_error(tmp_path: Path) -> None:
-    ctx = context(tmp_path)
+def objects(ctx: StageContext) -> dict[str, bytes]:
+    return {info.key: ctx.store.get(info.key) for info in ctx.store.list(ctx.prefix)}
+
+
+@pytest.mark.parametrize("outputs", [{"x": 1}, {"x": 2}, {}], ids=["the same", "another", "nothing"])
+def test_the_manifest_that_is_there_is_the_truth(tmp_path: Path, outputs: dict[str, object]) -> None:
+    ctx, late = context(tmp_path), context(tmp_path)
     work(ctx, 1)
-    ctx.finish((), parts=1, outputs={"x": 1})
-    with pytest.raises(StageError, match="different content"):
-        ctx.finish((), parts=1, outputs={"x": 2})
+    first = ctx.finish((), parts=1, outputs={"x": 1})
+    before = objects(ctx)
+    late.recorder = lambda manifest: pytest.fail("recorded again")
+    late.write_part(0, rows(7), SCHEMA)
+    assert late.finish((), parts=1, outputs=outputs) == first == late.done()
+    assert (ctx.superseded, late.superseded) == (False, True)
+    after = objects(ctx)
+    assert {key: after[key] for key in before} == before
+    with pytest.raises(SupersededError, match="another attempt has finished this stage"):
+        late.give_way()
+
+
+def test_a_part_keeps_its_rows_when_another_attempt_writes_it_with_others(tmp_path: Path) -> None:
+    ctx, late = context(tmp_path), context(tmp_path)
+    record = ctx.write_part(0, rows(0), SCHEMA)
+    assert late.write_part(0, rows(7), SCHEMA) == record
+    ctx.finish((), parts=1)
+    assert [r["n"] for r in context(tmp_path, "synthesize-captions").rows("ingest-images")] == [0, 2]
+
+
+@pytest.mark.parametrize("sleeps", ["before it decides", "after it lost", "after it won"])
+def test_an_attempt_that_sleeps_while_another_one_decides_and_finishes_records_nothing(
+    tmp_path: Path, sleeps: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx, late = context(tmp_path), context(tmp_path)
+    put = late.store.put
+    late.recorder = lambda manifest: pytest.fail("recorded again")
+
+    def sleepy(key: str, data: bytes, *, if_absent: bool = False) -> None:
+        monkeypatch.undo()
+        if sleeps == "after it won":
+            put(key, data, if_absent=if_absent)
+        elif sleeps == "after it lost":
+            # The other one's outcome is there when this one tries, and gone when it looks.
+            ctx.finish((), outputs={"x": 1})
+            raise AlreadyExistsError("there is one")
+        made = ctx.finish((), outputs={"x": 1})
+        assert made is not None
+        if sleeps == "before it decides":
+            put(key, data, if_absent=if_absent)
+
+    monkeypatch.setattr(late.store, "put", sleepy)
+    made = late.finish((), outputs={"x": 2})
+    assert made is not None
+    assert made.outputs == {"x": 2 if sleeps == "after it won" else 1}
+    assert made == ctx.done()
+
+
+@pytest.mark.parametrize("stops", ["before it is recorded", "before it is written"])
+def test_what_was_decided_is_what_is_recorded_and_written_whoever_does_it(tmp_path: Path, stops: str) -> None:
+    ctx, other = context(tmp_path), context(tmp_path)
+    recorded: list[Manifest] = []
+
+    def stop(manifest: Manifest) -> None:
+        if stops == "before it is written":
+            recorded.append(manifest)
+        raise StageError("MLflow is down")
+
+    ctx.recorder, other.recorder = stop, recorded.append
+    with pytest.raises(StageError, match="MLflow is down"):
+        ctx.finish((), outputs={"x": 1})
+    assert ctx.done() is None
+    made = other.finish((), outputs={"x": 2})
+    assert made is not None
+    assert made.outputs == {"x": 1}
+    assert {m.content_digest for m in recorded} == {made.content_digest}
+    assert other.superseded
+
+
+def test_a_stage_that_was_decided_is_completed_before_anything_is_made_again(tmp_path: Path) -> None:
+    ctx, other = context(tmp_path), context(tmp_path)
+    ctx.recorder = lambda manifest: ctx.manifest("synthesize-captions")  # raises: there is none
+    with pytest.raises(StageError):
+        ctx.finish((), outputs={"x": 1})
+    recorded: list[Manifest] = []
+    other.recorder = recorded.append
+    made = other.complete()
+    assert made is not None
+    assert (made.outputs, recorded) == ({"x": 1}, [made])
+    assert context(tmp_path).complete() == context(tmp_path).done() == made
+    assert context(tmp_path / "elsewhere").complete() is None
+
+
+def test_a_manifest_of_a_program_that_decides_nothing_first_stands(tmp_path: Path) -> None:
+    ctx, old = context(tmp_path), context(tmp_path / "old")
+    theirs = old.finish((), outputs={"x": 2})
+    assert theirs is not None
+    ctx.recorder = lambda _: ctx.store.put(f"{ctx.prefix}/manifest.json", json.dumps(theirs.dump()).encode())
+    assert ctx.finish((), outputs={"x": 1}) == theirs
+    assert ctx.superseded
+
+
+def test_what_is_kept_is_called_by_its_content(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    (tmp_path / "file").write_bytes(b"1")
+    one, same, two = ctx.keep("a/card.json", b"1"), ctx.keep_file("a/card.json", tmp_path / "file"), ctx.keep("n", b"2")
+    assert one == same == "a/card-6b86b273ff34fce1.json"
+    assert two == "n-d4735e3a265e16ee"
+    assert (ctx.store.get(f"{ctx.prefix}/{one}"), ctx.store.get(f"{ctx.prefix}/{two}")) == (b"1", b"2")
 
 
 def test_the_record_is_made_before_the_manifest_exists(tmp_path: Path) -> None:
@@ -166,7 +267,9 @@ def test_changed_bytes_of_a_part_are_noticed(tmp_path: Path) -> None:
     ctx.finish((), parts=1)
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows(7), schema=SCHEMA), buffer)
-    ctx.store.put(f"{ctx.prefix}/parts/00000.parquet", buffer.getvalue())
+    part = ctx.part(0)
+    assert part is not None
+    ctx.store.put(f"{ctx.prefix}/{part.key}", buffer.getvalue())
     with pytest.raises(StageError, match="does not have the digest"):
         list(context(tmp_path, "synthesize-captions").rows("ingest-images"))
 

@@ -75,7 +75,7 @@ def test_supplied_samples_become_a_model(tmp_path: Path) -> None:
     assert (trainer.settings.batch, trainer.settings.learning_rate) == (4, 1e-3)
     assert verify.calls[0][0] == b"tuned"
     assert sent == [1, 1 / 2, 1 / 3]
-    assert len(ctx.store.get(f"{ctx.prefix}/curves.jsonl").splitlines()) == 3
+    assert len(ctx.store.get(f"{ctx.prefix}/{manifest.outputs['curves']}").splitlines()) == 3
     assert not (tmp_path / "work" / "sft").exists()
 
 

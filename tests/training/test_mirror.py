@@ -55,7 +55,7 @@ def test_another_machine_goes_on_from_the_stored_checkpoint(store: RemoteStore, 
     manifest = train(second, tools(trainer))
     assert trainer.computed == [5]
     assert manifest is not None
-    curves = store.get(f"{second.prefix}/curves.jsonl").splitlines()
+    curves = store.get(f"{second.prefix}/{manifest.outputs['curves']}").splitlines()
     assert len(curves) == 5
 
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import errno
 import json
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 from training_fakes import FakeTrainer, Killed, Verified, model_directory, open_stage, tools
 
-from viper.errors import InputError, SpecError, StageError, StoreError
+from viper.errors import InputError, SpecError, StageError, StoreError, SupersededError
+from viper.models import model_dir
 from viper.spec.stages import TRAIN_CAPTIONS, TRAIN_MIXED, TRAIN_OPERATIONS, VALIDATE_CAPTIONS, VALIDATE_OPERATIONS
 from viper.stage import Manifest, StageContext
-from viper.store import open_store
+from viper.store import directory_digests, open_store, stored_digests
+from viper.store.transfer import MANIFEST
+from viper.training.settings import GrpoResult, StepMetrics
 from viper.training.stage import grpo_settings, train
 
 
@@ -40,8 +46,9 @@ def test_the_model_its_curves_and_its_rollouts_are_stored(tmp_path: Path) -> Non
     assert [row["step"] for row in curves] == [1, 2, 3, 4, 5]
     rollouts = [info.key for info in ctx.store.list(f"{ctx.prefix}/{outputs['rollouts']}")]
     assert len(rollouts) == 1
-    assert outputs["model"]["uri"] == f"{ctx.store.uri}/{ctx.prefix}/model"
-    assert ctx.store.get(f"{ctx.prefix}/model/model.safetensors") == b"weights of step 5"
+    place = f"{ctx.prefix}/models/{outputs['model']['digest'].replace(':', '-')}"
+    assert outputs["model"]["uri"] == f"{ctx.store.uri}/{place}"
+    assert ctx.store.get(f"{place}/model.safetensors") == b"weights of step 5"
     assert set(manifest.inputs) == {VALIDATE_CAPTIONS}
 
 
@@ -58,11 +65,11 @@ def test_the_recipe_reaches_the_trainer(tmp_path: Path) -> None:
 
 
 def test_the_second_stage_starts_from_the_first_ones_model(tmp_path: Path) -> None:
-    done(stage(tmp_path), FakeTrainer())
+    first = done(stage(tmp_path), FakeTrainer()).outputs["model"]
     verify = Verified()
     manifest = done(stage(tmp_path, TRAIN_OPERATIONS, recipe={}), FakeTrainer(), verify)
     assert set(manifest.inputs) == {TRAIN_CAPTIONS, VALIDATE_OPERATIONS}
-    assert verify.calls[0][1] == tmp_path / "store/iterations/it/stages/train-captions/model"
+    assert verify.calls[0][1].as_uri() == first["uri"]
 
 
 def test_mixed_training_reads_both_data_sets(tmp_path: Path) -> None:
@@ -106,17 +113,59 @@ def test_killed_while_storing_it_trains_nothing_again(
     assert trainer.computed == []
 
 
-def test_a_lost_work_directory_after_storing_the_model_is_survived(tmp_path: Path) -> None:
+def test_a_model_from_before_they_lay_under_their_digest_is_left_as_it_is(tmp_path: Path) -> None:
     ctx = stage(tmp_path)
     ctx.store.put(f"{ctx.prefix}/model/model.safetensors", b"of an earlier attempt")
     ctx.store.put(f"{ctx.prefix}/model/config.json", b"{}")
-    from viper.store.transfer import MANIFEST, directory_digests
-
     old = directory_digests(tmp_path / "store" / ctx.prefix / "model")
     ctx.store.put(f"{ctx.prefix}/model/{MANIFEST}", old.to_json())
     manifest = done(ctx, FakeTrainer())
     assert manifest.outputs["model"]["digest"] != old.digest
-    assert ctx.store.get(f"{ctx.prefix}/model/model.safetensors") == b"weights of step 5"
+    assert stored_digests(ctx.store, f"{ctx.prefix}/model") == old
+    place = manifest.outputs["model"]["uri"].removeprefix(f"{ctx.store.uri}/")
+    assert ctx.store.get(f"{place}/model.safetensors") == b"weights of step 5"
+
+
+def named(ctx: StageContext) -> dict[str, bytes]:
+    """Everything of the stage but its progress."""
+    keys = [info.key for info in ctx.store.list(f"{ctx.prefix}/")]
+    return {key: ctx.store.get(key) for key in keys if "/progress/" not in key}
+
+
+#: A second trainer with other weights comes back: when, and how many of its five steps it then takes.
+COMES_BACK = {"before its first step": (1, 1), "in the midst": (3, 3), "before it stores its model": (0, 5)}
+
+
+@pytest.mark.parametrize("when", COMES_BACK)
+def test_a_second_trainer_that_comes_back_touches_nothing(tmp_path: Path, when: str) -> None:
+    at, taken = COMES_BACK[when]
+    finished: list[Manifest] = []
+    before: dict[str, bytes] = {}
+
+    def meanwhile() -> None:
+        finished.append(done(stage(tmp_path, work="another machine"), FakeTrainer()))
+        before.update(named(stage(tmp_path)))
+
+    class Late(FakeTrainer):
+        def __call__(self, *args: Any, on_step: Callable[[StepMetrics], None], **kwargs: Any) -> GrpoResult:
+            def step(metrics: StepMetrics) -> None:
+                if metrics.step == at:
+                    meanwhile()
+                on_step(metrics)
+
+            result = super().__call__(*args, on_step=step, **kwargs)
+            if not at:
+                meanwhile()
+            return result
+
+    late, trainer = stage(tmp_path), Late(weights="other weights")
+    late.recorder = lambda manifest: pytest.fail("recorded again")
+    with nullcontext() if at == 0 else pytest.raises(SupersededError):
+        assert train(late, tools(trainer)) == finished[0]
+    assert len(trainer.computed) == taken
+    after = named(late)
+    assert {key: after[key] for key in before} == before
+    assert (model_dir(late, TRAIN_CAPTIONS) / "model.safetensors").read_bytes() == b"weights of step 5"
 
 
 def test_a_run_that_lost_a_step_is_not_believed(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
 from viper.errors import StageError  # noqa: E402
+from viper.models import model_dir  # noqa: E402
 from viper.recording import record_stage  # noqa: E402
 from viper.registry import Registry, sqlite_uri  # noqa: E402
 from viper.smallworld.model import build_model, build_processor, save  # noqa: E402
@@ -98,12 +99,11 @@ def test_train_captions_takes_real_steps_and_selects_by_held_out_perception(
     assert isinstance(manifest, Manifest)
     outputs = manifest.outputs
     assert outputs["steps"] == 3
-    curves = [json.loads(line) for line in ctx.store.get(f"{ctx.prefix}/curves.jsonl").splitlines()]
+    curves = [json.loads(line) for line in ctx.store.get(f"{ctx.prefix}/{outputs['curves']}").splitlines()]
     assert [row["step"] for row in curves] == [1, 2, 3]
     assert ["held_out/perception" in row for row in curves] == [False, True, True]
-    model = tmp_path / "store" / ctx.prefix / "model"
-    assert directory_digest(model) == outputs["model"]["digest"]
-    rollouts = ctx.store.get(f"{ctx.prefix}/rollouts/00000.jsonl").splitlines()
+    assert directory_digest(model_dir(ctx, TRAIN_CAPTIONS)) == outputs["model"]["digest"]
+    rollouts = ctx.store.get(f"{ctx.prefix}/{outputs['rollouts']}").splitlines()
     assert len(rollouts) == 3 * 4 * 2
     assert json.loads(rollouts[0])["sample_id"].startswith("sample-")
 
@@ -134,7 +134,8 @@ def test_cold_start_lowers_the_loss(tmp_path: Path, theta0: ResolvedModel, regis
     ctx = stage(tmp_path, COLD_START, theta0, registry, recipe)
     manifest = cold_start.run(ctx)
     assert manifest is not None
-    losses = [json.loads(line)["loss"] for line in ctx.store.get(f"{ctx.prefix}/curves.jsonl").splitlines()]
+    curves = ctx.store.get(f"{ctx.prefix}/{manifest.outputs['curves']}")
+    losses = [json.loads(line)["loss"] for line in curves.splitlines()]
     assert len(losses) == manifest.outputs["steps"] == 6
     assert losses[-1] < losses[0]
 

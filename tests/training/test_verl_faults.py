@@ -104,7 +104,7 @@ def test_a_full_disk_a_lost_loss_and_a_kill_at_the_end_cost_a_step_at_most(tmp_p
     assert not any("step:" in line for line in job.printed)
     assert manifest.outputs["steps"] == STEPS
     assert manifest.outputs["samples"] == {"train": 14, "held_out": 4}
-    curves = lines(ctx, "curves.jsonl")
+    curves = lines(ctx, manifest.outputs["curves"])
     assert [row["step"] for row in curves] == [1, 2, 3, 4]
     assert all("held_out/reward" in row for row in curves)
     assert points(ctx) == [1, 2, 3, 4]

@@ -206,19 +206,21 @@ def test_what_our_stages_wrote_is_trained_on_registered_and_writes_the_next_capt
         (TRAIN_CAPTIONS, VALIDATE_CAPTIONS, frozen.generator.digest),
         (TRAIN_OPERATIONS, VALIDATE_OPERATIONS, theta1),
     ):
-        outputs, curves = made[stage].outputs, lines(done[stage], "curves.jsonl")
+        outputs = made[stage].outputs
+        curves = lines(done[stage], outputs["curves"])
         assert outputs["steps"] == STEPS
         assert [row["step"] for row in curves] == [1, 2, 3, 4]
         assert any(row["grad_norm"] > 0 for row in curves)
         assert points(done[stage]) == [1, 2, 3, 4]
-        rollouts = lines(done[stage], "rollouts/00000.jsonl")
+        rollouts = lines(done[stage], outputs["rollouts"])
         assert len(rollouts) == STEPS * OUTPUTS
         assert {row["generator"] for row in rollouts} == {author}
         written = {row["sample_id"] for row in done[data].rows(data, ["sample_id"])}
         assert {row["sample_id"] for row in rollouts} <= written
         assert sum(outputs["samples"].values()) == len(written)
         assert process.marked(process.mark_of(run.work(stage))) == []
-    scores = {row["step"]: row["held_out/reward"] for row in lines(done[TRAIN_OPERATIONS], "curves.jsonl")}
+    curves = lines(done[TRAIN_OPERATIONS], made[TRAIN_OPERATIONS].outputs["curves"])
+    scores = {row["step"]: row["held_out/reward"] for row in curves}
     best, theta2 = made[TRAIN_OPERATIONS].outputs["best_step"], made[TRAIN_OPERATIONS].outputs["model"]["digest"]
     assert best == 0 or scores[best] == max(scores.values())
     assert (theta2 == theta1) == (best == 0)

@@ -325,7 +325,7 @@ def test_without_mlflow_the_stage_is_not_done_and_nothing_is_trained_twice(
             theta0,
             engines={**engines, "trainer": "verl"},
         )
-        ctx.recorder = lambda manifest: send(curves(ctx))
+        ctx.recorder = lambda manifest: send(curves(ctx, manifest))
         made = run.VerlTrainer(VerlSettings(workers=1), VerlHardware(device="cpu"), "smallworld", "cpu")
         return stage_train(ctx, lambda: Tools(made, Verified(), None, send, "global_step_{}"))
 
@@ -338,8 +338,8 @@ def test_without_mlflow_the_stage_is_not_done_and_nothing_is_trained_twice(
     assert manifest.outputs["samples"] == {"train": 14, "held_out": 4}
 
 
-def curves(ctx: StageContext) -> list[dict[str, float]]:
-    return [json.loads(line) for line in ctx.store.get(f"{ctx.prefix}/curves.jsonl").splitlines()]
+def curves(ctx: StageContext, manifest: Manifest) -> list[dict[str, float]]:
+    return [json.loads(line) for line in ctx.store.get(f"{ctx.prefix}/{manifest.outputs['curves']}").splitlines()]
 
 
 def test_the_newest_checkpoint_survives_the_machine(

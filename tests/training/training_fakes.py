@@ -144,9 +144,13 @@ class FakeTrainer:
     """Behaves like `train_grpo`: checkpoints every `save_every` steps, resumes from them, ends in the same bytes.
 
     `kill_at`: dies in that step, before its checkpoint. `best`: the step it selects. `lose`: leaves out that step.
+    `weights`: what its models hold, before the step.
     """
 
-    def __init__(self, kill_at: int = 0, best: int | None = None, lose: int = 0, stop_at: int = 0) -> None:
+    def __init__(
+        self, kill_at: int = 0, best: int | None = None, lose: int = 0, stop_at: int = 0, weights: str = "weights"
+    ) -> None:
+        self.weights = weights
         self.kill_at, self.best, self.lose, self.stop_at = kill_at, best, lose, stop_at
         self.computed: list[int] = []
         self.seen: dict[str, Any] = {}
@@ -182,7 +186,7 @@ class FakeTrainer:
             if step == self.stop_at:
                 raise SystemExit(143)
         best = steps if self.best is None else self.best
-        weights = f"weights of step {best}".encode() if best else (model_dir / "model.safetensors").read_bytes()
+        weights = f"{self.weights} of step {best}".encode() if best else (model_dir / "model.safetensors").read_bytes()
         for folder in (work_dir / "model", work_dir / "candidates" / f"step-{best:06d}"):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "config.json").write_text("{}", "utf-8")
@@ -191,11 +195,10 @@ class FakeTrainer:
         history = tuple(json.loads(line) for line in log.read_text("utf-8").splitlines())
         return GrpoResult(work_dir / "model", steps, best, history, work_dir / "rollouts.jsonl")
 
-    @staticmethod
-    def _save(work_dir: Path, step: int, log: Path) -> None:
+    def _save(self, work_dir: Path, step: int, log: Path) -> None:
         target = work_dir / "checkpoints" / f"step-{step:06d}"
         target.mkdir(parents=True)
-        (target / "model.safetensors").write_bytes(f"weights of step {step}".encode())
+        (target / "model.safetensors").write_bytes(f"{self.weights} of step {step}".encode())
         (target / "state.json").write_text(json.dumps({"step": step, "metrics": log.stat().st_size}), "utf-8")
         for old in (work_dir / "checkpoints").glob("step-*"):
             if old.name < target.name:

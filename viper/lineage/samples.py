@@ -173,7 +173,11 @@ def _scores(reader: StageContext) -> dict[str, list[Scores]]:
     found: dict[str, list[Scores]] = {}
     for node in stage_graph(reader.frozen.iteration.spec.recipe):
         if node.name in _TRAININGS:
-            lines = stored_lines(reader.store, f"{reader.frozen.prefix}/stages/{node.name}/rollouts/")
+            manifest = load_manifest(reader.store, reader.frozen.prefix, node.name)
+            rollouts = None if manifest is None else manifest.outputs.get("rollouts")
+            if not isinstance(rollouts, str):
+                continue
+            lines = stored_lines(reader.store, f"{reader.frozen.prefix}/stages/{node.name}/{rollouts}")
             for sample, scores in score_table(node.name, lines).items():
                 found.setdefault(sample, []).extend(scores)
     return found

@@ -2,12 +2,16 @@
 
 Layout of an iteration in the object store, below `iterations/<name>/`:
 
-    iteration.json                          the frozen iteration, written once
-    stages/<stage>/parts/00000.parquet      rows of one part, accepted and rejected
-    stages/<stage>/parts/00000.json         its `PartRecord`, written after the rows: the part is done
-    stages/<stage>/model/…                  a trained checkpoint (training stages)
-    stages/<stage>/progress/0-of-1.json     progress of a shard, overwritten while it works
-    stages/<stage>/manifest.json            the `Manifest`, by conditional create: the stage is done
+    iteration.json                                the frozen iteration, written once
+    stages/<stage>/parts/00000-<digest>.parquet   rows of one part, accepted and rejected
+    stages/<stage>/parts/00000.json               its `PartRecord`, by conditional create: the part is done
+    stages/<stage>/models/<digest>/…              a trained checkpoint (training stages)
+    stages/<stage>/progress/0-of-1.json           progress of a shard, overwritten while it works
+    stages/<stage>/outcome.json                   what the first attempt to finish decided, until it is the manifest
+    stages/<stage>/manifest.json                  the same, written when it is recorded: the stage is done
+
+What a record or a manifest names is called by its content (older iterations: `parts/00000.parquet`, `model/…`) and
+never written again, so that an attempt that comes back late can touch nothing.
 """
 
 from viper.stage.context import StageContext, open_stage

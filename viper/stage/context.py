@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from viper.errors import AlreadyExistsError, NotFoundError, StageError, StoreError
+from viper.errors import AlreadyExistsError, NotFoundError, StageError, StoreError, SupersededError
 from viper.stage.frozen import FrozenIteration
-from viper.stage.manifest import Manifest, PartRecord, load_manifest, manifest_key
+from viper.stage.manifest import OUTCOME, Manifest, PartRecord, load_manifest, manifest_key, read_manifest
 from viper.stage.progress import Progress, ProgressRecord
-from viper.store import ObjectStore, open_store
+from viper.store import ObjectStore, named_by_content, open_store, put_once
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,6 +32,10 @@ class StageContext:
 
     Every row has the columns `accepted` (bool) and `reason` (str, empty when accepted); parts keep rejected rows.
     `work_dir` is local scratch that survives restarts on the same machine; nothing in it is needed for correctness.
+
+    Another attempt of the same shard may be at work at any moment: a pod that was deleted by force, a node that was cut
+    off, a second cluster on the same bucket. So everything that a record or manifest names is called by its content and
+    never written again, and of two attempts the first one decides.
     """
 
     frozen: FrozenIteration
@@ -44,6 +48,8 @@ class StageContext:
     clock: Callable[[], float] = time.monotonic
     #: Called with the complete manifest right before it is written: MLflow records belong before "done".
     recorder: Callable[[Manifest], None] | None = None
+    #: Whether the manifest that `done` or `finish` returned is the work of another attempt.
+    superseded: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self._started = self.clock()
@@ -110,7 +116,10 @@ class StageContext:
         seconds: float = 0.0,
         counters: Mapping[str, int] | None = None,
     ) -> PartRecord:
-        """Stores rows as Parquet, then their record. A part that is there already stays as it is."""
+        """Stores rows as Parquet, then their record; returns the record that is there.
+
+        That is another attempt's, with other rows, where one was first: what follows from a part is read from it.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -121,25 +130,56 @@ class StageContext:
         for row in rows:
             if not row["accepted"]:
                 reasons[row["reason"]] = reasons.get(row["reason"], 0) + 1
+        digest = hashlib.sha256(data).hexdigest()
         record = PartRecord(
             index=index,
-            key=f"parts/{index:05d}.parquet",
-            digest=hashlib.sha256(data).hexdigest(),
+            key=named_by_content(f"parts/{index:05d}.parquet", digest),
+            digest=digest,
             rows=len(rows),
             accepted=sum(bool(r["accepted"]) for r in rows),
             rejected=dict(sorted(reasons.items())),
             counters=dict(sorted((counters or {}).items())),
             seconds=round(seconds, 3),
         )
-        # Rows first: a record without rows would be a part that claims to be done. A crash between the two leaves
-        # rows that the next attempt overwrites with the same bytes.
-        self.store.put(f"{self.prefix}/{record.key}", data)
+        # Rows first: a record without rows would be a part that claims to be done. A crash between the two leaves rows
+        # that nothing refers to, or that the next attempt's record does.
         with contextlib.suppress(AlreadyExistsError):
-            self.store.put(f"{self.prefix}/parts/{index:05d}.json", _json(record.dump()), if_absent=True)
+            self.store.put(f"{self.prefix}/{record.key}", data, if_absent=True)
         self._in_parts += seconds
+        try:
+            self.store.put(f"{self.prefix}/parts/{index:05d}.json", _json(record.dump()), if_absent=True)
+        except AlreadyExistsError:
+            return self.part(index) or record
         return record
 
     # ---- output ------------------------------------------------------------------------------------------------
+
+    def keep(self, name: str, data: bytes) -> str:
+        """Stores bytes under a name that says what they are; returns their key below the stage prefix.
+
+        `curves.jsonl` becomes `curves-<digest>.jsonl`: another attempt's other bytes get another name.
+        """
+        key = named_by_content(name, hashlib.sha256(data).hexdigest())
+        with contextlib.suppress(AlreadyExistsError):
+            self.store.put(f"{self.prefix}/{key}", data, if_absent=True)
+        return key
+
+    def keep_file(self, name: str, path: Path) -> str:
+        """`keep` of a file's content, streamed."""
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        key = named_by_content(name, digest)
+        with contextlib.suppress(AlreadyExistsError):
+            self.store.put_file(f"{self.prefix}/{key}", path, if_absent=True, sha256=digest)
+        return key
+
+    def give_way(self) -> None:
+        """Raises `SupersededError` when another attempt has finished the stage: whatever is made now is for nothing.
+
+        Called before what costs much, and before what cannot be taken back.
+        """
+        if self._manifest() is not None:
+            raise SupersededError("another attempt has finished this stage", where=f"{self.frozen.name}, {self.stage}")
 
     def finish(
         self,
@@ -148,7 +188,15 @@ class StageContext:
         parts: int = 0,
         outputs: Mapping[str, Any] | None = None,
     ) -> Manifest | None:
-        """Writes the manifest when all `parts` are there; None while other shards still work on theirs."""
+        """Writes the manifest when all `parts` are there; None while other shards still work on theirs.
+
+        The first attempt to get here decides what the manifest says (`outcome.json`, by conditional create). That is
+        recorded and then written, by whichever attempt gets to it, and `outcome.json` goes. Another attempt's result is
+        left aside.
+        """
+        if (there := self._manifest()) is not None:
+            self.superseded = True
+            return there
         records = [self.part(i) for i in range(parts)]
         done = [r for r in records if r is not None]
         if len(done) < parts:
@@ -162,23 +210,49 @@ class StageContext:
             outputs=dict(outputs or {}),
             seconds=round(max(0.0, self.clock() - self._started - self._in_parts), 3),
         )
-        if self.recorder is not None:
-            self.recorder(manifest)
-        try:
-            self.store.put(manifest_key(self.frozen.prefix, self.stage), _json(manifest.dump()), if_absent=True)
-        except AlreadyExistsError:
-            there = load_manifest(self.store, self.frozen.prefix, self.stage)
-            if there is None or there.content_digest != manifest.content_digest:
-                raise StageError(
-                    "another attempt left a manifest with different content",
-                    where=f"{self.store.uri}/{self.prefix}/manifest.json",
-                    fix="the stage is not deterministic, or two programs of different versions ran it",
-                ) from None
-            return there
-        return manifest
+        mine = _json(manifest.dump())
+        made = self._write_manifest(mine, self._decide(mine))
+        return made if self.superseded else manifest  # the same, its mappings in the order in which they were made
 
     def done(self) -> Manifest | None:
         """This stage's manifest, when an earlier attempt finished it."""
+        there = self._manifest()
+        self.superseded = there is not None
+        return there
+
+    def complete(self) -> Manifest | None:
+        """Records and writes what an earlier attempt decided and got no further with; None when nothing is decided."""
+        if (there := self.done()) is not None:
+            return there
+        try:
+            decided = self.store.get(f"{self.prefix}/{OUTCOME}")
+        except NotFoundError:
+            return self.done()
+        return self._write_manifest(b"", decided)
+
+    def _decide(self, mine: bytes) -> bytes:
+        """What the manifest says: `mine`, unless another attempt was first."""
+        try:
+            return put_once(self.store, f"{self.prefix}/{OUTCOME}", mine)
+        except NotFoundError:  # it was there, and is gone: the manifest is written
+            return mine
+
+    def _write_manifest(self, mine: bytes, decided: bytes) -> Manifest:
+        """Records what was decided, then writes it as the manifest; `mine` is what this attempt would have it say."""
+        if (there := self.done()) is not None:
+            return there
+        manifest = read_manifest(decided, f"{self.store.uri}/{self.prefix}/{OUTCOME}")
+        if self.recorder is not None:
+            self.recorder(manifest)
+        written = put_once(self.store, manifest_key(self.frozen.prefix, self.stage), decided)
+        self.superseded = not mine == decided == written
+        with contextlib.suppress(StoreError):
+            self.store.delete(f"{self.prefix}/{OUTCOME}")
+        if written != decided:  # by a program from before outcomes were decided first
+            return self._manifest() or manifest
+        return manifest
+
+    def _manifest(self) -> Manifest | None:
         return load_manifest(self.store, self.frozen.prefix, self.stage)
 
 

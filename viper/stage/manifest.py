@@ -13,6 +13,9 @@ from viper.errors import NotFoundError, StageError
 from viper.spec.base import SpecModel, setting
 from viper.store import ObjectStore
 
+#: What a stage made, and what the first attempt to finish it decided that this is.
+MANIFEST, OUTCOME = "manifest.json", "outcome.json"
+
 
 class PartRecord(SpecModel):
     """One immutable part. Everything but `seconds` is a function of the stage's input."""
@@ -87,15 +90,22 @@ class Manifest(SpecModel):
 
 def manifest_key(prefix: str, stage: str) -> str:
     """Key of a stage's manifest."""
-    return f"{prefix}/stages/{stage}/manifest.json"
+    return f"{prefix}/stages/{stage}/{MANIFEST}"
 
 
 def load_manifest(store: ObjectStore, prefix: str, stage: str) -> Manifest | None:
     """The manifest of a stage, or None when the stage is not done; raises `StageError` when it cannot be read."""
     key = manifest_key(prefix, stage)
     try:
-        return Manifest.model_validate_json(store.get(key))
+        data = store.get(key)
     except NotFoundError:
         return None
+    return read_manifest(data, f"{store.uri}/{key}")
+
+
+def read_manifest(data: bytes, where: str) -> Manifest:
+    """A manifest as it is stored at `where`; raises `StageError` when it cannot be read."""
+    try:
+        return Manifest.model_validate_json(data)
     except ValidationError as e:
-        raise StageError(f"is not a manifest: {e.errors()[0]['msg']}", where=f"{store.uri}/{key}") from None
+        raise StageError(f"is not a manifest: {e.errors()[0]['msg']}", where=where) from None

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from viper.errors import StoreError
-from viper.store.base import ObjectInfo, ObjectStore, check_key, child_uri
+from viper.store.base import ObjectInfo, ObjectStore, check_key, child_uri, named_by_content, put_once
 from viper.store.directory import DirectoryStore
 from viper.store.places import expanded
 from viper.store.probe import probe
@@ -32,8 +32,10 @@ __all__ = [
     "directory_digests",
     "download_directory",
     "local_directory",
+    "named_by_content",
     "open_store",
     "probe",
+    "put_once",
     "stored_digests",
     "upload_directory",
 ]

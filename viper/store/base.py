@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Protocol, runtime_checkable
 from urllib.parse import urlsplit, urlunsplit
 
-from viper.errors import StoreError
+from viper.errors import AlreadyExistsError, StoreError
 
 RESERVED = ".viper-"
 """Names that start like this belong to the stores themselves (temporary files); no key may use them."""
@@ -129,6 +129,21 @@ def child_uri(uri: str, key: str) -> str:
 
         key = quote(key)
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{key}"))
+
+
+def put_once(store: ObjectStore, key: str, data: bytes) -> bytes:
+    """Stores `data` unless there is an object under the key; returns what is there: the first writer's."""
+    try:
+        store.put(key, data, if_absent=True)
+    except AlreadyExistsError:
+        return store.get(key)
+    return data
+
+
+def named_by_content(name: str, digest: str) -> str:
+    """A key that says what is under it: `a/b.json` and a hexadecimal digest → `a/b-<16 digits of it>.json`."""
+    suffix = PurePosixPath(name).suffix
+    return f"{name.removesuffix(suffix)}-{digest[:16]}{suffix}"
 
 
 def open_source(path: Path) -> IO[bytes]:

@@ -119,16 +119,23 @@ def directory_digest(directory: Path, *, cache: Path | None = None) -> str:
 
 
 def upload_directory(
-    store: ObjectStore, prefix: str, directory: Path, *, progress: Progress | None = None, cache: Path | None = None
+    store: ObjectStore,
+    prefix: str,
+    directory: Path,
+    *,
+    progress: Progress | None = None,
+    cache: Path | None = None,
+    digests: DirectoryDigests | None = None,
 ) -> DirectoryDigests:
-    """Upload `directory` under `prefix` in parallel, `digests.json` last; return its digests.
+    """Upload `directory` under `prefix` in parallel, `digests.json` last; return its digests (`digests`, where known).
 
     A directory in a store is immutable. Interrupted and run again, it sends only the files that are not there yet with
     the same digest; files of other content, left by an interrupted upload, are removed; a complete upload of the same
     content is left as it is. Raises AlreadyExistsError when other content is complete under `prefix`, InputError when
     the directory cannot be read or changes meanwhile, StoreError otherwise.
     """
-    digests = directory_digests(directory, cache=cache)
+    if digests is None:
+        digests = directory_digests(directory, cache=cache)
     manifest = _key(prefix, MANIFEST)
     done = _find_digests(store, prefix)
     if done is not None and done.digest != digests.digest:

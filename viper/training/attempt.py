@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Protocol
 
 from viper.engines.base import RlSample
-from viper.errors import AlreadyExistsError, StageError, StoreError
+from viper.errors import StageError, StoreError
 from viper.spec.stages import THETA0, StageNode, stage_graph
 from viper.stage import StageContext
 from viper.store import child_uri
 from viper.store.places import cache_dir
-from viper.store.transfer import MANIFEST, local_directory, upload_directory
+from viper.store.transfer import directory_digests, local_directory, upload_directory
 from viper.training.live import LiveCurves, Send
 from viper.training.mirror import FOLDERS, mirror_for
 from viper.training.settings import StepMetrics
 
-CURVES, MODEL = "curves.jsonl", "model"
+CURVES, MODELS = "curves.jsonl", "models"
 #: What progress shows of a step, by metric.
 _SHOWN = {"reward/mean": "reward", "shadow/recall": "recall", "loss": "loss"}
 
@@ -53,7 +53,8 @@ def following(
     """Restores a checkpoint that only the store still has, then yields what to call after every step.
 
     A step advances the progress, reaches MLflow when MLflow can be reached, and, where the store is remote, the newest
-    checkpoint is kept there too. A full disk becomes a `StoreError`. `checkpoints` is the name of a step's checkpoint.
+    checkpoint is kept there too. One of a stage that another attempt has finished raises `SupersededError`; a full disk
+    becomes a `StoreError`. `checkpoints` is the name of a step's checkpoint.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     mirror = mirror_for(ctx.store, ctx.prefix, work_dir, checkpoints)
@@ -62,6 +63,7 @@ def following(
 
     def on_step(step: StepMetrics) -> None:
         nonlocal following_step
+        ctx.give_way()
         if step.step != following_step:  # the first one, or one that is taken again after a restart of the trainer
             ctx.progress.begin("train", step.steps, step.step - 1)
         following_step = step.step + 1
@@ -117,23 +119,20 @@ def publish_model(
 ) -> dict[str, str]:
     """Stores a model directory, reads it back and compares it with the trained weights; returns its URI and digest.
 
-    Without a manifest nothing refers to a model that an earlier attempt left there: one of other content is replaced.
+    It lies under its digest: the model of another attempt has another place, and what a manifest names never changes.
     """
-    prefix = f"{ctx.prefix}/{MODEL}"
-    try:
-        digests = upload_directory(ctx.store, prefix, model)
-    except AlreadyExistsError:
-        ctx.store.delete(f"{prefix}/{MANIFEST}")
-        digests = upload_directory(ctx.store, prefix, model)
+    digests = directory_digests(model)
+    prefix = f"{ctx.prefix}/{MODELS}/{digests.digest.replace(':', '-')}"
+    upload_directory(ctx.store, prefix, model, digests=digests)
     stored = local_directory(ctx.store, prefix, cache_dir() / "models")
     verify(stored, *trained, probes, tokens)
     return {"uri": child_uri(ctx.store.uri, prefix), "digest": digests.digest}
 
 
-def publish_curves(ctx: StageContext, history: History) -> None:
-    """Stores the curves, one JSON object a step."""
+def publish_curves(ctx: StageContext, history: History) -> str:
+    """Stores the curves, one JSON object a step; returns their key below the stage prefix."""
     lines = "".join(json.dumps(dict(row), sort_keys=True) + "\n" for row in history)
-    ctx.store.put(f"{ctx.prefix}/{CURVES}", lines.encode())
+    return ctx.keep(CURVES, lines.encode())
 
 
 def forget(ctx: StageContext, work_dir: Path) -> None:

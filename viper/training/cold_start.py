@@ -21,7 +21,6 @@ from viper.spec.stages import COLD_START
 from viper.stage import Manifest, StageContext
 from viper.store import ObjectStore
 from viper.training.attempt import (
-    CURVES,
     Verify,
     check_steps,
     following,
@@ -154,10 +153,10 @@ def cold_start(ctx: StageContext, train: SftTrainer, verify: Verify, send_curves
         tokens=settings.max_prompt_tokens,
         verify=verify,
     )
-    publish_curves(ctx, result.history)
+    curves = publish_curves(ctx, result.history)
     manifest = ctx.finish(
         inputs_of(node_of(ctx)),
-        outputs={"model": model, "steps": result.steps, "curves": CURVES, "samples": {"train": len(samples)}},
+        outputs={"model": model, "steps": result.steps, "curves": curves, "samples": {"train": len(samples)}},
     )
     forget(ctx, work_dir)
     return manifest

@@ -15,7 +15,6 @@ from viper.spec import IterationSpec, Recipe, TrainingSettings
 from viper.spec.stages import TRAIN_OPERATIONS
 from viper.stage import Manifest, StageContext
 from viper.training.attempt import (
-    CURVES,
     History,
     Verify,
     check_steps,
@@ -32,7 +31,7 @@ from viper.training.live import Send
 from viper.training.mirror import FOLDERS
 from viper.training.settings import GrpoResult, GrpoSettings, StepMetrics
 
-ROLLOUTS = "rollouts/"
+ROLLOUTS = "rollouts/00000.jsonl"
 TRAINERS = ("trl", "verl")
 _PROBES = 4
 
@@ -130,17 +129,16 @@ def train(ctx: StageContext, open_tools: Callable[[], Tools]) -> Manifest | None
         tokens=settings.max_prompt_tokens,
         verify=tools.verify,
     )
-    publish_curves(ctx, result.history)
-    if result.rollouts is not None:
-        ctx.store.put_file(f"{ctx.prefix}/{ROLLOUTS}00000.jsonl", result.rollouts)
+    curves = publish_curves(ctx, result.history)
+    rollouts = None if result.rollouts is None else ctx.keep_file(ROLLOUTS, result.rollouts)
     manifest = ctx.finish(
         inputs_of(node),
         outputs={
             "model": model,
             "steps": result.steps,
             "best_step": result.best_step,
-            "curves": CURVES,
-            "rollouts": ROLLOUTS,
+            "curves": curves,
+            **({} if rollouts is None else {"rollouts": rollouts}),
             "samples": {"train": len(data.train), "held_out": len(data.held_out)},
             **_ends(result.history),
         },
