@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from viper.cli.options import real, whole
+
 if TYPE_CHECKING:
     from viper.costs import IterationCost, LoopCost, Range, StageCost
     from viper.costs.estimate import Circumstances
@@ -32,8 +34,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--rates", type=Path, metavar="FILE", help="table of throughputs instead of the one of ViPER")
     parser.add_argument("--store", metavar="URI", help="object store whose finished stages were measured")
     parser.add_argument("--gpu", metavar="NAME", help="kind of GPU (A100, H100 …), when the profile names none")
-    parser.add_argument("--price-per-gpu-hour", type=_amount, metavar="X", help="US$; default: a range by kind of GPU")
-    parser.add_argument("--questions", type=_count, metavar="N", help="questions that the evaluation asks")
+    parser.add_argument(
+        "--price-per-gpu-hour", type=real(0, 1e6, "price"), metavar="X", help="US$; default: a range by kind of GPU"
+    )
+    parser.add_argument(
+        "--questions",
+        type=whole(0, 10**9, "number of questions"),
+        metavar="N",
+        help="questions that the evaluation asks",
+    )
     parser.add_argument("-o", "--output", choices=["text", "json"], default="text", help="default: text")
 
 
@@ -55,20 +64,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _amount(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1e9:
-        raise argparse.ArgumentTypeError("must be at least 0")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError("must be at least 0")
-    return value
-
-
 def _resource(file: Path, profile: str | None) -> ViperIteration | ViperLoop:
     """The resource with the profile that it is to run on."""
     from viper.costs.profiles import find_profile
@@ -83,10 +78,12 @@ def _resource(file: Path, profile: str | None) -> ViperIteration | ViperLoop:
             fix="give the file of an iteration or loop, and this one as --profile",
         )
     template = resource.spec.template if isinstance(resource, ViperLoop) else resource.spec
-    wanted = profile or template.profile_ref
+    wanted = template.profile_ref if profile is None else profile
     if wanted is None:
         return resource
-    template = template.with_profile(find_profile(wanted, "--profile" if profile else f"{file}: profileRef"))
+    template = template.with_profile(
+        find_profile(wanted, "--profile" if profile is not None else f"{file}: profileRef")
+    )
     if isinstance(resource, ViperLoop):
         return resource.model_copy(update={"spec": resource.spec.model_copy(update={"template": template})})
     return resource.model_copy(update={"spec": template})
@@ -97,12 +94,12 @@ def _known(args: argparse.Namespace, spec: IterationSpec) -> Circumstances:
     from viper.costs.estimate import Circumstances
     from viper.costs.measured import load_measurements
     from viper.errors import SpecError
-    from viper.store import open_store
+    from viper.store import existing_store
 
     table = load_table(args.rates)
     if args.gpu is not None and args.gpu not in table.gpus:
         raise SpecError(f"{args.gpu!r} is not in the table", where="--gpu", fix=f"use one of {', '.join(table.gpus)}")
-    measured = load_measurements(open_store(args.store)) if args.store else Measurements()
+    measured = Measurements() if args.store is None else load_measurements(existing_store(args.store))
     questions = args.questions if args.questions is not None else _questions(spec)
     return Circumstances(table, measured, args.gpu, args.price_per_gpu_hour, questions)
 
@@ -111,7 +108,10 @@ def _questions(spec: IterationSpec) -> int | None:
     """Questions of the small world or of a local JSONL file; other sets are not opened."""
     from urllib.parse import unquote, urlsplit
 
-    parts = urlsplit(spec.evaluation.questions)
+    try:
+        parts = urlsplit(spec.evaluation.questions)
+    except ValueError:  # brackets that are no address: the evaluation will say so
+        return None
     if parts.scheme == "smallworld":
         from viper.evaluation.questions import load_questions
 

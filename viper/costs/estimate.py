@@ -12,12 +12,10 @@ from viper.costs.items import Items, items_of
 from viper.costs.measured import Measurements
 from viper.costs.ranges import ZERO, Range, total
 from viper.costs.storage import stage_bytes
-from viper.costs.table import CPU, RateTable
+from viper.costs.table import CPU, DEFAULT_GPU, RateTable
 from viper.spec import IterationSpec, LoopSpec
 from viper.spec.stages import STAGES, stage_graph
 
-#: Assumed where neither the profile nor the caller says which GPU it is.
-DEFAULT_GPU = "A100"
 #: Assumed where no name tells the model's size, in billions of parameters: the paper's larger one.
 DEFAULT_SIZE = 7.0
 #: A measurement under other settings is scaled by the table; that is off by as much again.
@@ -205,7 +203,11 @@ def _seconds(spec: IterationSpec, stage: str, gpu: str, known: Circumstances) ->
         return same.value * devices, (same.source(),)
     reckoned, sources = _reckoned(list(demands(spec, stage, known.table)), gpu, known.table)
     if (like := known.measurements.like(stage, key)) is not None and reckoned.middle > 0:
-        before = _reckoned([_demand(d) for d in like.like["demands"]], gpu, known.table, _calls(spec, stage, known))[0]
+        try:
+            wanted = [_demand(d) for d in like.like["demands"]]
+            before = _reckoned(wanted, gpu, known.table, _calls(spec, stage, known))[0]
+        except (KeyError, TypeError, ValueError):  # somebody else's record, or of another version
+            before = ZERO
         if before.middle > 0:
             scaled = like.value * devices * (reckoned.middle / before.middle)
             wider = Range(scaled.low * (1 - _SCALED), scaled.high * (1 + _SCALED))

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from viper.costs.demand import acceptance_key, speed_key
 from viper.costs.ranges import Range
-from viper.costs.table import default_table
+from viper.costs.table import LARGEST, default_table
 from viper.digests import digest_of
 from viper.errors import AlreadyExistsError, NotFoundError
 from viper.spec.base import SpecModel, setting
@@ -129,10 +129,20 @@ def load_measurements(store: ObjectStore) -> Measurements:
     found = []
     for info in store.list(f"{PREFIX}/"):
         try:
-            found.append(Measurement.model_validate_json(store.get(info.key)))
+            one = Measurement.model_validate_json(store.get(info.key))
         except (ValidationError, NotFoundError):
             continue
+        if _understood(one):
+            found.append(one)
     return Measurements(tuple(found))
+
+
+def _understood(one: Measurement) -> bool:
+    """Whether its figures are of this world and its circumstances are written as `speed_key` writes them."""
+    demands = one.speed.get("demands", [])
+    written = isinstance(demands, list) and all(isinstance(d, dict) for d in demands)
+    figures = (one.items, one.seconds, one.startup or 0.0, one.rows, one.accepted, one.when, one.gpus, one.shards)
+    return written and max(figures) <= LARGEST and (not one.items or one.seconds_per_item <= LARGEST)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from viper.errors import SpecError
 from viper.spec import Profile, ViperProfile, load_resource
-from viper.spec.documents import documents
+from viper.spec.documents import documents, shown
 
 
 def shipped_profiles() -> dict[str, Profile]:
@@ -23,9 +23,13 @@ def find_profile(name: str, where: str = "--profile") -> Profile:
     shipped = shipped_profiles()
     if name in shipped:
         return shipped[name]
-    if not Path(name).is_file():
+    try:
+        there = Path(name).is_file()
+    except OSError:  # too long for a name
+        there = False
+    if not there:
         raise SpecError(
-            f"{name!r} is neither a profile that comes with ViPER ({', '.join(shipped)}) nor a file",
+            f"{shown(name)!r} is neither a profile that comes with ViPER ({', '.join(shipped)}) nor a file",
             where=where,
             fix="give --profile FILE with the ViperProfile, e.g. from `kubectl get viperprofile NAME -o yaml`",
         )

@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from viper.errors import NotFoundError, StoreError
 from viper.freeze import load_frozen
 from viper.registry import ModelVersion, Registry
 from viper.stage import FrozenIteration, Manifest, StageContext, load_manifest
-from viper.store import DirectoryStore, ObjectStore, open_store
+from viper.store import ObjectStore, existing_store
 
 
 class Records:
@@ -47,11 +47,11 @@ def open_iteration(uri: str) -> StageContext:
 
 def store_of(uri: str) -> tuple[ObjectStore, str]:
     """The store and the name of `<store URI>/iterations/<name>`; raises `StoreError`, also when the store is gone."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        raise StoreError("is not the URI of an iteration", where=uri) from None
     found = re.fullmatch(r"(.*?)/*iterations/([^/]+)/?", parts.path)
     if found is None:
         raise StoreError("is not the URI of an iteration", where=uri)
-    store = open_store(urlunsplit(parts._replace(path=found[1])))
-    if isinstance(store, DirectoryStore) and not Path(unquote(urlsplit(store.uri).path)).is_dir():
-        raise NotFoundError("the store is gone", where=store.uri)
-    return store, found[2]
+    return existing_store(urlunsplit(parts._replace(path=found[1]))), found[2]

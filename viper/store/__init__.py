@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from viper.errors import StoreError
+from viper.errors import NotFoundError, StoreError
 from viper.store.base import ObjectInfo, ObjectStore, check_key, child_uri, named_by_content, put_once
 from viper.store.directory import DirectoryStore
 from viper.store.places import expanded
@@ -31,6 +31,7 @@ __all__ = [
     "directory_digest",
     "directory_digests",
     "download_directory",
+    "existing_store",
     "local_directory",
     "named_by_content",
     "open_store",
@@ -69,3 +70,15 @@ def open_store(uri: str | Path) -> ObjectStore:
     if not uri or "\0" in uri or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", uri):
         raise StoreError("not a store URI", where=uri or "(empty)", fix=_FORMS)
     return DirectoryStore(expanded(uri))
+
+
+def existing_store(uri: str | Path) -> ObjectStore:
+    """Open a store that is to be read; raises `NotFoundError` where its folder is missing (moved, or not mounted)."""
+    store = open_store(uri)
+    if isinstance(store, DirectoryStore) and not store.root.is_dir():
+        raise NotFoundError(
+            "the store is a file" if store.root.exists() else "the store is gone, or never was there",
+            where=store.uri,
+            fix="mount its volume, or correct its place",
+        )
+    return store
