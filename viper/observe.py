@@ -7,6 +7,7 @@ from typing import Any
 
 from viper.errors import NotFoundError, StageError
 from viper.plan import Done, Observed, Shard, Stage
+from viper.spec.base import first_problem
 from viper.spec.stages import COLD_START, EVALUATE, PROMOTE, StageNode, stage_graph
 from viper.stage.frozen import FrozenIteration
 from viper.stage.manifest import Manifest, load_manifest
@@ -58,24 +59,33 @@ class StoreObserver:
 
 def stage_progress(store: ObjectStore, prefix: str, stage: str, shards: int) -> ProgressRecord | None:
     """Progress over all shards of a stage: sums of items and rates, the longest time left; None before any."""
-    records = []
+    return read_progress(store, prefix, stage, shards)[0]
+
+
+def read_progress(store: ObjectStore, prefix: str, stage: str, shards: int) -> tuple[ProgressRecord | None, str]:
+    """`stage_progress`, and what is wrong with the first record that cannot be read, which counts as not there."""
+    records, problem = [], ""
     for shard in range(shards):
+        key = f"{prefix}/stages/{stage}/progress/{shard}-of-{shards}.json"
         try:
-            key = f"{prefix}/stages/{stage}/progress/{shard}-of-{shards}.json"
             records.append(ProgressRecord.model_validate_json(store.get(key)))
-        except (NotFoundError, ValueError):
+        except NotFoundError:
             continue
+        except ValueError as error:
+            problem = problem or f"{key}: {first_problem(error)}"
     if len(records) <= 1:
-        return records[0] if records else None
+        return (records[0] if records else None), problem
     left = [r.eta_seconds for r in records if r.eta_seconds is not None]
-    return ProgressRecord(
+    found = ProgressRecord.model_construct(
         phase=min(records, key=lambda r: r.updated).phase,
         done=sum(r.done for r in records),
         total=sum(r.total for r in records),
         rate=sum(r.rate for r in records),
         eta_seconds=max(left, default=None),
         updated=max(r.updated for r in records),
+        detail={},
     )
+    return found, problem
 
 
 def manifest_problem(node: StageNode, manifest: Manifest, frozen: FrozenIteration, needs: Mapping[str, str]) -> str:

@@ -6,10 +6,10 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from viper.spec.stages import COLD_START
-from viper_operator.views import IterationView, JobView, LoopView, Meta, ProfileView
+from viper_operator.views import IterationView, JobView, LoopView, Meta, ProfileView, readable
 
 View = TypeVar("View", bound=Meta)
 
@@ -23,14 +23,14 @@ class Kind(Generic[View]):
     """Objects of one kind by name. Older versions than the one that is known are ignored: a watch may lag behind what
     the operator itself has written."""
 
-    def __init__(self, read: Callable[[dict[str, object]], View]) -> None:
+    def __init__(self, read: Callable[[dict[str, Any]], View]) -> None:
         self.read = read
         self.items: dict[str, View] = {}
         self._arrived = asyncio.Event()
 
-    def put(self, body: dict[str, object]) -> View | None:
-        """The view of it when it was news."""
-        view = self.read(body)
+    def put(self, body: dict[str, Any]) -> View | None:
+        """The view of it when it was news; of one that cannot be read, what can, with its `problem`."""
+        view = readable(self.read, body)
         known = self.items.get(view.name)
         if known is not None and known.uid == view.uid and known.version >= view.version:
             return None
@@ -70,10 +70,13 @@ class Cache:
 
     # ---- Jobs --------------------------------------------------------------------------------------------------
 
-    def put_job(self, body: dict[str, object]) -> JobView | None:
-        """The view of it when it was news."""
+    def put_job(self, body: dict[str, Any]) -> JobView | None:
+        """The view of it when it was news. One without an `owner` is known, and belongs to nothing."""
+        before = self.jobs.items.get(body["metadata"]["name"])
         job = self.jobs.put(body)
-        if job is not None:
+        if job is not None and before is not None:
+            self._forget(before)
+        if job is not None and job.owner:
             self._jobs_of[job.iteration].add(job.name)
             if trains(job.stage):
                 self._training[job.model].add(job.name)
@@ -83,16 +86,30 @@ class Cache:
         """What was known of a deleted Job."""
         job = self.jobs.drop(name, uid)
         if job is not None:
-            self._jobs_of[job.iteration].discard(name)
-            if not self._jobs_of[job.iteration]:
-                del self._jobs_of[job.iteration]
-            self._training[job.model].discard(name)
+            self._forget(job)
         return job
+
+    def _forget(self, job: JobView) -> None:
+        self._jobs_of[job.iteration].discard(job.name)
+        if not self._jobs_of[job.iteration]:
+            del self._jobs_of[job.iteration]
+        self._training[job.model].discard(job.name)
+        if not self._training[job.model]:
+            del self._training[job.model]
 
     def jobs_of(self, iteration: Meta) -> list[JobView]:
         """The Jobs of this very iteration; those of a deleted one of the same name are not."""
         names = self._jobs_of.get(iteration.name, ())
         return [job for n in names if (job := self.jobs.items[n]).owner == iteration.uid]
+
+    def owned_jobs(self) -> list[JobView]:
+        """The Jobs of iterations that are there."""
+        iterations = self.iterations.items
+        return [
+            job
+            for job in self.jobs.items.values()
+            if job.owner and (one := iterations.get(job.iteration)) is not None and one.uid == job.owner
+        ]
 
     # ---- one training at a time --------------------------------------------------------------------------------
 

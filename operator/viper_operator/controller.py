@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from typing import Any
 
+from viper.errors import StoreError
 from viper.store import ObjectStore
 from viper_operator import metrics
 from viper_operator.api import RAYJOBS, Api, ApiError
@@ -67,6 +68,12 @@ class Controller:
 
     def seen(self, plural: str, body: dict[str, Any], *, listed: bool = False) -> None:
         """An object is there, or has changed. `listed`: by a list, with which a watch begins."""
+        try:
+            self._seen(plural, body, listed=listed)
+        except Exception:
+            log.exception("%s: what a watch said cannot be read", plural)
+
+    def _seen(self, plural: str, body: dict[str, Any], *, listed: bool) -> None:
         metrics.EVENTS_SEEN.labels(plural).inc()
         if listed and self._acting:
             self._sweep_soon.set()
@@ -87,8 +94,11 @@ class Controller:
 
     def gone(self, plural: str, body: dict[str, Any]) -> None:
         """An object was deleted."""
-        meta = body["metadata"]
-        self._deleted(plural, meta["name"], meta["uid"])
+        try:
+            meta = body["metadata"]
+            self._deleted(plural, meta["name"], meta["uid"])
+        except Exception:
+            log.exception("%s: what a watch said cannot be read", plural)
 
     def _deleted(self, plural: str, name: str, uid: str) -> None:
         if plural in (JOBS, RAYJOBS):
@@ -108,6 +118,8 @@ class Controller:
             self.cache.profiles.drop(name, uid)
 
     def _job_changed(self, job: JobView, *, gone: bool = False) -> None:
+        if not job.owner:  # somebody else's, whatever its labels say
+            return
         self._enqueue("iteration", job.iteration)
         if self._acting and trains(job.stage) and (gone or not job.working):
             for name in self.cache.next_for_model(job.model):
@@ -178,6 +190,8 @@ class Controller:
                 await self.sweep.round()
             except ApiError as error:
                 log.warning("sweep: %s", error)
+            except Exception:
+                log.exception("sweep")
 
     async def _gauges(self) -> None:
         metrics.QUEUE.set(len(self.queue))
@@ -206,7 +220,7 @@ class Controller:
         return delay
 
     def _failed(self, key: Key, error: Exception, delay: float) -> None:
-        expected = isinstance(error, ApiError) or type(error).__name__.endswith("StoreError")
+        expected = isinstance(error, ApiError | StoreError)
         log.log(
             logging.WARNING if expected else logging.ERROR,
             "%s: %s",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from viper.plan import Plan, RetryAt, StartStage, StopStage
 from viper.spec.status import IterationStatus
 from viper_operator.cache import trains
 from viper_operator.observed import Problem
-from viper_operator.status import STORE_UNAVAILABLE, WAITS_FOR_MODEL, failures
+from viper_operator.status import INTERNAL_ERROR, STORE_UNAVAILABLE, WAITS_FOR_MODEL, failures
 from viper_operator.views import IterationView, JobView
 
 
@@ -87,6 +88,7 @@ def quiet(
     *,
     problems: Mapping[str, Problem | None],
     trainer: Callable[[], str | None],
+    unreadable: Mapping[str, str] = MappingProxyType({}),
 ) -> bool:
     """Whether the status says already all that Jobs and spec can say, so that the store need not be asked.
 
@@ -100,7 +102,8 @@ def quiet(
     if iteration.suspend:
         return status.outcome == "Suspended" and not working
     summary = status.conditions[0] if status.outcome == "Running" and status.conditions else None
-    if summary is None or summary.status != "Unknown" or summary.reason == STORE_UNAVAILABLE:
+    news = any(unreadable.values()) != any(c.type == INTERNAL_ERROR for c in status.conditions)
+    if news or summary is None or summary.status != "Unknown" or summary.reason in (STORE_UNAVAILABLE, INTERNAL_ERROR):
         return False
     for stage in status.stages:
         if stage.state in ("Succeeded", "Waiting"):

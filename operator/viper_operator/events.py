@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from viper.spec.status import IterationStatus, StageStatus, StatusCondition
-from viper_operator.status import RUNNING_STATES, WAITS_FOR_MODEL
+from viper_operator.status import INTERNAL_ERROR, RUNNING_STATES, WAITS_FOR_MODEL
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,9 @@ def events(previous: IterationStatus, new: IterationStatus) -> list[Event]:
     moved, was = _condition(new, "GeneratorCurrent"), _condition(previous, "GeneratorCurrent")
     if moved is not None and moved.status == "False" and (was is None or was.status != "False"):
         found.append(Event("Warning", moved.reason, moved.message))
+    odd, old_odd = _condition(new, INTERNAL_ERROR), _condition(previous, INTERNAL_ERROR)
+    if odd is not None and (old_odd is None or old_odd.reason != odd.reason):
+        found.append(Event("Warning", INTERNAL_ERROR, odd.message))
     if normal:
         # The first is the most important one: outcome, then stages in order.
         found.insert(0, Event("Normal", normal[0][0], "; ".join(text for _, text in normal)))

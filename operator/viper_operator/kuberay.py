@@ -7,7 +7,7 @@ from typing import Any
 
 #: How a RayJob is said to be at its end (ray.io/v1 `jobDeploymentStatus`), after which nothing happens to it any more.
 _ENDS = ("Complete", "Failed", "ValidationFailed")
-_EXIT = re.compile(r"exit code (\d+)")
+_EXIT = re.compile(r"exit code (\d{1,9})\b")
 #: Lines of the program's log that say why it failed.
 _LAST_LINES = 8
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 
 from viper.plan import Condition, LoopObserved, LoopPlan, plan_loop
 from viper.spec import ViperLoop
+from viper.spec.base import first_problem
 from viper.spec.status import IterationStatus, LoopStatus
 from viper_operator.api import ApiError
 from viper_operator.cache import Cache
@@ -19,10 +21,12 @@ from viper_operator.events import Event
 from viper_operator.job_specs import owner_reference
 from viper_operator.names import API_VERSION, LOOP, RETRY, SUSPEND_MANAGER
 from viper_operator.settings import Settings
-from viper_operator.status import Facts, conditions
+from viper_operator.status import INTERNAL_ERROR, Facts, conditions
 from viper_operator.tracking import TrackingServer
 from viper_operator.views import IterationView, LoopView
-from viper_operator.writes import Writer
+from viper_operator.writes import UnreadableError, Writer, is_internal, why
+
+log = logging.getLogger(__name__)
 
 KIND = "ViperLoop"
 #: Seconds between looks at an alias that a person may move.
@@ -44,7 +48,8 @@ class Seen:
 
 @dataclass
 class LoopReconciler:
-    """`reconcile(name)` brings a loop one step further; returns when it wants to be asked again. Raises `ApiError`."""
+    """`reconcile(name)` brings a loop one step further; returns when it wants to be asked again. When it raises, it is
+    to be asked again later: `ApiError`, and anything else, of which the status says `InternalError`."""
 
     settings: Settings
     cache: Cache
@@ -58,14 +63,35 @@ class LoopReconciler:
         view = self.cache.loops.items.get(name)
         if view is None or view.deleting:
             return None
-        body = view.body()
-        previous = LoopStatus.model_validate(body.get("status", {}))
+        try:
+            return await self._look(view)
+        except Exception as error:
+            if is_internal(error):
+                await self._not_understood(view, error)
+            raise
+
+    async def _not_understood(self, view: LoopView, error: Exception) -> None:
+        """Says that this loop is not understood, and why. The others go on."""
+        try:
+            previous = view.status()
+            facts = Facts(view.generation, 0, self.clock(), "")
+            found = [
+                Condition("Succeeded", "Unknown", INTERNAL_ERROR, why(error)),
+                Condition(INTERNAL_ERROR, "True", type(error).__name__, why(error)),
+            ]
+            said = {"conditions": conditions(found, facts, previous.conditions)}
+            await self._write(view, previous, previous.model_copy(update=said))
+        except Exception:
+            log.exception("loop %s: what went wrong cannot be said in its status", view.name)
+
+    async def _look(self, view: LoopView) -> float | None:
+        if view.problem:
+            raise UnreadableError(view.problem)
+        body, previous = view.body(), view.status()
         try:
             loop = _loop(body)
         except ValidationError as error:
-            problem = error.errors()[0]
-            message = f"{'.'.join(str(p) for p in problem['loc'])}: {problem['msg']}"
-            await self._write(view, previous, self._invalid(view, previous, message))
+            await self._write(view, previous, self._invalid(view, previous, first_problem(error)))
             return None
         iterations = self._iterations(view, loop)
         statuses = [i.status() for i in iterations]

@@ -39,6 +39,7 @@ class PodReport:
     name: str
     job: str
     index: int  # of the shard, or of the node where a stage has several
+    owner: str = ""  # uid of its controller
     exit: Exit | None = None
     problem: Problem | None = None
 
@@ -102,11 +103,17 @@ def pod_report(body: Mapping[str, Any]) -> PodReport:
     labels, notes = meta.get("labels", {}), meta.get("annotations", {})
     index = whole(labels.get(INDEX_OF_POD, notes.get(INDEX_OF_POD)))
     name, job = meta["name"], labels.get(JOB_OF_POD) or labels.get(JOB, "")
+    owner = next((str(o.get("uid", "")) for o in meta.get("ownerReferences", ()) if o.get("controller")), "")
     if status.get("phase") == "Failed":
-        return PodReport(name, job, index, exit=_exit(body))
+        return PodReport(name, job, index, owner, exit=_exit(body))
     if status.get("phase") == "Succeeded":
-        return PodReport(name, job, index)
-    return PodReport(name, job, index, problem=_problem(name, status))
+        return PodReport(name, job, index, owner)
+    return PodReport(name, job, index, owner, problem=_problem(name, status))
+
+
+def belongs(report: PodReport, job: JobView) -> bool:
+    """Whether a pod is one of a Job, and does not only have its labels. Those of a RayJob are its cluster's."""
+    return report.job == job.name and (job.kind != "Job" or report.owner == job.uid)
 
 
 def _exit(body: Mapping[str, Any]) -> Exit | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from viper.errors import SpecError, StoreError
 from viper.plan import Done, Observed, Plan, Stage, plan
 from viper.spec import Profile, ViperIteration
+from viper.spec.base import first_problem
 from viper.spec.stages import FREEZE
 from viper.spec.status import IterationStatus
 from viper.stage.frozen import FrozenIteration
@@ -27,6 +29,7 @@ from viper_operator.observed import (
     JOB_OF_POD,
     PodReport,
     Problem,
+    belongs,
     current_jobs,
     last_exits,
     pod_report,
@@ -34,6 +37,7 @@ from viper_operator.observed import (
 )
 from viper_operator.settings import Settings
 from viper_operator.status import (
+    INTERNAL_ERROR,
     STORE_UNAVAILABLE,
     Facts,
     explained,
@@ -45,7 +49,9 @@ from viper_operator.status import (
 from viper_operator.stores import Stores
 from viper_operator.tracking import TrackingServer
 from viper_operator.views import FINISHED, IterationView, JobView
-from viper_operator.writes import RefusedError, Writer
+from viper_operator.writes import RefusedError, UnreadableError, Writer, is_internal, why
+
+log = logging.getLogger(__name__)
 
 KIND = "ViperIteration"
 #: Seconds after which an iteration that waits for its model looks by itself; usually it is told before.
@@ -79,6 +85,7 @@ class Memory:
     """What is known beyond objects and the store; nothing here is missed after a restart.
 
     `problems`, `attempts`: by Job, see `viper_operator.status.Facts`. `progress`: news by iteration and stage.
+    `unreadable`: by Job, what is wrong with its progress; empty: it has been right again since.
     `aliases`: versions by model and alias.
     """
 
@@ -86,12 +93,14 @@ class Memory:
     attempts: dict[str, str] = field(default_factory=dict)
     progress: dict[str, dict[str, ProgressRecord]] = field(default_factory=dict)
     aliases: dict[tuple[str, str], int | None] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class IterationReconciler:
     """`reconcile(name)` brings an iteration one step further and returns after how many seconds to ask again, None when
-    something else will say so. Raises `StoreError`, `ApiError`: then it is to be asked again soon."""
+    something else will say so. When it raises, it is to be asked again later: what a store or the API server does not
+    do now (`StoreError`, `ApiError`), and anything else, of which the status says `InternalError`."""
 
     settings: Settings
     cache: Cache
@@ -107,13 +116,35 @@ class IterationReconciler:
         view = self.cache.iterations.items.get(name)
         if view is None or view.deleting:
             return None
+        try:
+            return await self._look(view)
+        except Exception as error:
+            if is_internal(error) and not view.settled:
+                await self._not_understood(view, error)
+            raise
+
+    async def _not_understood(self, view: IterationView, error: Exception) -> None:
+        """Says that this iteration is not understood, and why. The others go on."""
+        try:
+            previous = view.status()
+            facts = Facts(view.generation, max(view.retry, previous.retries), self.clock(), "")
+            await self._write(view, previous, explained(previous, INTERNAL_ERROR, why(error), facts, internal=error))
+        except Exception:
+            log.exception("iteration %s: what went wrong cannot be said in its status", view.name)
+
+    async def _look(self, view: IterationView) -> float | None:
         if view.settled:
             await self._settled(view)
             return None
-        body = view.body()
-        previous = IterationStatus.model_validate(body.get("status", {}))
+        if view.problem:
+            raise UnreadableError(view.problem)
+        name, body, previous = view.name, view.body(), view.status()
         trainer = partial(self.cache.trainer, view.model, name)
-        if quiet(view, previous, self.cache.jobs_of(view), problems=self.memory.problems, trainer=trainer):
+        known = self.cache.jobs_of(view)
+        if odd := next((j for j in known if j.problem), None):
+            raise UnreadableError(f"{odd.kind} {odd.name}: {odd.problem}")
+        unreadable = {j.name: self.memory.unreadable.get(j.name, "") for j in known}
+        if quiet(view, previous, known, problems=self.memory.problems, unreadable=unreadable, trainer=trainer):
             await self._tell_progress(view, previous)
             return LOOK_AGAIN if self._waits(view, previous) else None
         try:
@@ -161,6 +192,7 @@ class IterationReconciler:
             problems=self.memory.problems,
             blocked=decision.blocked,
             attempts=self.memory.attempts,
+            unreadable=self.memory.unreadable,
             progress=self.memory.progress.pop(view.name, {}),
         )
         new = iteration_status(made, facts, previous)
@@ -198,8 +230,8 @@ class IterationReconciler:
                 continue
             said = self.memory.attempts.get(job.name, "").startswith(failures(job))
             if job.failed or (job.working and job.failures and not said):
-                reports = [pod_report(p) async for p in self.writer.api.pods(f"{JOB_OF_POD}={job.name}")]
-                found[job.name] = reports
+                said_by = [pod_report(p) async for p in self.writer.api.pods(f"{JOB_OF_POD}={job.name}")]
+                reports = found[job.name] = [r for r in said_by if belongs(r, job)]
                 ends = last_exits(job, reports).values()
                 if ends:
                     last = max(ends, key=lambda e: e.at)
@@ -254,7 +286,7 @@ class IterationReconciler:
         try:
             one = ViperIteration.model_validate(document)
         except ValidationError as error:
-            raise SpecProblemError("SpecInvalid", _first(error), permanent=True) from None
+            raise SpecProblemError("SpecInvalid", first_problem(error), permanent=True) from None
         name = one.spec.profile_ref
         if name is None:
             return one
@@ -267,7 +299,7 @@ class IterationReconciler:
         try:
             profile = Profile.model_validate(found.spec)
         except ValidationError as error:
-            message = f"ViperProfile {name}: {_first(error)}"
+            message = f"ViperProfile {name}: {first_problem(error)}"
             raise SpecProblemError("ProfileInvalid", message, permanent=False) from None
         try:
             return one.model_copy(update={"spec": one.spec.with_profile(profile)})
@@ -308,8 +340,9 @@ class IterationReconciler:
         """An iteration that has ended stays as it is; only that its spec was read is said."""
         self.stores.forget(view.uid)
         if view.observed_generation != view.generation:
-            status = view.status().model_copy(update={"observed_generation": view.generation})
-            body = await self.writer.status(KIND, view, status.dump())
+            # As it stands there, whoever wrote it.
+            status = {**view.body().get("status", {}), "observedGeneration": view.generation}
+            body = await self.writer.status(KIND, view, status)
             if body is not None:
                 self.cache.iterations.put(body)
 
@@ -326,13 +359,6 @@ class IterationReconciler:
         if waits:
             self.cache.wait_for_model(view.model, view.name)
         return waits
-
-
-def _first(error: ValidationError) -> str:
-    """The first of its problems, with the field's path."""
-    problem = error.errors()[0]
-    path = ".".join(str(p) for p in problem["loc"])
-    return f"{path}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _count(previous: IterationStatus, new: IterationStatus) -> None:

@@ -24,6 +24,8 @@ from viper_operator.views import JobView
 #: Reasons of our own that are looked for again.
 WAITS_FOR_MODEL = "WaitsForModel"
 STORE_UNAVAILABLE = "StoreUnavailable"
+#: Reason of the summary, and a condition of its own, where something cannot be understood.
+INTERNAL_ERROR = "InternalError"
 RUNNING_STATES = ("Running", "Pending", "Retrying")
 
 
@@ -33,7 +35,7 @@ class Facts:
 
     `problems`: by Job, what keeps it from running; None: it was looked at and nothing does; not there: not looked at.
     `blocked`: by stage, the iteration that trains the same model now. `attempts`: by Job, how many attempts failed and
-    why the last one did.
+    why the last one did. `unreadable`: by Job, what is wrong with its progress.
     """
 
     generation: int
@@ -46,6 +48,7 @@ class Facts:
     blocked: Mapping[str, str] = field(default_factory=dict)
     attempts: Mapping[str, str] = field(default_factory=dict)
     progress: Mapping[str, ProgressRecord] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
 def iteration_status(made: Plan, facts: Facts, previous: IterationStatus) -> IterationStatus:
@@ -61,7 +64,7 @@ def iteration_status(made: Plan, facts: Facts, previous: IterationStatus) -> Ite
         outcome = "Pending"
     return IterationStatus(
         observed_generation=facts.generation,
-        conditions=conditions(_spoken(made.conditions, at), facts, previous.conditions),
+        conditions=conditions([*_spoken(made.conditions, at), *_unreadable(stages, facts)], facts, previous.conditions),
         outcome=outcome,
         stage=at.name,
         progress=_progress(at, stages, outcome),
@@ -107,11 +110,24 @@ def conditions(found: Iterable[Condition], facts: Facts, previous: Sequence[Stat
 
 
 def explained(
-    previous: IterationStatus, reason: str, message: str, facts: Facts, *, failed: bool = False
+    previous: IterationStatus,
+    reason: str,
+    message: str,
+    facts: Facts,
+    *,
+    failed: bool = False,
+    internal: Exception | None = None,
 ) -> IterationStatus:
-    """The last status with another summary: the plan could not be made, or the spec cannot be used."""
+    """The last status with another summary: the plan could not be made, or the spec cannot be used.
+
+    `internal`: what was raised that nobody has foreseen; it gets a condition `InternalError` beside the summary, which
+    goes as soon as the resource is understood again.
+    """
     summary = Condition("Succeeded", "False" if failed else "Unknown", reason, message)
-    others = [Condition(c.type, c.status, c.reason, c.message) for c in previous.conditions if c.type != "Succeeded"]
+    told = ("Succeeded", INTERNAL_ERROR)
+    others = [Condition(c.type, c.status, c.reason, c.message) for c in previous.conditions if c.type not in told]
+    if internal is not None:
+        others.append(Condition(INTERNAL_ERROR, "True", type(internal).__name__, message))
     return previous.model_copy(
         update={
             "observed_generation": facts.generation,
@@ -121,6 +137,16 @@ def explained(
             "retries": facts.retries,
         }
     )
+
+
+def _unreadable(stages: Sequence[StageStatus], facts: Facts) -> list[Condition]:
+    """What cannot be understood and stops nothing: progress is for show."""
+    found = [
+        f"the progress of {s.name} cannot be read, the stage goes on: {problem}"
+        for s in stages
+        if s.state == "Running" and (problem := facts.unreadable.get(s.job or "", ""))
+    ]
+    return [Condition(INTERNAL_ERROR, "True", "ProgressUnreadable", "; ".join(found)[:1000])] if found else []
 
 
 def _stage(planned: PlannedStage, facts: Facts, before: StageStatus | None) -> StageStatus:

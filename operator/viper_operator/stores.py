@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from viper.freeze import load_frozen
-from viper.observe import StoreObserver, stage_progress
+from viper.observe import StoreObserver, read_progress
 from viper.plan import Stage
 from viper.stage.frozen import FrozenIteration
 from viper.stage.progress import ProgressRecord
@@ -48,9 +48,9 @@ class Stores:
         observed = await self._read(observer.observe)
         return dict(observed.stages)
 
-    async def progress(self, name: str, stage: str, shards: int) -> ProgressRecord | None:
-        """Progress of a stage, over all shards."""
-        return await self._read(lambda: stage_progress(self.store, f"iterations/{name}", stage, shards))
+    async def progress(self, name: str, stage: str, shards: int) -> tuple[ProgressRecord | None, str]:
+        """Progress of a stage, over all shards, and what is wrong with that of some."""
+        return await self._read(lambda: read_progress(self.store, f"iterations/{name}", stage, shards))
 
     def forget(self, uid: str) -> None:
         """Nothing will be asked about this iteration for a while."""

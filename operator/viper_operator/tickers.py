@@ -14,11 +14,12 @@ from typing import Any
 
 from viper.errors import StoreError
 from viper.spec.status import ItemsStatus
+from viper.stage.progress import ProgressRecord
 from viper_operator import metrics
 from viper_operator.api import Api, ApiError
 from viper_operator.cache import Cache, Kind
 from viper_operator.names import SELECTOR
-from viper_operator.observed import Problem, pod_report
+from viper_operator.observed import Problem, belongs, pod_report
 from viper_operator.reconcile import Memory
 from viper_operator.status import noticeable
 from viper_operator.stores import Stores
@@ -33,18 +34,27 @@ PATIENCE = 10.0
 EVENTS_AT_ONCE = 20
 #: Reads of progress at a time, and seconds a round takes at least for each hundred Jobs.
 READS, SECONDS_PER_HUNDRED = 4, 10.0
+#: Seconds between rounds where nobody can say how many they should be.
+LONG_PAUSE = 30.0
 #: Seconds for which an alias is believed.
 ALIAS_SECONDS = 60.0
 
 
 async def every(seconds: Callable[[], float], work: Callable[[], Awaitable[None]]) -> None:
-    """Runs `work` again and again; what goes wrong is logged and tried again the next time."""
+    """Runs `work` again and again; what goes wrong, whatever it is, is logged and tried again the next time."""
+    name, pause = getattr(work, "__qualname__", "round"), LONG_PAUSE
     while True:
-        await asyncio.sleep(seconds())
+        try:
+            pause = seconds()
+        except Exception:
+            log.exception("%s: when", name)
+        await asyncio.sleep(pause)
         try:
             await work()
         except (ApiError, StoreError) as error:
-            log.warning("%s: %s", getattr(work, "__name__", "round"), error)
+            log.warning("%s: %s", name, error)
+        except Exception:
+            log.exception("%s", name)
 
 
 @dataclass
@@ -72,14 +82,23 @@ class Problems:
         if not suspects:
             return
         found: dict[str, Problem] = {}
+        by_name = {j.name: j for j in suspects}
         async for body in self.api.pods(SELECTOR, "status.phase=Pending"):
-            report = pod_report(body)
-            if report.problem is not None:
+            try:
+                report = pod_report(body)
+            except Exception:
+                log.exception("a pod cannot be read")
+                continue
+            job = by_name.get(report.job)
+            if report.problem is not None and job is not None and belongs(report, job):
                 found.setdefault(report.job, report.problem)
         podless = [j for j in suspects if not j.active and not j.failures and j.name not in found]
         for job in podless[:EVENTS_AT_ONCE]:
-            async for event in self.api.events_of(job.name, "FailedCreate"):
-                found[job.name] = Problem("FailedCreate", event.get("message", ""))
+            try:
+                async for event in self.api.events_of(job.name, "FailedCreate"):
+                    found[job.name] = Problem("FailedCreate", event.get("message", ""))
+            except ApiError as error:
+                log.warning("Events of %s: %s", job.name, error)
         for job in suspects:
             old, new = self.memory.problems.get(job.name, ...), found.get(job.name)
             if old is ... or (old and old.reason) != (new and new.reason):
@@ -91,7 +110,7 @@ class Problems:
         now = self.clock()
         return [
             j
-            for j in self.cache.jobs.items.values()
+            for j in self.cache.owned_jobs()
             if j.working
             and not j.suspended
             and (j.ready < j.active or not j.active)
@@ -112,27 +131,46 @@ class Progress:
 
     def running(self) -> list[JobView]:
         """Jobs with a pod at work."""
-        return [j for j in self.cache.jobs.items.values() if j.working and j.ready]
+        return [j for j in self.cache.owned_jobs() if j.working and j.ready]
 
     async def round(self) -> None:
-        """Reads once."""
+        """Reads once. What goes wrong with one Job is that one's; a store that is down is said once."""
         running = self.running()
         alive = {j.name for j in running}
         self._shown = {n: i for n, i in self._shown.items() if n in alive}
+        for name in [n for n in self.memory.unreadable if n not in alive]:
+            del self.memory.unreadable[name]
         slots = asyncio.Semaphore(READS)
+        failed: list[StoreError] = []
 
         async def one(job: JobView) -> None:
-            async with slots:
-                record = await self.stores.progress(job.iteration, job.stage, job.shards)
-            # What an earlier attempt has written says nothing about this one.
-            if record is None or record.updated < (job.started or job.created):
+            problem = ""
+            try:
+                async with slots:
+                    record, problem = await self.stores.progress(job.iteration, job.stage, job.shards)
+                self._tell(job, record)
+            except StoreError as error:
+                failed.append(error)
                 return
-            if noticeable(self._shown.get(job.name), record):
-                self._shown[job.name] = ItemsStatus(done=record.done, total=record.total)
-                self.memory.progress.setdefault(job.iteration, {})[job.stage] = record
+            except Exception as error:
+                log.exception("progress of %s", job.name)
+                problem = f"{type(error).__name__}: {error}"
+            if self.memory.unreadable.get(job.name, "") != problem:
+                self.memory.unreadable[job.name] = problem
                 self.enqueue(job.iteration)
 
         await asyncio.gather(*(one(j) for j in running))
+        if failed:
+            raise failed[0]
+
+    def _tell(self, job: JobView, record: ProgressRecord | None) -> None:
+        # What an earlier attempt has written says nothing about this one.
+        if record is None or record.updated < (job.started or job.created):
+            return
+        if noticeable(self._shown.get(job.name), record):
+            self._shown[job.name] = ItemsStatus(done=record.done, total=record.total)
+            self.memory.progress.setdefault(job.iteration, {})[job.stage] = record
+            self.enqueue(job.iteration)
 
     def pause(self, seconds: float) -> float:
         """Seconds between rounds: longer, the more Jobs there are."""
@@ -159,7 +197,11 @@ class Aliases:
         for gone in self.memory.aliases.keys() - users.keys():
             del self.memory.aliases[gone]
         for key, names in users.items():
-            version = await self.tracking.alias(*key)
+            try:
+                version = await self.tracking.alias(*key)
+            except Exception:
+                log.exception("alias %s of model %s", key[1], key[0])
+                continue
             if version is not None and self.memory.aliases.get(key) != version:
                 self.memory.aliases[key] = version
                 for name in names:
@@ -191,8 +233,8 @@ class Sweep:
     async def round(self) -> None:
         """Forgets what is gone."""
         metrics.RELISTS.inc()
-        for plural, (kind, selector, belongs) in self.kinds.items():
-            known = {name: view.uid for name, view in kind.items.items() if belongs(view)}
+        for plural, (kind, selector, concerns) in self.kinds.items():
+            known = {name: view.uid for name, view in kind.items.items() if concerns(view)}
             there = await self.api.existing(plural, selector)
             for name, uid in known.items():
                 if there.get(name) != uid and (view := kind.items.get(name)) is not None and view.uid == uid:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
-from viper.spec.status import IterationStatus, LoopStatus
+from viper.spec.status import IterationStatus, LoopStatus, read_status
 from viper_operator.kuberay import as_job
 from viper_operator.names import (
     ATTEMPT_LABEL,
     GPUS,
+    GROUP,
     ITERATION,
     LOOP,
     MODEL,
@@ -23,10 +25,13 @@ from viper_operator.names import (
     RETRY_LABEL,
     SECONDS_BEFORE,
     STAGE,
+    job_name,
 )
 
 #: Outcomes after which nothing happens without a person.
 FINISHED = frozenset({"Promoted", "Registered", "Held", "Failed"})
+#: Largest number that a label or annotation may hold, and largest number of shards that a stage can have.
+LARGEST, MOST_SHARDS = 2**31 - 1, 1024
 
 
 def seconds(time: str | None) -> float | None:
@@ -34,17 +39,21 @@ def seconds(time: str | None) -> float | None:
     return None if not time else datetime.fromisoformat(time).timestamp()
 
 
-def whole(text: Any, default: int = 0) -> int:
-    """The whole number that a label or annotation holds; what people wrote there may be anything."""
+def whole(text: Any, default: int = 0, most: int = LARGEST) -> int:
+    """The whole number that a label or annotation holds; what people wrote there may be anything.
+
+    One beyond `most` is none: it counts nothing that we have.
+    """
     try:
-        return max(int(text), default)
+        found = int(text)
     except (TypeError, ValueError):
         return default
+    return max(found, default) if found <= most else default
 
 
 @dataclass(frozen=True)
 class Meta:
-    """What every object has."""
+    """What every object has. `problem`: why the rest of it cannot be read; empty when it can."""
 
     name: str
     uid: str
@@ -52,6 +61,7 @@ class Meta:
     generation: int
     created: float
     deleting: bool
+    problem: str = field(default="", kw_only=True)
 
     @classmethod
     def fields(cls, body: dict[str, Any]) -> dict[str, Any]:
@@ -61,7 +71,7 @@ class Meta:
             "name": meta["name"],
             "uid": meta.get("uid", ""),
             # Comparable as numbers since Kubernetes 1.35; before, in practice.
-            "version": whole(meta.get("resourceVersion")),
+            "version": whole(meta.get("resourceVersion"), most=2**64),
             "generation": meta.get("generation", 0),
             "created": seconds(meta.get("creationTimestamp")) or 0.0,
             "deleting": "deletionTimestamp" in meta,
@@ -72,7 +82,9 @@ class Meta:
 class JobView(Meta):
     """A stage's Job, or RayJob. Times are seconds since the epoch, None where not (yet) so.
 
-    `nodes`: pods of each shard. `code`: how its program failed, where the object itself says so (a RayJob's does).
+    `owner`: uid of the iteration that it was made for; empty when it was not made by us, whatever its labels say: a Job
+    of ours has the iteration that its labels name as controller, and the name that follows from its labels. `nodes`:
+    pods of each shard. `code`: how its program failed, where the object itself says so (a RayJob's does).
     """
 
     iteration: str
@@ -107,14 +119,13 @@ class JobView(Meta):
             body = as_job(body)
         meta, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
         labels, notes = meta.get("labels", {}), meta.get("annotations", {})
-        owners = (o for o in meta.get("ownerReferences", ()) if o.get("controller"))
         conditions = {c["type"]: c for c in status.get("conditions", ()) if c.get("status") == "True"}
         nodes = whole(labels.get(NODES), 1)
         end = conditions.get("Complete") or conditions.get("Failed") or {}
         return cls(
             **cls.fields(body),
             iteration=labels.get(ITERATION, ""),
-            owner=next((o["uid"] for o in owners), ""),
+            owner=_owner(meta, labels),
             stage=labels.get(STAGE, ""),
             retry=whole(labels.get(RETRY_LABEL)),
             attempt=whole(labels.get(ATTEMPT_LABEL), 1),
@@ -123,7 +134,7 @@ class JobView(Meta):
             suspended=bool(spec.get("suspend")),
             gpus=whole(notes.get(GPUS)),
             seconds_before=float(whole(notes.get(SECONDS_BEFORE))),
-            shards=(spec.get("completions") or 1) // nodes,
+            shards=min((spec.get("completions") or 1) // nodes, MOST_SHARDS),
             nodes=nodes,
             active=status.get("active", 0),
             ready=status.get("ready", 0),
@@ -156,6 +167,18 @@ class JobView(Meta):
         return self.seconds_before + max((self.ended or now) - self.started, 0.0)
 
 
+def _owner(meta: dict[str, Any], labels: dict[str, str]) -> str:
+    iteration, stage = labels.get(ITERATION, ""), labels.get(STAGE, "")
+    retry, attempt = whole(labels.get(RETRY_LABEL)), whole(labels.get(ATTEMPT_LABEL), 1)
+    if meta["name"] != job_name(iteration, stage, retry=retry, attempt=attempt):
+        return ""
+    for owner in meta.get("ownerReferences", ()):
+        ours = owner.get("kind") == "ViperIteration" and str(owner.get("apiVersion", "")).startswith(f"{GROUP}/")
+        if ours and owner.get("controller") and owner.get("name") == iteration:
+            return str(owner["uid"])
+    return ""
+
+
 @dataclass(frozen=True)
 class Resource(Meta):
     """A custom resource: what is looked at often, and the whole of it packed."""
@@ -164,15 +187,19 @@ class Resource(Meta):
 
     @classmethod
     def fields(cls, body: dict[str, Any]) -> dict[str, Any]:
-        slim = {k: v for k, v in body.items() if k != "metadata"}
-        slim["metadata"] = {k: v for k, v in body["metadata"].items() if k != "managedFields"}
-        packed = zlib.compress(json.dumps(slim, separators=(",", ":")).encode(), 1)
-        return {**Meta.fields(body), "packed": packed}
+        return {**Meta.fields(body), "packed": packed(body)}
 
     def body(self) -> dict[str, Any]:
         """The object as the API gave it, without `managedFields`."""
         found: dict[str, Any] = json.loads(zlib.decompress(self.packed))
         return found
+
+
+def packed(body: dict[str, Any]) -> bytes:
+    """An object without its `managedFields`, small."""
+    slim = {k: v for k, v in body.items() if k != "metadata"}
+    slim["metadata"] = {k: v for k, v in body["metadata"].items() if k != "managedFields"}
+    return zlib.compress(json.dumps(slim, separators=(",", ":")).encode(), 1)
 
 
 @dataclass(frozen=True)
@@ -213,7 +240,7 @@ class IterationView(Resource):
 
     def status(self) -> IterationStatus:
         """What was last said about it."""
-        return IterationStatus.model_validate(self.body().get("status", {}))
+        return read_status(IterationStatus, self.body().get("status"))
 
 
 @dataclass(frozen=True)
@@ -227,7 +254,7 @@ class LoopView(Resource):
 
     def status(self) -> LoopStatus:
         """What was last said about it."""
-        return LoopStatus.model_validate(self.body().get("status", {}))
+        return read_status(LoopStatus, self.body().get("status"))
 
 
 @dataclass(frozen=True)
@@ -244,3 +271,27 @@ class ProfileView(Resource):
         """The profile."""
         found: dict[str, Any] = self.body().get("spec", {})
         return found
+
+
+View = TypeVar("View", bound=Meta)
+#: What of an object is kept that cannot be read as a whole: enough to know it by, then only that it is there.
+KEPT = (("name", "uid", "resourceVersion", "generation", "labels", "ownerReferences"), ("name", "uid"))
+
+
+def readable(read: Callable[[dict[str, Any]], View], body: dict[str, Any]) -> View:
+    """What `read` makes of an object; of one that it cannot read, what can be said of it, and the `problem`.
+
+    Raises what `read` raises only where an object has no name.
+    """
+    try:
+        return read(body)
+    except Exception as error:
+        problem, raised = f"{type(error).__name__}: {error}", error
+    for kept in KEPT:
+        meta = {k: body["metadata"][k] for k in kept if k in body["metadata"]}
+        try:
+            view = replace(read({"metadata": meta, "kind": body.get("kind", "")}), problem=problem)
+        except Exception:  # noqa: S112 (the next keeps less)
+            continue
+        return replace(view, packed=packed(body)) if isinstance(view, Resource) else view
+    raise raised

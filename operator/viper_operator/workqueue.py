@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
+log = logging.getLogger(__name__)
+
 Key = TypeVar("Key", bound=Hashable)
+#: Doublings after which a pause is the longest one in any case; more of them are no number any more.
+DOUBLINGS = 64
 
 
 class WorkQueue(Generic[Key]):
@@ -116,8 +121,11 @@ class WorkQueue(Generic[Key]):
             self._failures.pop(key, None)
         except Exception as error:
             failures = self._failures[key] = self._failures.get(key, 0) + 1
-            delay = min(self._first * 2.0 ** (failures - 1), self._longest)
-            self._failed(key, error, delay)
+            delay = min(self._first * 2.0 ** min(failures - 1, DOUBLINGS), self._longest)
+            try:
+                self._failed(key, error, delay)
+            except Exception:  # whoever is told must not end the work on all other keys
+                log.exception("%r failed, and so did telling of it", key)
         finally:
             self._active.discard(key)
             slots.release()

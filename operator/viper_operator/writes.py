@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from viper.errors import StoreError
 from viper_operator.api import GROUPS, Api, ApiError
 from viper_operator.cache import Cache
 from viper_operator.events import Event
@@ -29,6 +30,31 @@ class RefusedError(Exception):
         super().__init__(message)
 
 
+class UnreadableError(Exception):
+    """An object of the API cannot be read."""
+
+
+#: Answers of the API server to what cannot be, however often it is asked: our own fault, not its.
+NEVER = (400, 413, 422)
+#: Characters of an error's text that a status keeps.
+LONGEST = 1000
+
+
+def is_internal(error: Exception) -> bool:
+    """Whether an error says that something is not understood, and not that somebody else is down or busy."""
+    if isinstance(error, ApiError):
+        return error.status in NEVER
+    return not isinstance(error, StoreError)
+
+
+def why(error: Exception) -> str:
+    """An error as a status says it, in one line."""
+    text = " ".join(str(error).split())
+    said = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    short = said if len(said) <= LONGEST else f"{said[: LONGEST - 1]}…"
+    return f"this cannot be understood; the operator tries again, others go on: {short}"
+
+
 class Writer:
     """Writes children, statuses and Events; the answers go into the cache, so that what was written is seen at once."""
 
@@ -41,15 +67,17 @@ class Writer:
         Raises `RefusedError`, `ApiError`.
         """
         known = self.cache.jobs.items.get(request.name)
-        if known is not None and (known.deleting or known.owner != request.uid):
+        if known is not None and (known.deleting or (known.owner and known.owner != request.uid)):
             return None
+        if known is not None and not known.owner:
+            raise _taken(request)
         service, made = stage_service(request, self.settings), stage_job(request, self.settings)
         try:
             if service is not None:
                 await self.api.apply(service, force=True)
             body = await self.api.apply(made)
         except ApiError as error:
-            if error.status not in (400, 403, 409, 422):
+            if error.status not in (*NEVER, 403, 409):
                 raise
             return await self._there(request, made, error)
         STAGES_STARTED.labels(request.stage).inc()
@@ -68,10 +96,9 @@ class Writer:
         job = JobView.of(body)
         if job.owner == request.uid:
             return self._job(body)
-        if job.deleting or job.iteration == request.iteration.metadata.name:
+        if job.deleting or job.owner:
             return None  # of an iteration of the same name that was deleted
-        message = f"{request.stage}: a Job called {request.name} is there and belongs to somebody else; delete it"
-        raise RefusedError("NameTaken", message, permanent=False)
+        raise _taken(request)
 
     async def suspend_job(self, job: JobView, now: float) -> JobView:
         """Stops a Job's pods; how long it was active stays with it."""
@@ -151,3 +178,8 @@ class Writer:
                 "reportingInstance": self.settings.identity,
             }
             await self.api.create_event(body)
+
+
+def _taken(request: JobRequest) -> RefusedError:
+    message = f"{request.stage}: a Job called {request.name} is there and belongs to somebody else; delete it"
+    return RefusedError("NameTaken", message, permanent=False)

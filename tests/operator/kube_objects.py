@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from viper_operator.names import ATTEMPT_LABEL, GPUS, ITERATION, MODEL, QUEUE, RETRY_LABEL, SECONDS_BEFORE, STAGE
+from viper_operator.job_specs import owner_reference
+from viper_operator.names import (
+    ATTEMPT_LABEL,
+    GPUS,
+    ITERATION,
+    MODEL,
+    QUEUE,
+    RETRY_LABEL,
+    SECONDS_BEFORE,
+    STAGE,
+    job_name,
+)
 from viper_operator.settings import Settings
 from viper_operator.views import IterationView, JobView
 
@@ -48,13 +59,13 @@ def job_body(
         conditions = [{"type": "FailureTarget", "status": "True"}, {"type": condition, **end}]
     return {
         "metadata": {
-            "name": name or f"{iteration}-{stage}",
+            "name": name or job_name(iteration, stage, retry=retry, attempt=attempt),
             "uid": f"uid-{stage}-{retry}-{attempt}",
             "resourceVersion": str(version),
             "creationTimestamp": START,
             "labels": labels | ({QUEUE: queue} if queue else {}),
             "annotations": notes,
-            "ownerReferences": [{"uid": owner, "controller": True}],
+            "ownerReferences": [owner_reference("ViperIteration", iteration, owner)] if owner else [],
         },
         "spec": {"completions": shards, "suspend": suspend},
         "status": {"startTime": START, "conditions": conditions, **status},

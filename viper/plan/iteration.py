@@ -70,7 +70,7 @@ def plan(spec: IterationSpec, observed: Observed, now: float, *, freeze: bool = 
 
 def backoff(first_seconds: float, failures: int) -> float:
     """Seconds between failure number `failures` (from 1) and the next attempt: doubling, capped."""
-    return min(first_seconds * 2.0 ** (max(failures, 1) - 1), MAX_BACKOFF_SECONDS)
+    return min(first_seconds * 2.0 ** min(max(failures, 1) - 1, 64), MAX_BACKOFF_SECONDS)
 
 
 def _settled(node: StageNode, spec: IterationSpec, observed: Observed) -> StageStatus | None:

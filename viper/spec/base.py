@@ -5,12 +5,14 @@ from __future__ import annotations
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 #: Where a default comes from.
 PAPER = "ViPER, arXiv 2510.24285"
 OURS = "not given in the paper; our choice"
+#: Characters of what is said about a problem.
+LONGEST_PROBLEM = 500
 
 
 class SpecModel(BaseModel):
@@ -38,6 +40,15 @@ class SpecModel(BaseModel):
     def dump(self) -> dict[str, Any]:
         """The model as plain JSON types with camelCase keys, every default written out."""
         return self.model_dump(mode="json", by_alias=True)
+
+
+def first_problem(error: ValueError) -> str:
+    """The first thing that is wrong with data, with the field's path, in one line of at most 500 characters."""
+    if not isinstance(error, ValidationError):
+        return str(error)[:LONGEST_PROBLEM]
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    path, said = ".".join(str(p) for p in first["loc"]), first["msg"].removeprefix("Value error, ")
+    return (f"{path}: {said}" if path else said)[:LONGEST_PROBLEM]
 
 
 def _nullable(annotation: Any) -> bool:

@@ -5,10 +5,11 @@ Readers ignore fields they do not know, so that an older reader understands a ne
 
 from __future__ import annotations
 
+import copy
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 from viper.spec.base import setting
@@ -117,3 +118,38 @@ class LoopStatus(StatusModel):
     current: str | None = setting(None, description="Name of the current or last iteration.")
     version: int | None = setting(None, description="Registry version promoted last.")
     gpu_seconds: float = setting(0.0, unit="GPU·s", description="Sum over all iterations.")
+
+
+Status = TypeVar("Status", bound=StatusModel)
+
+
+def read_status(model: type[Status], raw: Any) -> Status:
+    """A status as far as it can be understood: another version of the operator, or a person, may have written it.
+
+    A field that does not fit is left out, so is an item of a list that lacks one; everything in a status is found out
+    again from Jobs and the store.
+    """
+    data = copy.deepcopy(raw) if isinstance(raw, dict) else {}
+    while True:
+        try:
+            return model.model_validate(data)
+        except ValidationError as error:
+            problem = error.errors(include_url=False, include_input=False)[0]
+        if not _remove(data, problem["loc"][:-1] if problem["type"] == "missing" else problem["loc"]):
+            return model()
+
+
+def _remove(data: Any, path: tuple[int | str, ...]) -> bool:
+    """Takes out what is at a path, or the nearest thing around it; whether there was anything."""
+    at = data
+    trail = []
+    for step in path:
+        if not (step in at if isinstance(at, dict) else isinstance(at, list) and isinstance(step, int)):
+            break
+        trail.append((at, step))
+        at = at[step]
+    if not trail:
+        return False
+    parent, step = trail[-1]
+    del parent[step]
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -9,16 +10,21 @@ from typing import TextIO
 
 from viper.spec.base import SpecModel, setting
 
+#: Bounds of what anybody may have written: items, other numbers, and the last second of the year 9999.
+MOST_ITEMS, LARGEST, LATEST = 10**12, 1e18, 253_402_300_799.0
+
 
 class ProgressRecord(SpecModel):
     """`progress/<i>-of-<n>.json`."""
 
     phase: str = setting("", description="What is being done now, e.g. `caption`.")
-    done: int = setting(0, unit="items", description="Items done, in this and earlier attempts.")
-    total: int = setting(0, unit="items", description="Items in all; 0 while unknown.")
-    rate: float = setting(0.0, unit="items/s", description="Mean rate of this attempt.")
-    eta_seconds: float | None = setting(None, unit="s", description="Expected time left; null while unknown.")
-    updated: float = setting(0.0, unit="s since the epoch", description="When it was written.")
+    done: int = setting(0, unit="items", ge=0, le=MOST_ITEMS, description="Items done, in this and earlier attempts.")
+    total: int = setting(0, unit="items", ge=0, le=MOST_ITEMS, description="Items in all; 0 while unknown.")
+    rate: float = setting(0.0, unit="items/s", ge=0, le=LARGEST, description="Mean rate of this attempt.")
+    eta_seconds: float | None = setting(
+        None, unit="s", ge=-LARGEST, le=LARGEST, description="Expected time left; null while unknown."
+    )
+    updated: float = setting(0.0, unit="s since the epoch", ge=0, le=LATEST, description="When it was written.")
     detail: dict[str, float] = setting(dict, description="Latest figures, e.g. reward.")
 
     def line(self) -> str:
@@ -86,7 +92,7 @@ class Progress:
             rate=round(rate, 3),
             eta_seconds=None if eta is None else round(eta, 1),
             updated=time.time(),
-            detail=self._detail,
+            detail={k: v for k, v in self._detail.items() if math.isfinite(v)},
         )
 
     def _report(self) -> None:
