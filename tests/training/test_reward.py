@@ -93,9 +93,10 @@ def test_edge_cases_are_decided(output: str, truth: list[str], expected: float) 
     assert reward.reward == pytest.approx(expected, abs=1e-4)
 
 
-def test_an_output_that_was_cut_off_has_no_format() -> None:
+def test_an_output_that_was_cut_off_has_neither_format_nor_answer() -> None:
     whole, cut = score_batch([THOUGHT + "Gold."] * 2, [["Gold."]] * 2, Vectors(), finished=[True, False])
-    assert (whole.reward, cut.reward) == (pytest.approx(1.0), pytest.approx(0.95))
+    assert (whole.reward, cut.reward) == (pytest.approx(1.0), 0.0)
+    assert (cut.items, cut.sentences) == (0, ())
     assert "cut off" in cut.format_problem
 
 

@@ -14,6 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
+from viper.text import clean
+
+
+def _clean(said: object, *fields: str) -> None:
+    """Makes texts of a frozen result clean: whatever engine made it, its words come in here."""
+    for name in fields:
+        object.__setattr__(said, name, clean(getattr(said, name)))
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -36,7 +44,7 @@ class VlmRequest:
 
 @dataclass(frozen=True)
 class VlmOutput:
-    """`finished` is False when generation stopped at `max_tokens`.
+    """Its texts are clean (`viper.text`). `finished` is False when generation stopped at `max_tokens`.
 
     `note` says why there is no answer (a refusal, a prompt that is too long), in words; empty when there is one.
     """
@@ -45,6 +53,9 @@ class VlmOutput:
     finished: bool
     tokens: int
     note: str = ""
+
+    def __post_init__(self) -> None:
+        _clean(self, "text", "note")
 
 
 @runtime_checkable
@@ -68,6 +79,9 @@ class Reconstruction:
     image: Image | None
     note: str = ""
 
+    def __post_init__(self) -> None:
+        _clean(self, "note")
+
 
 @runtime_checkable
 class Reconstructor(Protocol):
@@ -90,6 +104,9 @@ class EditResult:
 
     image: Image
     note: str = ""
+
+    def __post_init__(self) -> None:
+        _clean(self, "note")
 
 
 @runtime_checkable

@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from viper.engines.base import Sampling, VisionLanguageModel, VlmRequest
@@ -76,7 +76,7 @@ class Answers:
                 requests = [VlmRequest(tuple(q.load()), q.prompt) for q in chunk]
                 outputs = vlm().generate(requests, self._sampling)
                 said = [
-                    Said(q.question_id, q.prompt, o.text, answer_of(o.text), o.finished, o.tokens, o.note)
+                    Said(q.question_id, q.prompt, o.text, answer_of(o.text, o.finished), o.finished, o.tokens, o.note)
                     for q, o in zip(chunk, outputs, strict=True)
                 ]
                 self._store.put(key, _parquet([asdict(s) for s in said]))
@@ -89,7 +89,12 @@ class Answers:
             (q.question_id, q.prompt) for q in chunk
         ]:
             return None
-        return [Said(**row) for row in rows]
+        return [_read_again(Said(**row)) for row in rows]
+
+
+def _read_again(said: Said) -> Said:
+    """An answer that was kept, by the rule that holds now: it may have been read by an older one."""
+    return replace(said, prediction=answer_of(said.output, said.finished))
 
 
 def read_rows(store: ObjectStore, key: str) -> list[dict[str, Any]] | None:

@@ -45,7 +45,7 @@ class Judge:
         except (NotFoundError, ValueError, KeyError):
             pass
         (output,) = self._vlm.generate([VlmRequest((), prompt)], Sampling(temperature=0.0, max_tokens=MAX_TOKENS))
-        verdict = answer_of(output.text)
+        verdict = answer_of(output.text, output.finished)
         if not verdict:
             why = output.note or ("it gave no answer" if output.finished else f"none within {MAX_TOKENS} tokens")
             raise EngineError(

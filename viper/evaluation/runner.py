@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from viper.engines.base import Sampling, VisionLanguageModel, VlmRequest
 from viper.evaluation.questions import Question
 from viper.prompts import PromptSet
+from viper.reader import read
 
-_END_THINK, _THINK = "</think>", "<think>"
+#: Raised when answers are read or compared otherwise: what was judged before is judged again, from what is kept.
+RULES_OF_READING = 2
 _QUOTES = "\"'`“”‘’«»*_()[] "
 _STOPS = ".,;:!?。！？…"
 
@@ -24,12 +26,9 @@ class Answered:
     correct: bool
 
 
-def answer_of(output: str) -> str:
-    """The text after the last `</think>`; empty when a think block was opened and never closed."""
-    _, closed, answer = output.rpartition(_END_THINK)
-    if closed:
-        return answer.strip()
-    return "" if _THINK in output else output.strip()
+def answer_of(output: str, finished: bool = True) -> str:
+    """The answer by the rule of `viper.reader`, empty when there is none; `finished` is False when it was cut off."""
+    return read(output, finished).answer
 
 
 def normalise(answer: str) -> str:
@@ -54,7 +53,7 @@ def ask(
         chunk = questions[begin : begin + batch]
         requests = [VlmRequest((q.load(),), prompts.render("question", question=q.question)) for q in chunk]
         for q, output in zip(chunk, vlm.generate(requests, sampling), strict=True):
-            prediction = answer_of(output.text)
+            prediction = answer_of(output.text, output.finished)
             answered.append(Answered(q, prediction, normalise(prediction) == normalise(q.answer)))
         on_batch(len(chunk))
     return answered

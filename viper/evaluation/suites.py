@@ -16,7 +16,7 @@ from viper.errors import NotFoundError
 from viper.evaluation.answers import Answers, Asked, Said, read_rows
 from viper.evaluation.benchmarks import CATALOGUE, Verdict
 from viper.evaluation.questions import Question, set_digest
-from viper.evaluation.runner import ask
+from viper.evaluation.runner import RULES_OF_READING, ask, normalise
 from viper.prompts import PromptSet
 from viper.spec import IterationSpec
 from viper.spec.evaluation import RULES
@@ -105,7 +105,10 @@ class QuestionSuite:
         rows = read_rows(store, key)
         expected = [(q.question_id, q.answer) for q in self.questions]
         same = bool(rows) and rows is not None and set(rows[0]) == set(schema(named=False).names)
-        return rows if same and rows and [(r["question_id"], r["expected"]) for r in rows] == expected else None
+        if not (same and rows and [(r["question_id"], r["expected"]) for r in rows] == expected):
+            return None
+        # By the rule of comparison that holds now: an older one may have judged them.
+        return [row | {"correct": normalise(row["prediction"]) == normalise(row["expected"])} for row in rows]
 
 
 def evaluation_digest(questions: Sequence[Question], prompts: PromptSet, max_tokens: int, engine: str) -> str:
@@ -159,7 +162,7 @@ class BenchmarkSuite:
     def result(self, store: ObjectStore, model: str, vlm: Callable[[], VisionLanguageModel], to: Progress) -> Result:
         """See `Suite`."""
         prefix = f"evaluations/{self.digest}/{model.rpartition(':')[2]}"
-        key = f"{prefix}/results/{digest_of([self._limit, self._judge])[:16]}"
+        key = f"{prefix}/results/{digest_of([self._limit, self._judge, RULES_OF_READING])[:16]}"
         known = _recall_result(store, key)
         if known is not None:
             to.begin(self.name, len(known.rows), len(known.rows))

@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import Image
-from pydantic import BaseModel
 
 from viper.engines.base import VlmRequest
 from viper.images import encode_png
@@ -32,6 +31,7 @@ from viper.synthesis.structured import (
     Answer,
     CategoryChoice,
     Instruction,
+    Output,
     ask,
     reader,
     request_schema,
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 MAX_INSTRUCTION = 300
 _TEMPLATES = ("category", "instruction")
 Seed = Callable[..., int]
-M = TypeVar("M", bound=BaseModel)
+M = TypeVar("M", bound=Output)
 
 
 def schema() -> pa.Schema:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, WithJsonSchema
 
 from viper.engines.base import Sampling, VisionLanguageModel, VlmOutput, VlmRequest
+from viper.reader import EMPTY, objects, read
 from viper.spec.recipe import CATEGORIES, SamplingSettings
+from viper.synthesis.flawless import says_none
 
 #: Greedy decoding would repeat the output that could not be read, so that further attempts sample.
 RETRY_TEMPERATURE = 0.7
-_MAX_CHARACTERS = 65_536
-_MAX_STARTS = 32  # how many `{` are tried as the beginning of an object
-_FENCE = re.compile(r"```[\w+-]*[ \t]*\n?(.*?)```", re.DOTALL)
 
 #: Longest sentence, and most flaws of one critique: what is longer is a loop, and structured decoding ends it there.
 MAX_TEXT, MAX_FLAWS = 4096, 64
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
+Form = TypeVar("Form", bound="Output")
 Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=MAX_TEXT)]
 #: Text that is asked for and not used: bounded where decoding follows the schema, of any length where it does not.
 Aside = Annotated[str, WithJsonSchema({"type": "string", "maxLength": MAX_TEXT})]
@@ -38,22 +36,37 @@ def _category(value: Any) -> Any:
     return named[0]
 
 
+def _flaws(value: Any) -> Any:
+    """A list of flaws without the items that say that there is none; one such text alone is the empty list."""
+    if isinstance(value, str) and says_none(value):
+        return []
+    if isinstance(value, list):
+        return [item for item in value if not (isinstance(item, str) and says_none(item))]
+    return value
+
+
 class Output(BaseModel):
-    """Keys beyond those named are ignored."""
+    """Keys beyond those named are ignored. `decides` is the key that makes two answers the same or different ones."""
 
     model_config = ConfigDict(extra="ignore")
+    decides: ClassVar[str]
 
 
 class Critique(Output):
-    """`{"refinement": [str, …]}`: one string per flaw of the caption; empty when it is perfect."""
+    """`{"refinement": [str, …]}`: one string per flaw of the caption; empty when it is perfect.
 
-    refinement: list[Text] = Field(max_length=MAX_FLAWS)
+    Items that say that there is no flaw (`None`, `N/A.`) are none.
+    """
+
+    decides: ClassVar[str] = "refinement"
+    refinement: Annotated[list[Text], BeforeValidator(_flaws)] = Field(max_length=MAX_FLAWS)
 
 
 class CategoryChoice(Output):
     """The edit category that the model chose; its analysis and reasoning are asked for, not used further."""
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+    decides: ClassVar[str] = "chosen_category"
 
     analysis: Aside = ""
     chosen_category: Annotated[
@@ -66,6 +79,7 @@ class Instruction(Output):
     """The entity to edit and the instruction for the editor."""
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+    decides: ClassVar[str] = "editing_instruction"
 
     entity_to_edit: Text = ""
     editing_instruction: Text
@@ -74,6 +88,7 @@ class Instruction(Output):
 class Verdict(Output):
     """The judge's verdict on an edit."""
 
+    decides: ClassVar[str] = "is_valid"
     is_valid: bool
     reason: Text | None = None
 
@@ -107,52 +122,57 @@ def restored(data: Mapping[str, Any], model: type[M]) -> Answer[M]:
     return Answer(value, data["attempts"], data["seed"], data["problem"])
 
 
-def objects(text: str) -> Iterator[dict[str, Any]]:
-    """JSON objects in model text, in the order in which they should be tried.
+def parse(model: type[Form], text: str, finished: bool = True) -> Form:
+    """The one JSON object of the form of `model` in what a model wrote, wherever it stands in the answer.
 
-    Reasoning up to the last `</think>` is skipped; fenced blocks come first, then every `{` that starts an object
-    which is not inside an earlier one. Prose around them is ignored.
+    Args:
+        finished: False when the text was cut off.
+
+    Raises:
+        Unreadable: there is no answer, or none of the form; or two of them say different things.
     """
-    text = text[-_MAX_CHARACTERS:].rpartition("</think>")[2]
-    for block in (*_FENCE.findall(text), text):
-        position, starts = block.find("{"), 0
-        while position >= 0 and starts < _MAX_STARTS:
-            starts += 1
-            try:
-                value, end = json.JSONDecoder(strict=False).raw_decode(block, position)
-            except (ValueError, RecursionError):
-                end = position + 1
-            else:
-                if isinstance(value, dict):
-                    yield value
-            position = block.find("{", end)
-
-
-def parse(model: type[M], text: str) -> M:
-    """The first JSON object in `text` that has the form of `model`; raises `Unreadable`."""
-    problem = "no JSON object"
-    for value in objects(text):
+    reading = read(text, finished)
+    if reading.problem not in ("", EMPTY):
+        raise Unreadable(reading.problem)
+    try:
+        there = objects(reading.answer)
+    except ValueError as error:
+        raise Unreadable(str(error)) from None
+    found: list[Form] = []
+    problem = ""
+    for value, twice in there:
+        if model.decides in twice:
+            raise Unreadable(f"an object says two things in {model.decides}")
         try:
-            return model.model_validate(value)
+            found.append(model.model_validate(value))
         except ValidationError as error:
             first = error.errors()[0]
-            problem = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    raise Unreadable(problem)
+            problem = problem or f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            if model.decides in value:
+                raise Unreadable(problem) from None
+    if not found:
+        if model is Critique and any(map(str.isalnum, reading.answer)) and says_none(reading.answer):
+            return model.model_validate({model.decides: []})
+        raise Unreadable(problem or "no JSON object")
+    said = [getattr(one, model.decides) for one in found]
+    if any(other != said[0] for other in said):
+        raise Unreadable(f"{len(found)} objects differ in {model.decides}")
+    return found[0]
 
 
-def reader(model: type[M]) -> Callable[[VlmOutput], M]:
+def reader(model: type[Form]) -> Callable[[VlmOutput], Form]:
     """Reads outputs that should be `model` as JSON."""
-    return lambda output: parse(model, output.text)
+    return lambda output: parse(model, output.text, output.finished)
 
 
 def read_text(output: VlmOutput) -> str:
-    """Reads a plain text output; raises `Unreadable` when it is empty or was cut off."""
-    text = output.text.rpartition("</think>")[2].strip()
-    if not any(c.isalnum() for c in text):
-        raise Unreadable("empty")
-    if not output.finished:
-        raise Unreadable("cut off at the token limit")
-    return text
+    """Reads a plain text output; raises `Unreadable` when there is no answer, or no letter or digit in it."""
+    reading = read(output.text, output.finished)
+    if reading.answer and not any(c.isalnum() for c in reading.answer):
+        raise Unreadable(EMPTY)
+    if reading.problem:
+        raise Unreadable(reading.problem)
+    return reading.answer
 
 
 def ask(

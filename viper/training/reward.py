@@ -10,7 +10,8 @@ For an output O with text sequences S = {s_1 … s_N}, ground truth G = {g_1 …
 
 - N = 0 (no sentence, an empty refinement list, only a think block): R_correct = 0, so silence never pays.
 - M = 0: nothing can be hit, R_correct = 0; validation keeps such samples out of the training data.
-- R_format asks for one closed think block followed by an answer; `[]` is an answer. Cut-off outputs have no format.
+- R_format asks for one closed think block followed by an answer; `[]` is an answer.
+- An output that was cut off has no answer (`viper.reader`): neither format nor sentences.
 
 Known hole, the paper's: precision only. Recall, items and duplicates are returned as shadow measures, never rewarded.
 """
@@ -84,7 +85,7 @@ def score_batch(
         ground_truths: B lists of ground-truth sentences, in the order of `outputs`.
         similarity: embeds sentences to unit rows; its cosine is `sim`.
         parameters: τ and weights; the paper's by default.
-        finished: B flags; False (stopped at the token limit) costs R_format. All True when absent.
+        finished: B flags; False (stopped at the token limit): no answer, no format. All True when absent.
 
     Returns:
         B rewards, in order.
@@ -97,7 +98,7 @@ def score_batch(
     done = [True] * len(outputs) if finished is None else list(finished)
     if not len(outputs) == len(ground_truths) == len(done):
         raise ValueError(f"{len(outputs)} outputs, {len(ground_truths)} ground truths, {len(done)} finished flags")
-    parsed = [parse_output(text) for text in outputs]
+    parsed = [parse_output(text, ok) for text, ok in zip(outputs, done, strict=True)]
     truth_sets = {key: _clean(key) for key in {tuple(g) for g in ground_truths}}
     truths = [truth_sets[tuple(g)] for g in ground_truths]
     rows = _index(s for o, g in zip(parsed, truths, strict=True) if g for s in o.sentences)
@@ -108,8 +109,8 @@ def score_batch(
     index = np.array(pairs, dtype=np.int64).reshape(-1, 2)
     flat = iter(cosine[index[:, 0], index[:, 1]].tolist())
     return [
-        _score(o, truth, [list(islice(flat, len(truth))) for _ in o.sentences], ok, p)
-        for o, truth, ok in zip(parsed, truths, done, strict=True)
+        _score(o, truth, [list(islice(flat, len(truth))) for _ in o.sentences], p)
+        for o, truth in zip(parsed, truths, strict=True)
     ]
 
 
@@ -141,9 +142,7 @@ def _cosines(similarity: SimilarityModel, rows: dict[str, int], columns: dict[st
     return product
 
 
-def _score(
-    output: ParsedOutput, truths: tuple[str, ...], cosines: list[list[float]], finished: bool, p: RewardParameters
-) -> Reward:
+def _score(output: ParsedOutput, truths: tuple[str, ...], cosines: list[list[float]], p: RewardParameters) -> Reward:
     """Equations 5 to 7 for one output; `cosines` holds, for each of the N sentences, its M similarities."""
     sentences: list[SentenceScore] = []
     reached: set[int] = set()
@@ -156,8 +155,7 @@ def _score(
     n, hits = len(sentences), [s for s in sentences if s.hit]
     hit_share = len(hits) / n if n else 0.0
     length_share = sum(s.length for s in hits) / sum(s.length for s in sentences) if n else 0.0
-    problem = output.problem or ("" if finished else "the output was cut off at the token limit")
-    form, correctness = float(not problem), hit_share * length_share
+    form, correctness = float(output.has_expected_form), hit_share * length_share
     return Reward(
         reward=p.format_weight * form + p.correct_weight * correctness,
         format=form,
@@ -167,7 +165,7 @@ def _score(
         recall=len(reached) / len(truths) if truths else 0.0,
         items=n,
         duplicate_share=1 - len({s.casefold().rstrip(".!?…。！？") for s in output.sentences}) / n if n else 0.0,
-        format_problem=problem,
+        format_problem=output.problem,
         sentences=tuple(sentences),
         missed=tuple(g for j, g in enumerate(truths) if j not in reached),
     )

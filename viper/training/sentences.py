@@ -23,12 +23,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from viper.reader import END_THINK, THINK, fenced, read
+
 MAX_CHARACTERS = 65_536
 MAX_SEQUENCES = 256
 _MAX_JSON_STARTS = 8  # how many `{` or `[` are tried as the beginning of bare JSON
 
-_THINK, _END_THINK = "<think>", "</think>"
-_FENCE = re.compile(r"```[\w+-]*[ \t]*\n?(.*?)```", re.DOTALL)
 _BULLET = re.compile(r"^(?:[-*+•‣◦▪●–—·]|#{1,6}|\(?(?:\d{1,3}|[a-zA-Z])[.)](?=\s)|\(\d{1,3}\))\s*")
 _BREAK = re.compile(r"(?<=[.!?…])[\"'”’»)\]]*\s+|(?<=[。！？])[」』”’]*\s*")
 _ABBREVIATIONS = {
@@ -62,28 +62,27 @@ def normalise(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
-def parse_output(output: str) -> ParsedOutput:
-    """Splits an output into reasoning, answer and text sequences; never raises, whatever the text is."""
+def parse_output(output: str, finished: bool = True) -> ParsedOutput:
+    """Splits an output into reasoning, answer and text sequences; never raises, whatever the text is.
+
+    Args:
+        finished: False when it was cut off: then it has no answer.
+    """
     text = output.strip()
-    opened, closed = text.count(_THINK), text.count(_END_THINK)
-    if closed:
-        reasoning, _, answer = text.rpartition(_END_THINK)
-        reasoning = reasoning.replace(_THINK, " ").replace(_END_THINK, " ")
-    elif opened:
-        reasoning, answer = text.partition(_THINK)[2], ""
-    else:
-        reasoning, answer = "", text
-    answer = answer.strip()[:MAX_CHARACTERS]
+    reading = read(text, finished)
+    answer = reading.answer[:MAX_CHARACTERS]
     sentences, is_json = _sequences(answer)
-    problem = ""
-    if opened != 1 or closed != 1 or not text.startswith(_THINK):
+    opened, closed, problem = text.count(THINK), text.count(END_THINK), ""
+    if opened != 1 or closed != 1 or not text.startswith(THINK):
         found = f"found {opened} opened and {closed} closed"
-        problem = f"expected one {_THINK}…{_END_THINK} block at the beginning, {found}"
+        problem = f"expected one {THINK}…{END_THINK} block at the beginning, {found}"
+    elif not finished:
+        problem = "the output was cut off at the token limit"
     elif not answer:
-        problem = f"nothing follows {_END_THINK}"
+        problem = f"nothing follows {END_THINK}"
     elif not sentences and not is_json:
         problem = "the answer has no sentence"
-    return ParsedOutput(reasoning.strip(), answer, sentences, problem)
+    return ParsedOutput(reading.reasoning, answer, sentences, problem)
 
 
 def split_sentences(answer: str) -> tuple[str, ...]:
@@ -104,7 +103,7 @@ def _sequences(answer: str) -> tuple[tuple[str, ...], bool]:
 
 def _json_value(answer: str) -> tuple[bool, Any]:
     """The last fenced block that holds a JSON object or list, else the first bare one."""
-    for block in reversed(_FENCE.findall(answer)):
+    for block in reversed(list(fenced(answer))):
         found, value = _decode(block.strip())
         if found:
             return True, value

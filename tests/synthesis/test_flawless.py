@@ -1,0 +1,84 @@
+"""A list of flaws that says that there is none is empty; a flaw that begins with "no" is a flaw."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from viper.synthesis.flawless import says_none
+from viper.synthesis.structured import Critique, parse
+
+NONE = [
+    *("N/A.", "n/a", "N / A", "N.A.", "NA", "None", "NONE!", "none.", "(none)", "[None]", "**None**", "“None.”", "nil"),
+    *("null", "Nothing.", "No.", "", "-", "…", "✓", "Not applicable", "Not applicable.", "empty", "Ｎｏｎｅ"),
+    *("No flaws", "No flaws.", "no flaw", "NO FLAWS FOUND!", "0 flaws", "Zero errors", "free of errors", "No issues."),
+    *("There are no flaws in the caption.", "There is no flaw.", "no flaws were found", "There are not any errors."),
+    *("No significant errors or omissions.", "No major flaws.", "No factual inaccuracies were identified."),
+    *("I could not find any flaws.", "I couldn't find any errors in the description.", "I don’t see any issues."),
+    *("The caption is perfect.", "Perfect.", "The caption is already perfect", "The caption is accurate."),
+    *("The caption has no flaws and accurately describes the image.", "The caption accurately describes the image."),
+    *("The caption matches the image perfectly.", "No discrepancies between the caption and the image."),
+    *("Nothing to report.", "nothing is missing from the caption", "Nothing wrong.", "None found.", "None identified"),
+    *(
+        "No corrections needed.",
+        "No changes are necessary.",
+        "None, the caption is perfect.",
+        "No flaws: it is perfect.",
+    ),
+    *("Flaws: none", "Flaw 1: None", "Refinements: N/A"),
+]
+FLAWS = [
+    *("None of the windows is open.", "none of the people smile", "No dog is in the image.", "No text is visible."),
+    *("No person wears a hat.", "No. 7 is on the shirt.", "No, the ball is blue.", "no longer red", "Zero cats"),
+    *("Nothing is on the table.", "At top left is nothing.", "There is nothing in the image.", "The cup is empty."),
+    *("The caption is not perfect.", "There are flaws.", "The caption misses the dog.", "No flaws except the colour."),
+    *("There are no errors on the screen.", "The error message is red.", "The issue is the color.", "No image."),
+    *("No major flaws but minor issues.", "The sign says None.", "The N/A field is blank", "There is no caption."),
+    *(
+        "The glass is without cracks.",
+        "Missing: the dog.",
+        "The caption is wrong.",
+        "Not a dog but a cat.",
+        "None left.",
+    ),
+    *(
+        "No visible scratches are on the car.",
+        "Nobody is there.",
+        "The picture has no frame.",
+        "-5 degrees",
+        "0",
+        "∅ x",
+    ),
+    "None. " * 100,
+    "No flaws. " + "A dog is missing. " * 30,
+]
+
+
+@pytest.mark.parametrize("item", NONE)
+def test_it_says_that_there_is_none(item: str) -> None:
+    assert says_none(item)
+    assert parse(Critique, json.dumps({"refinement": [item]})).refinement == []
+
+
+@pytest.mark.parametrize("item", FLAWS)
+def test_it_is_a_flaw(item: str) -> None:
+    assert not says_none(item)
+    assert parse(Critique, json.dumps({"refinement": [item]})).refinement == [item.strip()]
+
+
+@pytest.mark.parametrize(
+    ("text", "flaws"),
+    [
+        ('{"refinement": ["None", "The ball is red."]}', ["The ball is red."]),
+        ('{"refinement": ["None", "N/A"]}', []),
+        ('{"refinement": "None"}', []),
+        ('{"refinement": "No flaws."}', []),
+        ('```json\n{"refinement": ["There are no flaws in the caption."]}\n```', []),
+        ("<think>hm</think>No flaws.", []),
+        ("None", []),
+        ('{"refinement": []} {"refinement": ["None"]}', []),
+    ],
+)
+def test_the_list_is_what_is_left(text: str, flaws: list[str]) -> None:
+    assert parse(Critique, text).refinement == flaws
