@@ -83,7 +83,7 @@ def read_seed(directory: Path, seed: int) -> Seed | None:
         prefix = f"iterations/{loop.metadata.name}-{number}"
         if (manifest := load_manifest(store, prefix, EVALUATE)) is None:
             break
-        frozen = FrozenIteration.model_validate_json(store.get(f"{prefix}/iteration.json"))
+        frozen = FrozenIteration.read(store.get(f"{prefix}/iteration.json"))
         verdicts: dict[str, dict[str, tuple[str, bool]]] = {}
         for row in StageContext(frozen, store, "promote", directory / "work").rows(manifest.stage):
             verdicts.setdefault(row["model"], {})[row["question_id"]] = (row["domain"], row["correct"])

@@ -50,6 +50,12 @@ class NotFoundError(StoreError):
     """There is no object under that key."""
 
 
+class NewerFormError(StoreError):
+    """What is stored needs a newer release than this one."""
+
+    exit_code = 11
+
+
 class RegistryError(ViperError):
     """The MLflow tracking server or registry cannot be used."""
 

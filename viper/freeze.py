@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from pydantic import ValidationError
-
+from viper import __version__
 from viper.engines.endpoints import is_endpoint
-from viper.errors import AlreadyExistsError, InputError, NotFoundError, RegistryError, SpecError, StoreError
+from viper.errors import AlreadyExistsError, InputError, RegistryError, SpecError, StoreError
 from viper.lineage import BASE_VERSION, PARENT_VERSION
 from viper.modelcache import pin
 from viper.modelcache.needs import engine_models
@@ -20,12 +19,12 @@ from viper.modelcache.uris import is_remote
 from viper.models import resolve_endpoint, resolve_model
 from viper.registry import MissingError, ModelVersion, Registry
 from viper.spec import IterationSpec, ViperIteration
-from viper.stage.frozen import FrozenIteration, PinnedWeights, ResolvedModel, Tracking
+from viper.stage.frozen import FrozenIteration, PinnedWeights, ResolvedModel, Tracking, load_frozen
 from viper.store import ObjectStore, probe
+from viper.stored import least_version
 
-#: Distributions whose versions decide data and weights.
+#: Distributions whose versions decide data and weights, besides viper itself.
 LIBRARIES = (
-    "viper",
     "torch",
     "torchvision",
     "transformers",
@@ -53,7 +52,8 @@ def freeze(iteration: ViperIteration, store: ObjectStore, registry: Registry) ->
 
     Raises `SpecError` when an iteration of this name with another spec is there, its profile is a reference or verl
     could not be given its settings, `InputError` when a model cannot be used, `UnfitStoreError` when the store does not
-    do what stages rely on, `RegistryError`, `StoreError`.
+    do what stages rely on, `NewerFormError` when a later release has to carry out the iteration that is there,
+    `RegistryError`, `StoreError`.
     """
     if iteration.spec.profile_ref is not None:
         raise SpecError(
@@ -65,11 +65,11 @@ def freeze(iteration: ViperIteration, store: ObjectStore, registry: Registry) ->
     there = load_frozen(store, wanted.metadata.name)
     if there is None:
         probe(store)
-        frozen = _resolve(wanted, store, registry)
-        key = f"{frozen.prefix}/iteration.json"
+        data = _resolve(wanted, store, registry).to_store(store.uri).to_bytes()
+        key = f"iterations/{wanted.metadata.name}/iteration.json"
         with suppress(AlreadyExistsError):
-            store.put(key, (frozen.model_dump_json(by_alias=True, indent=1) + "\n").encode(), if_absent=True)
-            return Frozen(frozen, resumed=False)
+            store.put(key, data, if_absent=True)
+            return Frozen(FrozenIteration.read(data).at(store.uri), resumed=False)
         there = load_frozen(store, wanted.metadata.name)  # another process was first
         if there is None:
             raise StoreError("disappeared while it was read", where=f"{store.uri}/{key}")
@@ -81,17 +81,6 @@ def freeze(iteration: ViperIteration, store: ObjectStore, registry: Registry) ->
         )
     now = library_versions()
     return Frozen(there, True, tuple(sorted(k for k, v in there.versions.items() if now.get(k) != v)))
-
-
-def load_frozen(store: ObjectStore, name: str) -> FrozenIteration | None:
-    """The frozen iteration of this name, None when it has not started; raises `StoreError`."""
-    key = f"iterations/{name}/iteration.json"
-    try:
-        return FrozenIteration.model_validate_json(store.get(key))
-    except NotFoundError:
-        return None
-    except ValidationError as e:
-        raise StoreError(f"is not a frozen iteration: {e}", where=f"{store.uri}/{key}") from None
 
 
 def _comparable(iteration: ViperIteration) -> ViperIteration:
@@ -118,6 +107,7 @@ def _resolve(iteration: ViperIteration, store: ObjectStore, registry: Registry) 
     uid = hashlib.sha256(f"{store.uri} {iteration.metadata.name}".encode()).hexdigest()[:16]
     run = registry.iteration_run(spec.model, iteration.metadata.name, uid, {"viper.store": store.uri})
     return FrozenIteration(
+        min_version=least_version(iteration),
         iteration=iteration,
         generator=generator,
         base=base,
@@ -204,7 +194,7 @@ def _root(found: ModelVersion, registry: Registry) -> ModelVersion:
 
 def library_versions() -> dict[str, str]:
     """Installed versions, without importing anything."""
-    found = {}
+    found = {"viper": __version__}
     for name in LIBRARIES:
         with suppress(PackageNotFoundError):
             found[name] = version(name)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from viper.errors import NotFoundError, StageError
+from viper.errors import NewerFormError, NotFoundError, StageError
 from viper.plan import Done, Observed, Shard, Stage
-from viper.spec.base import first_problem
 from viper.spec.stages import COLD_START, EVALUATE, PROMOTE, StageNode, stage_graph
 from viper.stage.frozen import FrozenIteration
 from viper.stage.manifest import Manifest, load_manifest
 from viper.stage.progress import ProgressRecord
 from viper.store import ObjectStore
+from viper.stored import KEEP
 
 DECISIONS = ("promoted", "held", "registered")
 
@@ -48,7 +48,7 @@ class StoreObserver:
         problem = manifest_problem(node, manifest, self.frozen, digests)
         if problem:
             key = f"{self.store.uri}/{self.frozen.prefix}/stages/{node.name}/manifest.json"
-            return f"{problem} ({key}; remove this file to run the stage again)"
+            return f"{problem} ({key}; {KEEP})"
         self._done[node.name] = (Done.of(manifest), manifest.content_digest)
         return ""
 
@@ -68,11 +68,13 @@ def read_progress(store: ObjectStore, prefix: str, stage: str, shards: int) -> t
     for shard in range(shards):
         key = f"{prefix}/stages/{stage}/progress/{shard}-of-{shards}.json"
         try:
-            records.append(ProgressRecord.model_validate_json(store.get(key)))
+            record = ProgressRecord.read(store.get(key), where=f"{store.uri}/{key}", error=StageError)
         except NotFoundError:
             continue
-        except ValueError as error:
-            problem = problem or f"{key}: {first_problem(error)}"
+        except (StageError, NewerFormError) as error:
+            problem = problem or f"{key}: {error.what}"
+        else:
+            records.append(record)
     if len(records) <= 1:
         return (records[0] if records else None), problem
     left = [r.eta_seconds for r in records if r.eta_seconds is not None]

@@ -107,7 +107,7 @@ class Stages:
             world.write(self._store, frozen)
         elif stage not in digests:
             node = next(n for n in stage_graph(frozen.iteration.spec.recipe) if n.name == stage)
-            stored = FrozenIteration.model_validate_json(self._store.get(f"{frozen.prefix}/iteration.json"))
+            stored = FrozenIteration.read(self._store.get(f"{frozen.prefix}/iteration.json"))
             manifest = Manifest.of_parts(
                 stage=stage,
                 iteration=name,

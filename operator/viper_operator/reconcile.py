@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from viper.errors import SpecError, StoreError
+from viper.errors import NewerFormError, SpecError, StoreError
 from viper.plan import Done, Observed, Plan, Stage, plan
 from viper.spec import Profile, ViperIteration
 from viper.spec.base import first_problem
@@ -38,6 +38,7 @@ from viper_operator.observed import (
 from viper_operator.settings import Settings
 from viper_operator.status import (
     INTERNAL_ERROR,
+    NEWER_VERSION,
     STORE_UNAVAILABLE,
     Facts,
     explained,
@@ -153,6 +154,10 @@ class IterationReconciler:
             explained = self._explained(view, previous, error.reason, str(error), failed=error.permanent)
             await self._write(view, previous, explained)
             return REFUSED_AGAIN if isinstance(error, RefusedError) and not error.permanent else None
+        except NewerFormError as error:
+            # Nothing is wrong with it, and nothing of it is lost: an operator of that release goes on with it.
+            await self._write(view, previous, self._explained(view, previous, NEWER_VERSION, str(error)))
+            return REFUSED_AGAIN
         except StoreError as error:
             metrics.STORE_ERRORS.inc()
             if view.suspend:  # stopping needs nothing from the store

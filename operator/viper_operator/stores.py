@@ -8,10 +8,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from viper.freeze import load_frozen
 from viper.observe import StoreObserver, read_progress
 from viper.plan import Stage
-from viper.stage.frozen import FrozenIteration
+from viper.stage.frozen import FrozenIteration, load_frozen
 from viper.stage.progress import ProgressRecord
 from viper.store import ObjectStore
 

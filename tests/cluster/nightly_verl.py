@@ -21,9 +21,8 @@ from end_to_end.test_small_world import iteration
 from fakes.cluster import OperatorProcess
 from servers.node import OneNode
 from support.verl_environment import ROOT, verl_python
-from viper.freeze import load_frozen
 from viper.spec.stages import TRAIN_CAPTIONS
-from viper.stage import Manifest
+from viper.stage import Manifest, load_frozen
 from viper.store import open_store
 from viper_operator.crd import definitions
 
@@ -214,6 +213,6 @@ def test_verl_trains_in_the_operators_pods_and_goes_on_when_one_of_two_is_lost(
     frozen = load_frozen(place.store, "it")
     assert frozen is not None
     key = f"{frozen.prefix}/stages/{TRAIN_CAPTIONS}/manifest.json"
-    manifest = Manifest.model_validate_json(place.store.get(key))
+    manifest = Manifest.read(place.store.get(key))
     assert manifest.outputs["steps"] == STEPS
     shutil.rmtree(folder / "shared", ignore_errors=True)

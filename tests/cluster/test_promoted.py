@@ -20,10 +20,10 @@ from end_to_end.test_small_world import iteration
 from fakes import world
 from servers.kube import binaries
 from servers.node import OneNode
-from viper.freeze import load_frozen
 from viper.lineage import PARENT_VERSION
 from viper.registry import Registry
 from viper.registry.moves import ALIAS_MOVE
+from viper.stage import load_frozen
 from viper.store import open_store
 from viper_operator.plugin.main import main as kubectl_viper
 

@@ -11,7 +11,6 @@ import yaml
 
 from support.small_runs import iteration, loop, run_small, small_demo
 from viper.cli import main
-from viper.freeze import load_frozen
 from viper.prompts import PromptSet
 from viper.registry import Registry, sqlite_uri
 from viper.spec.stages import (
@@ -25,7 +24,7 @@ from viper.spec.stages import (
     VALIDATE_CAPTIONS,
     VALIDATE_OPERATIONS,
 )
-from viper.stage import Manifest, StageContext, load_manifest
+from viper.stage import Manifest, StageContext, load_frozen, load_manifest
 from viper.store import ObjectStore, open_store
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.timeout(900)]

@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from viper.freeze import load_frozen
 from viper.local import LocalExecutor, RunDirectory
 from viper.local.process import warm_up
 from viper.plan import Plan
-from viper.stage import FrozenIteration, ProgressRecord
+from viper.stage import FrozenIteration, ProgressRecord, load_frozen
 from viper.store import open_store
 
 #: Imported once by the fork server; its path is that of its environment.

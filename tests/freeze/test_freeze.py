@@ -12,9 +12,10 @@ from fakes import world
 from fakes.registry import MemoryRegistry
 from fakes.world import model
 from viper.errors import InputError, SpecError
-from viper.freeze import freeze, load_frozen
+from viper.freeze import freeze
 from viper.lineage import BASE_VERSION, PARENT_VERSION
 from viper.spec import ViperIteration
+from viper.stage import load_frozen
 from viper.store import DirectoryStore, child_uri
 from viper.store.transfer import directory_digest, upload_directory
 

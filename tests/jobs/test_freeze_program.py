@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from fakes import world
-from viper.freeze import load_frozen
 from viper.registry import Registry, sqlite_uri
+from viper.stage import load_frozen
 from viper.store import DirectoryStore
 from viper_jobs.freeze import VARIABLE, main
 

@@ -61,7 +61,7 @@ def test_every_stage_is_the_one_the_version_was_registered_with(ancestors: Ances
     assert {s.state for s in iteration.stages if s.name != "promote"} == {"as recorded"}
     stages = {s.name: s for s in iteration.stages}
     there = ancestors.store.get("iterations/demo-2/stages/validate-captions/manifest.json")
-    manifest = Manifest.model_validate_json(there)
+    manifest = Manifest.read(there)
     assert stages["validate-captions"].manifest == manifest.content_digest
     assert stages["validate-captions"].accepted == manifest.accepted > 0
     assert sum(stages["validate-captions"].samples.values()) == manifest.accepted

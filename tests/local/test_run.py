@@ -11,11 +11,10 @@ import pytest
 from fakes import world
 from fakes.local import PRELOAD
 from fakes.registry import MemoryRegistry
-from viper.freeze import load_frozen
 from viper.local import LocalRun, RunDirectory
 from viper.plan import Plan
 from viper.spec import ViperIteration, ViperLoop, parse_resource
-from viper.stage import FrozenIteration, ProgressRecord
+from viper.stage import FrozenIteration, ProgressRecord, load_frozen
 
 
 class Told:

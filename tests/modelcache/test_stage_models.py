@@ -72,9 +72,9 @@ def test_an_iteration_that_an_earlier_version_froze_is_read_and_keeps_its_identi
     frozen = frozen_with(tmp_path)
     old = frozen.dump()
     del old["weights"]
-    again = type(frozen).model_validate(old)
+    again = type(frozen).of(old)
     assert again.weights == {}
-    assert again.identity == type(frozen).model_validate(json.loads(json.dumps(old))).identity != frozen.identity
+    assert again.identity == type(frozen).of(json.loads(json.dumps(old))).identity != frozen.identity
 
 
 def test_a_branch_that_cannot_be_resolved_names_the_field(

@@ -71,7 +71,7 @@ def test_a_job_of_a_stage_whole() -> None:
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
         {
             "action": "FailJob",
-            "onExitCodes": {"containerName": "stage", "operator": "In", "values": [2, 3, 7, 9]},
+            "onExitCodes": {"containerName": "stage", "operator": "In", "values": [2, 3, 7, 9, 11]},
         },
     ]
     assert of("ingest-images") == {

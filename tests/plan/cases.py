@@ -153,7 +153,7 @@ CASES = [
             outcome="failed",
             reason="InputError",
         )
-        for code in (2, 3, 7, 9)
+        for code in (2, 3, 7, 9, 11)
     ),
     *(
         Case(

@@ -27,7 +27,6 @@ from servers.running import MlflowServer  # noqa: E402
 from support.verl_environment import ROOT  # noqa: E402
 from viper.cli import main  # noqa: E402
 from viper.errors import RegistryError  # noqa: E402
-from viper.freeze import load_frozen  # noqa: E402
 from viper.local import RunDirectory  # noqa: E402
 from viper.registry import Registry  # noqa: E402
 from viper.spec.stages import (  # noqa: E402
@@ -37,7 +36,12 @@ from viper.spec.stages import (  # noqa: E402
     VALIDATE_CAPTIONS,
     VALIDATE_OPERATIONS,
 )
-from viper.stage import Manifest, StageContext, load_manifest  # noqa: E402
+from viper.stage import (  # noqa: E402
+    Manifest,
+    StageContext,
+    load_frozen,
+    load_manifest,
+)
 from viper.store import open_store  # noqa: E402
 from viper.training.verl import checkpoints, process  # noqa: E402
 

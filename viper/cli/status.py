@@ -67,9 +67,9 @@ def observe(directory: RunDirectory, record: RunRecord, store: ObjectStore) -> I
 
 
 def _iteration(iteration: ViperIteration, directory: RunDirectory, store: ObjectStore) -> dict[str, Any]:
-    from viper.freeze import load_frozen
     from viper.observe import StoreObserver
     from viper.plan import plan
+    from viper.stage import load_frozen
 
     name = iteration.metadata.name
     frozen = load_frozen(store, name)

@@ -6,20 +6,19 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from pydantic import ValidationError
+from typing import Any, ClassVar
 
 from viper.costs.demand import acceptance_key, speed_key
 from viper.costs.ranges import Range
 from viper.costs.table import LARGEST, default_table
 from viper.digests import digest_of
-from viper.errors import AlreadyExistsError, NotFoundError
-from viper.spec.base import SpecModel, setting
+from viper.errors import AlreadyExistsError, NewerFormError, NotFoundError, StageError
+from viper.spec.base import setting
 from viper.spec.stages import EVALUATE, PROMOTE, SPLITTABLE, TRAIN_CAPTIONS, TRAIN_MIXED, TRAIN_OPERATIONS
 from viper.stage import FrozenIteration, Manifest, PartRecord
 from viper.stage.quota import usable
 from viper.store import ObjectStore
+from viper.stored import StoredForm
 
 PREFIX = "rates"
 #: Rejections that took no work and say nothing of quality: there was enough already.
@@ -30,10 +29,11 @@ _NO_CANDIDATE = "perfect-caption"
 _SPREAD = 0.1
 
 
-class Measurement(SpecModel):
+class Measurement(StoredForm):
     """`rates/<stage>/<iteration>.json`."""
 
-    version: Literal[1] = setting(1, description="Version of this format.")
+    WHAT: ClassVar[str] = "a measurement"
+
     stage: str = setting(description="Stage.")
     iteration: str = setting(description="Iteration.")
     identity: str = setting(description="`FrozenIteration.identity`.")
@@ -118,7 +118,7 @@ def remember(
     found = measurement(frozen, manifest, clock())
     if found is not None:
         try:
-            store.put(found.key, found.model_dump_json(by_alias=True, indent=1).encode() + b"\n", if_absent=True)
+            store.put(found.key, found.to_bytes(), if_absent=True)
         except AlreadyExistsError:
             return found
     return found
@@ -129,8 +129,8 @@ def load_measurements(store: ObjectStore) -> Measurements:
     found = []
     for info in store.list(f"{PREFIX}/"):
         try:
-            one = Measurement.model_validate_json(store.get(info.key))
-        except (ValidationError, NotFoundError):
+            one = Measurement.read(store.get(info.key), where=info.key, error=StageError)
+        except (StageError, NewerFormError, NotFoundError):
             continue
         if _understood(one):
             found.append(one)

@@ -16,6 +16,7 @@ from viper.models import trained_model
 from viper.registry import AliasMovedError, Registry
 from viper.spec.stages import EVALUATE, PROMOTE, stage_graph
 from viper.stage import Manifest, ResolvedModel, StageContext
+from viper.store import child_uri
 
 
 def promote(ctx: StageContext, registry: Registry) -> Manifest | None:
@@ -81,7 +82,7 @@ def lineage(ctx: StageContext) -> dict[str, str]:
     tags = {
         "viper.iteration": frozen.name,
         "viper.identity": frozen.identity,
-        "viper.store": f"{ctx.store.uri}/{frozen.prefix}",
+        "viper.store": child_uri(ctx.store.uri, frozen.prefix),
         "viper.parent_digest": frozen.generator.digest,
         "viper.parent_uri": frozen.generator.uri,
         "viper.base_digest": frozen.base.digest,

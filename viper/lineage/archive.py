@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
-from viper.errors import NotFoundError, StoreError
-from viper.freeze import load_frozen
+from viper.errors import NotFoundError
 from viper.registry import ModelVersion, Registry
-from viper.stage import FrozenIteration, Manifest, StageContext, load_manifest
-from viper.store import ObjectStore, existing_store
+from viper.stage import FrozenIteration, Manifest, StageContext, load_frozen, load_manifest
+from viper.store import store_of
 
 
 class Records:
@@ -43,15 +40,3 @@ def open_iteration(uri: str) -> StageContext:
     if frozen is None:
         raise NotFoundError("it is not in the store", where=uri)
     return StageContext(frozen, store, "lineage", Path("unused"))
-
-
-def store_of(uri: str) -> tuple[ObjectStore, str]:
-    """The store and the name of `<store URI>/iterations/<name>`; raises `StoreError`, also when the store is gone."""
-    try:
-        parts = urlsplit(uri)
-    except ValueError:
-        raise StoreError("is not the URI of an iteration", where=uri) from None
-    found = re.fullmatch(r"(.*?)/*iterations/([^/]+)/?", parts.path)
-    if found is None:
-        raise StoreError("is not the URI of an iteration", where=uri)
-    return existing_store(urlunsplit(parts._replace(path=found[1]))), found[2]

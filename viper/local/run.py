@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from viper.freeze import freeze, load_frozen
+from viper.freeze import freeze
 from viper.local.directory import RunDirectory, RunRecord
 from viper.local.executor import STAGE_PROGRAM, Listener, LocalExecutor
 from viper.local.process import warm_up
@@ -14,7 +14,7 @@ from viper.observe import StoreObserver
 from viper.plan import Condition, LoopObserved, Plan, plan, plan_loop
 from viper.registry import Registry, RunStatus
 from viper.spec import ViperIteration, ViperLoop
-from viper.stage.frozen import FrozenIteration
+from viper.stage.frozen import FrozenIteration, load_frozen
 from viper.store import ObjectStore, open_store
 
 #: What stages import. The order is that of use; modules that are not installed are skipped.

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from viper.errors import InputError, NotFoundError, StoreError
+from viper.errors import InputError, StoreError
 from viper.modelcache.needs import all_models, benchmark_data, engine_fields, engine_models
 from viper.modelcache.uris import is_remote, is_uri
 from viper.spec import ViperIteration, ViperLoop, load_runnable
 from viper.spec.stages import EVALUATE, SYNTHESIZE_CAPTIONS, THETA0, VALIDATE_OPERATIONS, stage_graph
-from viper.stage.frozen import FrozenIteration
-from viper.stage.manifest import Manifest
-from viper.store import ObjectStore, open_store
+from viper.stage.frozen import FrozenIteration, load_frozen
+from viper.stage.manifest import load_manifest
+from viper.store import ObjectStore, store_of
 
 
 def wanted(what: str) -> list[str]:
@@ -38,11 +38,10 @@ def of_stage(iteration_uri: str, stage: str) -> list[tuple[str, str]]:
 
     Raises `StoreError` when the iteration or a checkpoint it needs is not there.
     """
-    store = open_store(iteration_uri)
-    try:
-        frozen = FrozenIteration.model_validate_json(store.get("iteration.json"))
-    except NotFoundError:
-        raise StoreError("is not a frozen iteration", where=iteration_uri) from None
+    store, name = store_of(iteration_uri)
+    frozen = load_frozen(store, name)
+    if frozen is None:
+        raise StoreError("is not a frozen iteration", where=iteration_uri)
     found = dict(_weights(frozen, stage)) | dict(_policies(frozen, stage, store))
     return [(uri, digest) for uri, digest in found.items() if is_remote(uri)]
 
@@ -64,9 +63,11 @@ def _policies(frozen: FrozenIteration, stage: str, store: ObjectStore) -> Iterat
     if node.model == THETA0:
         yield frozen.generator.uri, frozen.generator.digest
     elif node.model is not None:
-        manifest = Manifest.model_validate_json(store.get(f"stages/{node.model}/manifest.json"))
+        manifest = load_manifest(store, frozen.prefix, node.model)
+        if manifest is None:
+            raise StoreError(f"{node.model} is not done yet", where=f"{store.uri}/{frozen.prefix}")
         model = manifest.outputs.get("model")
-        if isinstance(model, dict):
+        if isinstance(model, dict) and {"uri", "digest"} <= model.keys():
             yield str(model["uri"]), str(model["digest"])
     for name, role in ((SYNTHESIZE_CAPTIONS, frozen.critic), (VALIDATE_OPERATIONS, frozen.judge)):
         if stage == name:

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 #: Longest pause before a retry; the cap of the Kubernetes Job controller.
 MAX_BACKOFF_SECONDS = 360.0
-#: Of `SpecError`, `InputError`, `StageError`, `UnfitEngineError` and `UnfitStoreError`: the same input would fail in
-#: the same way again.
-PERMANENT_EXIT_CODES = frozenset({2, 3, 7, 9})
+#: Of `SpecError`, `InputError`, `StageError`, `UnfitEngineError`, `UnfitStoreError` and `NewerFormError`: the same
+#: input would fail in the same way again.
+PERMANENT_EXIT_CODES = frozenset({2, 3, 7, 9, 11})
 
 
 def plan(spec: IterationSpec, observed: Observed, now: float, *, freeze: bool = False) -> Plan:

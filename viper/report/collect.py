@@ -30,7 +30,7 @@ from viper.spec.stages import (
     VALIDATE_CAPTIONS,
     VALIDATE_OPERATIONS,
 )
-from viper.stage import FrozenIteration, Manifest, ProgressRecord, load_manifest
+from viper.stage import FrozenIteration, Manifest, ProgressRecord, load_frozen, load_manifest
 from viper.store import ObjectStore
 
 COLD_START = NAMES[stages.COLD_START]
@@ -232,11 +232,9 @@ def collect(store: ObjectStore, names: Iterable[str]) -> LoopReport:
 
 def collect_iteration(store: ObjectStore, name: str) -> IterationReport:
     """Reads one iteration; raises `NotFoundError` without a frozen iteration, `StageError` when that is unreadable."""
-    key = f"iterations/{name}/iteration.json"
-    try:
-        frozen = FrozenIteration.model_validate_json(store.get(key))
-    except ValidationError as e:
-        raise StageError(f"is not a frozen iteration: {e.errors()[0]['msg']}", where=f"{store.uri}/{key}") from None
+    frozen = load_frozen(store, name, error=StageError)
+    if frozen is None:
+        raise NotFoundError("there is no such iteration", where=f"{store.uri}/iterations/{name}")
     observer = StoreObserver(store, frozen)
     made = plan(frozen.iteration.spec, observer.observe(), now=0.0)
     stages = tuple(_stage(store, frozen, observer, status) for status in made.stages)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 from pydantic.alias_generators import to_camel
 
 #: Where a default comes from.
@@ -13,6 +13,9 @@ PAPER = "ViPER, arXiv 2510.24285"
 OURS = "not given in the paper; our choice"
 #: Characters of what is said about a problem.
 LONGEST_PROBLEM = 500
+
+#: Validation context for what a program has stored: there, a field that is not known is a later release's.
+STORED = {"stored": True}
 
 
 class SpecModel(BaseModel):
@@ -30,11 +33,13 @@ class SpecModel(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_nulls(cls, data: Any) -> Any:
+    def _without_nulls(cls, data: Any, info: ValidationInfo) -> Any:
         """A null where none can be stands for a field that is not set, as in Kubernetes and as YAML reads `recipe:`."""
         if not isinstance(data, dict):
             return data
         fields = {n: f.annotation for name, f in cls.model_fields.items() for n in (name, f.alias)}
+        if info.context == STORED and cls.model_config.get("extra") == "forbid":
+            data = {k: v for k, v in data.items() if k in fields}
         return {k: _full(v, fields.get(k)) for k, v in data.items() if v is not None or _nullable(fields.get(k))}
 
     def dump(self) -> dict[str, Any]:
@@ -68,9 +73,10 @@ def _alternatives(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation)[:1] if get_origin(annotation) is Annotated else ()
 
 
-def setting(default: Any = ..., *, unit: str = "", source: str = "", **limits: Any) -> Any:
-    """A documented field: `description` and limits as in `pydantic.Field`, plus unit and source."""
-    extra: dict[str, Any] = {k: v for k, v in (("unit", unit), ("source", source)) if v}
+def setting(default: Any = ..., *, unit: str = "", source: str = "", since: str = "", **limits: Any) -> Any:
+    """A documented field: `description` and limits as in `pydantic.Field`, plus unit, source, and the release from
+    which on it can be carried out (`since`; empty: 0.2.0)."""
+    extra: dict[str, Any] = {k: v for k, v in (("unit", unit), ("source", source), ("since", since)) if v}
     if callable(default) and default is not ...:
         return Field(default_factory=default, json_schema_extra=extra, **limits)
     return Field(default, json_schema_extra=extra, **limits)

@@ -15,7 +15,7 @@ never written again, so that an attempt that comes back late can touch nothing.
 """
 
 from viper.stage.context import StageContext, open_stage
-from viper.stage.frozen import FrozenIteration, ResolvedModel
+from viper.stage.frozen import FrozenIteration, ResolvedModel, load_frozen
 from viper.stage.manifest import Manifest, PartRecord, load_manifest
 from viper.stage.progress import Progress, ProgressRecord
 
@@ -27,6 +27,7 @@ __all__ = [
     "ProgressRecord",
     "ResolvedModel",
     "StageContext",
+    "load_frozen",
     "load_manifest",
     "open_stage",
 ]

@@ -5,18 +5,23 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from viper.errors import AlreadyExistsError, NotFoundError, StageError, StoreError, SupersededError
-from viper.stage.frozen import FrozenIteration
-from viper.stage.manifest import OUTCOME, Manifest, PartRecord, load_manifest, manifest_key, read_manifest
+from viper.stage.frozen import FrozenIteration, load_frozen
+from viper.stage.manifest import (
+    OUTCOME,
+    Manifest,
+    PartRecord,
+    load_manifest,
+    manifest_key,
+    read_manifest,
+    stored_outputs,
+)
 from viper.stage.progress import Progress, ProgressRecord
 from viper.store import ObjectStore, named_by_content, open_store, put_once
 
@@ -96,12 +101,11 @@ class StageContext:
 
     def part(self, index: int) -> PartRecord | None:
         """The record of a finished part of this stage."""
+        key = f"{self.prefix}/parts/{index:05d}.json"
         try:
-            return PartRecord.model_validate_json(self.store.get(f"{self.prefix}/parts/{index:05d}.json"))
+            return PartRecord.read(self.store.get(key), where=f"{self.store.uri}/{key}", error=StageError)
         except NotFoundError:
             return None
-        except ValidationError as e:
-            raise StageError(f"part {index} has an unreadable record: {e}", where=self.prefix) from None
 
     def pending(self, total: int) -> list[int]:
         """Indices of this shard's parts (index modulo shards) that are not done yet."""
@@ -147,7 +151,7 @@ class StageContext:
             self.store.put(f"{self.prefix}/{record.key}", data, if_absent=True)
         self._in_parts += seconds
         try:
-            self.store.put(f"{self.prefix}/parts/{index:05d}.json", _json(record.dump()), if_absent=True)
+            self.store.put(f"{self.prefix}/parts/{index:05d}.json", record.to_bytes(), if_absent=True)
         except AlreadyExistsError:
             return self.part(index) or record
         return record
@@ -207,12 +211,13 @@ class StageContext:
             identity=self.frozen.identity,
             inputs={s: self.manifest(s).content_digest for s in inputs},
             parts=done,
-            outputs=dict(outputs or {}),
+            outputs=stored_outputs(outputs or {}, self.store.uri),
             seconds=round(max(0.0, self.clock() - self._started - self._in_parts), 3),
         )
-        mine = _json(manifest.dump())
+        mine = manifest.to_bytes()
         made = self._write_manifest(mine, self._decide(mine))
-        return made if self.superseded else manifest  # the same, its mappings in the order in which they were made
+        # The same, its mappings in the order in which they were made.
+        return made if self.superseded else manifest.at(self.store.uri)
 
     def done(self) -> Manifest | None:
         """This stage's manifest, when an earlier attempt finished it."""
@@ -241,7 +246,7 @@ class StageContext:
         """Records what was decided, then writes it as the manifest; `mine` is what this attempt would have it say."""
         if (there := self.done()) is not None:
             return there
-        manifest = read_manifest(decided, f"{self.store.uri}/{self.prefix}/{OUTCOME}")
+        manifest = read_manifest(decided, self.store, f"{self.prefix}/{OUTCOME}")
         if self.recorder is not None:
             self.recorder(manifest)
         written = put_once(self.store, manifest_key(self.frozen.prefix, self.stage), decided)
@@ -265,25 +270,21 @@ def open_stage(
     shard: int = 0,
     shards: int = 1,
 ) -> StageContext:
-    """Opens a stage of a frozen iteration; raises `StageError` when there is no such iteration."""
+    """Opens a stage of a frozen iteration.
+
+    Raises `StageError` when there is no such iteration or it cannot be read, `NewerFormError` when a later release has
+    to carry it out, `StoreError`.
+    """
     store = open_store(store_uri)
-    key = f"iterations/{name}/iteration.json"
-    try:
-        frozen = FrozenIteration.model_validate_json(store.get(key))
-    except NotFoundError:
-        raise StageError("there is no such iteration", where=f"{store.uri}/{key}") from None
-    except ValidationError as e:
-        raise StageError(f"is not a frozen iteration: {e}", where=f"{store.uri}/{key}") from None
+    frozen = load_frozen(store, name, error=StageError)
+    if frozen is None:
+        raise StageError("there is no such iteration", where=f"{store.uri}/iterations/{name}/iteration.json")
     progress_key = f"iterations/{name}/stages/{stage}/progress/{shard}-of-{shards}.json"
 
     def sink(record: ProgressRecord) -> None:
         # Progress is a courtesy: a store that is down for a moment must not stop the work.
         with contextlib.suppress(StoreError):
-            store.put(progress_key, _json(record.dump()))
+            store.put(progress_key, record.to_bytes())
 
     work_dir.mkdir(parents=True, exist_ok=True)
     return StageContext(frozen, store, stage, work_dir, shard, shards, progress=Progress(sink, label=f"{name} {stage}"))
-
-
-def _json(data: Mapping[str, Any]) -> bytes:
-    return (json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Self
+from collections.abc import Callable
+from typing import ClassVar, Self
 
-from pydantic import ModelWrapValidatorHandler, PrivateAttr, model_validator
-
-from viper.digests import digest_of
-from viper.spec.base import SpecModel, setting
+from viper.errors import NotFoundError, StoreError, ViperError
+from viper.spec.base import setting
 from viper.spec.iteration import ViperIteration
+from viper.store import ObjectStore, relative_database, relative_uri, resolve_database, resolve_uri
+from viper.stored import StoredForm, StoredPart, content_digest
 
 
-class ResolvedModel(SpecModel):
+class ResolvedModel(StoredPart):
     """A model directory pinned by content, or a model behind an endpoint pinned by address."""
 
-    uri: str = setting(description="Where its files are: file:// or s3://; or openai:URL#name.")
+    uri: str = setting(
+        description="Where its files are: a key of the same store, file:// or s3://; or openai:URL#name."
+    )
     digest: str = setting(description="`viper.store.directory_digest` of its files; of an endpoint: over URL and name.")
     model: str | None = setting(None, description="Registered model name; null when outside the registry.")
     version: int | None = setting(None, description="Registry version; null when outside the registry.")
 
 
-class PinnedWeights(SpecModel):
+class PinnedWeights(StoredPart):
     """What the URI of an engine's weights meant when the iteration started."""
 
     uri: str = setting(description="The URI with everything movable resolved: a commit of the hub, a store's prefix.")
@@ -30,15 +32,20 @@ class PinnedWeights(SpecModel):
     version: int | None = setting(None, description="Registry version; null when outside the registry.")
 
 
-class Tracking(SpecModel):
+class Tracking(StoredPart):
     """The MLflow side of the iteration."""
 
     uri: str = setting(description="Tracking URI.")
     parent_run: str = setting(description="Run id of the iteration; stages are nested below it.")
 
 
-class FrozenIteration(SpecModel):
-    """The only input of a stage beside the manifests of the stages before it."""
+class FrozenIteration(StoredForm):
+    """The only input of a stage beside the manifests of the stages before it.
+
+    `minVersion` is the least release that can carry it out.
+    """
+
+    WHAT: ClassVar[str] = "a frozen iteration"
 
     iteration: ViperIteration = setting(description="The resource with every default written out.")
     generator: ResolvedModel = setting(description="θ0.")
@@ -52,24 +59,6 @@ class FrozenIteration(SpecModel):
     weights: dict[str, PinnedWeights] = setting(dict, description="URIs in `spec.engines` and what they meant.")
     versions: dict[str, str] = setting(dict, description="Versions of the libraries that produce data and weights.")
 
-    _identity: str = PrivateAttr("")
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _remember(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Takes the identity from what was stored: a later version of the models adds fields when it reads it."""
-        made = handler(data)
-        stored = isinstance(data, dict) and isinstance(data.get("iteration"), dict)
-        made._identity = _identity(data if stored else made.dump())
-        return made
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """As pydantic's; a copy with other content is another iteration."""
-        made = super().model_copy(update=update, deep=deep)
-        if update:
-            made._identity = _identity(made.dump())
-        return made
-
     @property
     def name(self) -> str:
         """The iteration's name."""
@@ -82,9 +71,37 @@ class FrozenIteration(SpecModel):
 
     @property
     def identity(self) -> str:
-        """sha256 over what decides the data: spec, models, versions; not where runs are tracked."""
-        return self._identity
+        """sha256 over what decides the data, as it was stored: spec, models, versions; not where runs are tracked."""
+        return content_digest(self.content, "tracking")
+
+    def at(self, store_uri: str) -> Self:
+        """The same as a reader of the store at `store_uri` sees it: every URI in full."""
+        return self.read_as(
+            **_placed(self, lambda u: resolve_uri(store_uri, u), lambda u: resolve_database(store_uri, u))
+        )
+
+    def to_store(self, store_uri: str) -> Self:
+        """The same as it is written there: what lies in that store by its key, so that both can move together."""
+        placed = _placed(self, lambda u: relative_uri(store_uri, u), lambda u: relative_database(store_uri, u))
+        return self.model_copy(update=placed)
 
 
-def _identity(content: Mapping[str, Any]) -> str:
-    return digest_of({key: value for key, value in content.items() if key != "tracking"})
+def _placed(frozen: FrozenIteration, uri: Callable[[str], str], tracking: Callable[[str], str]) -> dict[str, object]:
+    roles = {role: getattr(frozen, role) for role in ("generator", "base", "critic", "judge")}
+    return {
+        **{role: model.model_copy(update={"uri": uri(model.uri)}) for role, model in roles.items()},
+        "weights": {k: w.model_copy(update={"uri": uri(w.uri)}) for k, w in frozen.weights.items()},
+        "tracking": frozen.tracking.model_copy(update={"uri": tracking(frozen.tracking.uri)}),
+    }
+
+
+def load_frozen(store: ObjectStore, name: str, *, error: type[ViperError] = StoreError) -> FrozenIteration | None:
+    """The frozen iteration of this name, None when it has not started.
+
+    Raises `error` when it cannot be read, `NewerFormError` when a later release has to carry it out.
+    """
+    key = f"iterations/{name}/iteration.json"
+    try:
+        return FrozenIteration.read(store.get(key), where=f"{store.uri}/{key}", error=error).at(store.uri)
+    except NotFoundError:
+        return None

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any
-
-from pydantic import ValidationError
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Self
 
 from viper.digests import digest_of
 from viper.errors import NotFoundError, StageError
-from viper.spec.base import SpecModel, setting
-from viper.store import ObjectStore
+from viper.spec.base import setting
+from viper.store import ObjectStore, relative_uri, resolve_uri
+from viper.stored import ENVELOPE, StoredForm
+
+#: What of a manifest says nothing of its content: how long it took, and how it is to be read.
+_ASIDE = ENVELOPE | {"seconds"}
 
 #: What a stage made, and what the first attempt to finish it decided that this is.
 MANIFEST, OUTCOME = "manifest.json", "outcome.json"
 
 
-class PartRecord(SpecModel):
+class PartRecord(StoredForm):
     """One immutable part. Everything but `seconds` is a function of the stage's input."""
+
+    WHAT: ClassVar[str] = "the record of a part"
 
     index: int = setting(ge=0, description="Position of the part in the stage.")
     key: str = setting(description="Key of its rows below the stage prefix.")
@@ -30,8 +34,10 @@ class PartRecord(SpecModel):
     seconds: float = setting(0.0, unit="s", ge=0, description="Wall-clock time spent; not part of any digest.")
 
 
-class Manifest(SpecModel):
+class Manifest(StoredForm):
     """`manifest.json`. Two runs of the same frozen iteration have manifests with the same `content_digest`."""
+
+    WHAT: ClassVar[str] = "a manifest"
 
     stage: str = setting(description="Stage.")
     iteration: str = setting(description="Iteration name.")
@@ -48,12 +54,19 @@ class Manifest(SpecModel):
 
     @property
     def content_digest(self) -> str:
-        """sha256 over everything but timings."""
-        dump = self.dump()
-        dump.pop("seconds")
-        for part in dump["parts"]:
-            part.pop("seconds")
-        return digest_of(dump)
+        """sha256 over everything that was stored but timings: the same for every release that reads it."""
+        content = _content(self.content)
+        parts = content.get("parts")
+        if isinstance(parts, list | tuple):
+            content["parts"] = [_content(p) if isinstance(p, Mapping) else p for p in parts]
+        return digest_of(content)
+
+    def at(self, store_uri: str) -> Self:
+        """The same as a reader of the store at `store_uri` sees it: the URI of its model in full."""
+        model = self.outputs.get("model")
+        if not isinstance(model, dict) or not isinstance(uri := model.get("uri"), str):
+            return self
+        return self.read_as(outputs={**self.outputs, "model": {**model, "uri": resolve_uri(store_uri, uri)}})
 
     @classmethod
     def of_parts(
@@ -93,19 +106,31 @@ def manifest_key(prefix: str, stage: str) -> str:
     return f"{prefix}/stages/{stage}/{MANIFEST}"
 
 
+def stored_outputs(outputs: Mapping[str, Any], store_uri: str) -> dict[str, Any]:
+    """Outputs as they are stored: a model that lies in the same store by its key there, so that both can move."""
+    model = outputs.get("model")
+    if not isinstance(model, Mapping) or not isinstance(uri := model.get("uri"), str):
+        return dict(outputs)
+    return {**outputs, "model": {**model, "uri": relative_uri(store_uri, uri)}}
+
+
 def load_manifest(store: ObjectStore, prefix: str, stage: str) -> Manifest | None:
-    """The manifest of a stage, or None when the stage is not done; raises `StageError` when it cannot be read."""
+    """The manifest of a stage, or None when the stage is not done.
+
+    Raises `StageError` when it cannot be read, `NewerFormError` when a later release wrote it for itself.
+    """
     key = manifest_key(prefix, stage)
     try:
         data = store.get(key)
     except NotFoundError:
         return None
-    return read_manifest(data, f"{store.uri}/{key}")
+    return read_manifest(data, store, key)
 
 
-def read_manifest(data: bytes, where: str) -> Manifest:
-    """A manifest as it is stored at `where`; raises `StageError` when it cannot be read."""
-    try:
-        return Manifest.model_validate_json(data)
-    except ValidationError as e:
-        raise StageError(f"is not a manifest: {e.errors()[0]['msg']}", where=where) from None
+def read_manifest(data: bytes, store: ObjectStore, key: str) -> Manifest:
+    """A manifest as it is stored under `key`; raises as `load_manifest`."""
+    return Manifest.read(data, where=f"{store.uri}/{key}", error=StageError).at(store.uri)
+
+
+def _content(stored: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in stored.items() if key not in _ASIDE}

@@ -6,16 +6,19 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from typing import TextIO
+from typing import ClassVar, TextIO
 
-from viper.spec.base import SpecModel, setting
+from viper.spec.base import setting
+from viper.stored import StoredForm
 
 #: Bounds of what anybody may have written: items, other numbers, and the last second of the year 9999.
 MOST_ITEMS, LARGEST, LATEST = 10**12, 1e18, 253_402_300_799.0
 
 
-class ProgressRecord(SpecModel):
+class ProgressRecord(StoredForm):
     """`progress/<i>-of-<n>.json`."""
+
+    WHAT: ClassVar[str] = "the progress of a stage"
 
     phase: str = setting("", description="What is being done now, e.g. `caption`.")
     done: int = setting(0, unit="items", ge=0, le=MOST_ITEMS, description="Items done, in this and earlier attempts.")

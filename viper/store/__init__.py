@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from viper.errors import NotFoundError, StoreError
 from viper.store.base import ObjectInfo, ObjectStore, check_key, child_uri, named_by_content, put_once
 from viper.store.directory import DirectoryStore
 from viper.store.places import expanded
 from viper.store.probe import probe
+from viper.store.relative import relative_database, relative_uri, resolve_database, resolve_uri
 from viper.store.transfer import (
     DirectoryDigests,
     directory_digest,
@@ -37,6 +38,11 @@ __all__ = [
     "open_store",
     "probe",
     "put_once",
+    "relative_database",
+    "relative_uri",
+    "resolve_database",
+    "resolve_uri",
+    "store_of",
     "stored_digests",
     "upload_directory",
 ]
@@ -82,3 +88,16 @@ def existing_store(uri: str | Path) -> ObjectStore:
             fix="mount its volume, or correct its place",
         )
     return store
+
+
+def store_of(uri: str) -> tuple[ObjectStore, str]:
+    """The store and the name of `<store URI>/iterations/<name>`; raises `StoreError`, also when the store is gone."""
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        raise StoreError("is not the URI of an iteration", where=uri) from None
+    if found := re.fullmatch(r"(.*?)/*iterations/([^/]+)/?", parts.path):
+        return existing_store(urlunsplit(parts._replace(path=found[1]))), found[2]
+    if found := re.fullmatch(r"(.+?)/iterations/([^/]+)", uri):  # 0.1.0 wrote it behind `?endpoint=…`
+        return existing_store(found[1]), found[2]
+    raise StoreError("is not the URI of an iteration", where=uri)
