@@ -20,7 +20,7 @@ from viper.errors import SpecError, StageError, StoreError, SupersededError, Vip
 from viper.recording import record_stage
 from viper.spec.stages import STAGES, stage_graph
 from viper.stage import Manifest, StageContext, open_stage
-from viper.stage.termination import leave_message
+from viper.stage.termination import leave_message, stoppable
 
 
 class StageProgram(Protocol):
@@ -60,9 +60,17 @@ def main(
 
 
 def exit_status(work: Callable[[], None], termination_log: Path | None) -> int:
-    """Does the work; its error goes to stderr and, as JSON with reason and message, into the termination log."""
+    """Does the work; its error goes to stderr and, as JSON with reason and message, into the termination log.
+
+    Raises `SystemExit` on SIGTERM, when what is open is closed.
+    """
     try:
-        work()
+        with stoppable():
+            work()
+    except SystemExit as stop:
+        print(f"stopped with status {stop.code}; what is complete is kept", file=sys.stderr)
+        leave_message(termination_log, "Stopped", "the program was told to stop and did; what is complete is kept")
+        raise
     except ViperError as error:
         print(f"error: {error}", file=sys.stderr)
         leave_message(termination_log, type(error).__name__, str(error))

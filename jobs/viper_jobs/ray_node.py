@@ -24,20 +24,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from viper.stage.termination import leave_message
+from viper.stage.termination import leave, leave_message
 from viper_jobs.meeting import Caller, Meeting, serving
 
 #: Another node's failure (sysexits.h EX_TEMPFAIL).
 TEMPORARY = 75
+#: Uid of the Job, which its pods have as a label and nobody can guess.
+JOB_UID = "VIPER_JOB_UID"
 #: Ray's port and that of the meeting on node 0.
 RAY_PORT, MEETING_PORT = 6379, 6378
 #: Logical CPUs of a node, at least: verl's actors reserve more than they use, and wait for ever where there are fewer.
 LEAST_CPUS = 16
-#: Seconds between two looks, and for children to end after SIGTERM.
-PAUSE, GRACE = 1.0, 15.0
+#: Seconds between two looks, and for Ray's processes to end after SIGTERM.
+PAUSE, GRACE = 1.0, 10.0
 
 
 class LostError(Exception):
@@ -53,9 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     if args.wait_for:
         return _wait_for_ray(args.head, args.wait_for)
-    signal.signal(signal.SIGTERM, _stop)
-    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secret(args.head)}
+    signal.signal(signal.SIGTERM, leave)
     try:
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secret(args.head)}
         return _lead(args) if args.node == 0 else _follow(args)
     except LostError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -64,17 +65,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def secret(head: str) -> str:
-    """What the nodes know and others do not, for Ray and for the meeting.
+    """What the nodes know and others do not, for Ray and for the meeting: whoever has it may run code on the nodes.
 
-    It is made from the store's credentials, which all pods of a stage have. Without credentials (a store that is a
-    folder) anybody can reckon it.
+    It is made from the store's credentials and the Job's uid (JOB_UID), which all pods of a stage have. Both are
+    optional, as credentials may come from elsewhere than the environment; raises `LostError` where there is neither.
     """
-    key = os.environ.get("AWS_SECRET_ACCESS_KEY", "").encode()
-    return os.environ.get("RAY_AUTH_TOKEN") or hmac.digest(key, f"ray of {head}".encode(), "sha256").hex()
-
-
-def _stop(number: int, _: FrameType | None) -> None:
-    sys.exit(128 + number)
+    if given := os.environ.get("RAY_AUTH_TOKEN"):
+        return given
+    key, uid = os.environ.get("AWS_SECRET_ACCESS_KEY", ""), os.environ.get(JOB_UID, "")
+    if not key and not uid:
+        message = f"there is nothing to make Ray's token from; set RAY_AUTH_TOKEN, {JOB_UID} or AWS_SECRET_ACCESS_KEY"
+        raise LostError(1, "NoToken", message)
+    return hmac.digest(key.encode(), f"ray of {head} {uid}".encode(), "sha256").hex()
 
 
 # ---- node 0 ----------------------------------------------------------------------------------------------------------
@@ -101,7 +103,8 @@ def _lead(args: argparse.Namespace) -> int:
                 _until(lambda: look.poll() is not None, ray, args.join_seconds, "Ray does not see all nodes")
                 if look.returncode:
                     raise LostError(1, "RayEnded", f"Ray cannot be asked for its nodes: status {look.returncode}")
-            with _child(args.command, environment) as stage:
+            # It stores its newest checkpoint before it ends; Ray ends after it, within the same grace period.
+            with _child(args.command, environment, max(GRACE, args.grace - GRACE)) as stage:
                 while (code := stage.poll()) is None:
                     if gone := meeting.gone():
                         raise LostError(TEMPORARY, "NodeLost", f"node {gone} of {args.nodes} has left")
@@ -201,8 +204,10 @@ def _ray(args: argparse.Namespace, address: str, *options: str) -> list[str]:
 
 
 @contextmanager
-def _child(command: Sequence[str], environment: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that does not outlive the block, nor do those that it has started."""
+def _child(
+    command: Sequence[str], environment: dict[str, str] | None = None, grace: float = GRACE
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that does not outlive the block, nor do those that it has started; `grace`: seconds for it to end."""
     process = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
         yield process
@@ -211,7 +216,7 @@ def _child(command: Sequence[str], environment: dict[str, str] | None = None) ->
         with suppress(ProcessLookupError):
             process.terminate()
         try:
-            process.wait(GRACE)
+            process.wait(grace)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -240,6 +245,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--gpus", type=int, default=0, metavar="G", help="GPUs of every node, as Ray counts them")
     parser.add_argument("--join-seconds", type=float, default=900.0, metavar="S", help="how long node 0 waits for all")
     parser.add_argument("--silence", type=float, default=30.0, metavar="S", help="a node silent for longer is lost")
+    parser.add_argument("--grace", type=float, default=30.0, metavar="S", help="how long the pod has to end in order")
     parser.add_argument("--termination-log", type=Path, metavar="FILE", help="receives the last error as JSON")
     parser.add_argument("--wait-for", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("command", nargs="*", help="what node 0 runs")

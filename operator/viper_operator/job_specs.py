@@ -157,6 +157,7 @@ def pod_template(
     pod["securityContext"]["fsGroupChangePolicy"] = "OnRootMismatch"
     # Per attempt, as the local runner counts it; the Job's own deadline would span all of them.
     _put(pod, "activeDeadlineSeconds", resources.deadline_seconds)
+    pod["terminationGracePeriodSeconds"] = resources.termination_grace_period_seconds
     _put(pod, "nodeSelector", resources.node_selector)
     _put(pod, "tolerations", [_given(t) for t in resources.tolerations])
     _put(pod, "affinity", None if resources.affinity is None else _given(resources.affinity))

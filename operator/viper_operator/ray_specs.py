@@ -17,6 +17,9 @@ RAY_VERSION = "2.60.0"
 RAY_GROUP, RAY_GROUP_VERSION = "ray.io", "v1"
 #: Where Ray's agent on every node says how that is.
 _AGENT_PORT = 52365
+#: The uid of the Job, in the environment of its pods: their token is made from it (`viper_jobs.ray_node.secret`).
+JOB_UID = "VIPER_JOB_UID"
+_UID_LABEL = "metadata.labels['batch.kubernetes.io/controller-uid']"
 #: Hosts of an Indexed Job's pods are called `<job>-<index>`.
 _INDEX = "$(JOB_COMPLETION_INDEX)"
 
@@ -46,11 +49,13 @@ def one_of_several(
     """
     stage, *others = template["spec"]["containers"]
     arguments = ["--nodes", str(resources.nodes), "--node", _INDEX, "--head", f"{job}-0.{service}"]
-    arguments += ["--gpus", str(max(1, gpus)), "--termination-log", stage["terminationMessagePath"], "--"]
+    arguments += ["--gpus", str(max(1, gpus)), "--grace", str(resources.termination_grace_period_seconds)]
+    arguments += ["--termination-log", stage["terminationMessagePath"], "--"]
     stage = {
         **stage,
         "command": ["python3", "-m", "viper_jobs.ray_node"],
         "args": [*arguments, *stage["command"], *stage["args"]],
+        "env": [*stage["env"], {"name": JOB_UID, "valueFrom": {"fieldRef": {"fieldPath": _UID_LABEL}}}],
     }
     labels = {**template["metadata"]["labels"], RAY: "true", JOB: job}
     pod = {**template["spec"], "subdomain": service, "containers": [stage, *others]}

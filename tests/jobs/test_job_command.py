@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
@@ -10,13 +14,16 @@ from unittest import mock
 import pytest
 
 from fakes import world
+from servers.kube import eventually
+from servers.running import UNSHARE
 from viper.costs.measured import load_measurements
 from viper.errors import InputError, SpecError, StoreError
 from viper.spec.stages import STAGES
 from viper.stage import Manifest, PartRecord, StageContext, load_manifest
-from viper.stage.termination import TERMINATION_BYTES
+from viper.stage.termination import STOPPED, TERMINATION_BYTES
 from viper.store import open_store
 from viper_jobs.main import StageProgram, main, parse_shard, recorder, split_iteration_uri, stage_program
+from viper_jobs.ray_node import descendants
 
 
 class Program:
@@ -39,6 +46,53 @@ def job(path: Path, program: StageProgram, stage: str = "ingest-images", *extra:
     uri = f"{store.uri}/iterations/it"
     arguments = [stage, "--iteration", uri, "--termination-log", str(path / "end.json"), *extra]
     return main(arguments, program=lambda _: program, record=lambda _: None)
+
+
+def test_a_program_that_is_told_to_stop_closes_what_is_open_and_says_so(tmp_path: Path) -> None:
+    closed: list[int] = []
+
+    class Stopped(Program):
+        def run(self, ctx: StageContext) -> Manifest | None:
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                signal.pause()
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)  # a second one does not disturb it
+                closed.append(1)
+            return None
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stop:
+        job(tmp_path, Stopped())
+    assert stop.value.code == STOPPED
+    assert closed == [1]
+    assert json.loads((tmp_path / "end.json").read_text())["reason"] == "Stopped"
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+#: What the first process of a container runs, in place of a stage that synthesises.
+WORKS = """
+import pathlib, sys, time
+from viper_jobs.main import exit_status
+def work():
+    pathlib.Path(sys.argv[1]).touch()
+    while True:
+        time.sleep(60)
+sys.exit(exit_status(work, None))
+"""
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["any process", "process 1 of a container"])
+def test_a_program_ends_at_once_when_it_is_told_to(tmp_path: Path, first: bool) -> None:
+    """The kernel spares process 1 of a PID namespace the default action of a signal."""
+    alone = [*UNSHARE, "--pid", "--fork", "--kill-child"] if first else []
+    if first and subprocess.run([*alone, "true"], check=False).returncode:
+        pytest.skip("this machine allows no PID namespaces")
+    with subprocess.Popen([*alone, sys.executable, "-c", WORKS, str(tmp_path / "works")]) as process:
+        eventually((tmp_path / "works").exists, 60)
+        target = descendants(process.pid)[0] if first else process.pid
+        os.kill(target, signal.SIGTERM)
+        assert process.wait(30) == STOPPED
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,21 @@ while not (here / "end").exists():
 sys.exit(int((here / "end").read_text()))
 """
 
+#: The same, which stores something before it ends by SIGTERM.
+STORES = (
+    """
+import signal
+def stop(number, frame):
+    (here / "storing").touch()
+    while not (here / "end").exists():
+        time.sleep(0.02)
+    (here / "stored").touch()
+    sys.exit(143)
+signal.signal(signal.SIGTERM, stop)
+"""
+    + STAGE
+)
+
 
 class Nodes:
     """Processes that stand for the pods of a stage, all on this machine."""
@@ -40,6 +55,8 @@ class Nodes:
         self.folder, self.nodes, self.join_seconds = folder, nodes, join_seconds
         self.port, self.meeting_port = free_port(), free_port()
         self.made: list[subprocess.Popen[bytes]] = []
+        self.options: list[str] = []
+        self.program = STAGE
         (folder / "ray").mkdir()
 
     def start(self, node: int) -> subprocess.Popen[bytes]:
@@ -47,10 +64,10 @@ class Nodes:
         command = [sys.executable, "-m", "viper_jobs.ray_node", "--nodes", str(self.nodes), "--node", str(node)]
         command += ["--head", "localhost", "--port", str(self.port), "--meeting-port", str(self.meeting_port)]
         command += ["--join-seconds", str(self.join_seconds), "--silence", "3"]
-        command += ["--termination-log", str(self.folder / f"end-{number}.json"), "--"]
-        command += [sys.executable, "-c", STAGE, str(self.folder)]
+        command += [*self.options, "--termination-log", str(self.folder / f"end-{number}.json"), "--"]
+        command += [sys.executable, "-c", self.program, str(self.folder)]
         path = os.pathsep.join(map(str, (ROOT, ROOT / "jobs", FAKE)))
-        environment = {**os.environ, "PYTHONPATH": path, "FAKE_RAY": str(self.folder / "ray")}
+        environment = {**os.environ, "PYTHONPATH": path, "FAKE_RAY": str(self.folder / "ray"), ray_node.JOB_UID: "uid"}
         self.made.append(subprocess.Popen(command, env=environment))
         return self.made[-1]
 
@@ -115,7 +132,8 @@ def test_a_name_that_leads_nowhere_is_said_to(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "viper_jobs.ray_node", "--nodes", "2", "--head", "head.invalid"]
     log = tmp_path / "end.json"
     command += ["--join-seconds", "0", "--termination-log", str(log), "--", "true"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "jobs")))}
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "jobs")))
+    environment = {**os.environ, "PYTHONPATH": path, ray_node.JOB_UID: "uid"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "head.invalid has no address" in log.read_text()
@@ -166,6 +184,22 @@ def test_a_head_that_ends_ends_the_attempt(nodes: Nodes) -> None:
     assert not Path(f"/proc/{stage}").exists()
 
 
+def test_a_stage_that_is_stopped_has_the_grace_period_to_end_in_order(nodes: Nodes) -> None:
+    """The stage needs longer than Ray gets: it stores its checkpoint."""
+    nodes.options = ["--grace", "60"]
+    nodes.program = STORES
+    head, other = nodes.start(0), nodes.start(1)
+    nodes.stage()
+    head.terminate()
+    eventually((nodes.folder / "storing").exists, 30)
+    assert head.poll() is None
+    nodes.end(0)
+    assert head.wait(30) == 128 + signal.SIGTERM
+    assert (nodes.folder / "stored").exists()
+    assert other.wait(30) == ray_node.TEMPORARY
+    assert nodes.alive() == []
+
+
 def test_who_belongs_to_a_meeting() -> None:
     now = 0.0
     meeting = Meeting(3, silence=10, clock=lambda: now)
@@ -200,16 +234,30 @@ def test_only_who_knows_the_key_is_heard() -> None:
     assert meeting.complete()
 
 
-def test_the_key_follows_from_the_credentials_that_all_nodes_have(monkeypatch: pytest.MonkeyPatch) -> None:
+#: Credentials of the store and the Job's uid.
+SOURCES = [("one", ""), ("two", ""), ("", "uid-1"), ("", "uid-2"), ("one", "uid-1")]
+
+
+def test_the_key_follows_from_what_all_nodes_of_one_job_have(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     found = set()
-    for credential in ("one", "two"):
+    for credential, uid in SOURCES:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", credential)
+        monkeypatch.setenv(ray_node.JOB_UID, uid)
         assert ray_node.secret("job-0.nodes") == ray_node.secret("job-0.nodes")
         found |= {ray_node.secret("job-0.nodes"), ray_node.secret("other-0.nodes")}
-    assert len(found) == 4
+    assert len(found) == 2 * len(SOURCES)
     assert not any("one" in key or "two" in key for key in found)
+
+
+def test_without_anything_to_make_a_key_of_nodes_do_not_meet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("RAY_AUTH_TOKEN", "AWS_SECRET_ACCESS_KEY", ray_node.JOB_UID):
+        monkeypatch.delenv(name, raising=False)
+    log = tmp_path / "end.json"
+    assert ray_node.main(["--nodes", "2", "--head", "h", "--termination-log", str(log), "--", "true"]) == 1
+    assert json.loads(log.read_text())["reason"] == "NoToken"
 
 
 def test_operator_and_program_mean_the_same_by_their_exit_status() -> None:
     assert ray_specs.TEMPORARY == ray_node.TEMPORARY
+    assert ray_specs.JOB_UID == ray_node.JOB_UID

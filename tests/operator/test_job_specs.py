@@ -98,6 +98,7 @@ def test_a_job_of_a_stage_whole() -> None:
                     "restartPolicy": "Never",
                     "automountServiceAccountToken": False,
                     "enableServiceLinks": False,
+                    "terminationGracePeriodSeconds": 60,
                     "securityContext": {
                         "runAsNonRoot": True,
                         "runAsUser": 65532,

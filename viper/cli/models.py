@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from viper.errors import ViperError
     from viper.modelcache import ModelCache, model_cache
     from viper.modelcache.convert import PICKLE, WEIGHTS, convert
-    from viper.stage.termination import leave_message
+    from viper.stage.termination import leave_message, stoppable
 
     if args.action == "convert":
         digest = convert(args.source, args.target)
@@ -66,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "list":
         return _list(args, cache)
     try:
-        return _pull(args, cache)
+        with stoppable():  # it fills a pod's cache as the first process of its container
+            return _pull(args, cache)
     except ViperError as error:
         leave_message(args.termination_log, type(error).__name__, str(error))
         raise

@@ -11,10 +11,8 @@ import sys
 import threading
 import traceback
 from multiprocessing.connection import wait
-from types import FrameType
 
-#: What a shell reports for a process that ended by SIGTERM.
-STOPPED = 128 + signal.SIGTERM
+from viper.stage.termination import leave
 
 
 def run(entry: str, argv: list[str], log: str, guard: str) -> None:
@@ -33,7 +31,7 @@ def run(entry: str, argv: list[str], log: str, guard: str) -> None:
     # A group of its own: Ctrl-C in the terminal reaches the runner alone, and what this process starts dies with it.
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, leave)
     # Never closed: the lock lasts as long as the process. Taken before the look at the parent, so that a new runner,
     # which waits for this lock, either waits for this process or finds it leaving.
     fcntl.flock(os.open(guard, os.O_RDWR | os.O_CREAT, 0o644), fcntl.LOCK_SH)
@@ -47,10 +45,6 @@ def run(entry: str, argv: list[str], log: str, guard: str) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     sys.exit(code)
-
-
-def _stop(_signal: int, _frame: FrameType | None) -> None:
-    raise SystemExit(STOPPED)
 
 
 def _die_with_parent() -> None:

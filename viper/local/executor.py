@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Protocol
 
-from viper.local.child import STOPPED
 from viper.local.directory import RunDirectory
 from viper.local.process import StageProcess
 from viper.observe import StoreObserver
 from viper.plan import Exit, Plan, Shard, StartStage, StopStage, plan
 from viper.stage.frozen import FrozenIteration
 from viper.stage.progress import ProgressRecord
+from viper.stage.termination import STOPPED
 from viper.store import ObjectStore, child_uri
 
 #: The stage programs. A string, so that the core does not import them.
@@ -64,7 +65,7 @@ class LocalExecutor:
         parallel: stage processes at a time.
         entry: `module:function` of the stage program; takes the arguments of `viper-job`.
         suspend: stop what runs and start nothing.
-        grace: seconds between asking a process to stop and killing it.
+        grace: seconds between asking a process to stop and killing it; None: what the profile says of its stage.
     """
 
     frozen: FrozenIteration
@@ -74,13 +75,14 @@ class LocalExecutor:
     parallel: int = 1
     entry: str = STAGE_PROGRAM
     suspend: bool = False
-    grace: float = 10.0
+    grace: float | None = None
     clock: Callable[[], float] = time.time
     #: Processes started so far.
     started: int = field(default=0, init=False)
     _running: list[_Running] = field(default_factory=list, init=False)
     _shards: dict[str, dict[int, Shard]] = field(default_factory=dict, init=False)
     _stop: int = field(default=0, init=False)
+    _signals: int = field(default=0, init=False)
 
     def run(self) -> Plan:
         """Returns the last plan: finished or suspended. Raises `Stopped`, `StoreError`."""
@@ -99,10 +101,11 @@ class LocalExecutor:
                     if not self._act(made):
                         self._wait(made, wakeup)
             finally:
-                self._stop_all()
+                self._stop_all(wakeup)
 
     def _on_signal(self, number: int) -> None:
         self._stop = number
+        self._signals += 1
 
     # ---- observe -----------------------------------------------------------------------------------------------
 
@@ -193,23 +196,35 @@ class LocalExecutor:
             times.append(made.wake_at)
         for r in self._running:
             if r.stop_reason:
-                if now >= r.stopped_at + self.grace:
+                end = r.stopped_at + self._grace(r)
+                if now >= end:
                     r.process.kill()
                 else:
-                    times.append(r.stopped_at + self.grace)
+                    times.append(end)
         wait([wakeup, *(r.process.sentinel for r in self._running)], timeout=max(0.0, min(times) - now))
 
-    def _stop_all(self) -> None:
+    def _stop_all(self, wakeup: socket.socket) -> None:
+        """Each stage within its grace period; a second Ctrl-C (or SIGTERM) waits for nothing any more."""
         for r in self._running:
             r.process.stop()
-        limit = time.monotonic() + self.grace
+        if self._stop and self._running:
+            longest = max(map(self._grace, self._running))
+            print(f"stopping in order, within {longest:g} s; once more to stop at once", file=sys.stderr)
+        asked, begun = self._signals, time.monotonic()
         while left := [r for r in self._running if r.process.exit_code is None]:
-            timeout = limit - time.monotonic()
-            if timeout <= 0:
-                for r in left:
-                    r.process.kill()
-            wait([r.process.sentinel for r in left], timeout=max(timeout, 0.1))
+            late = [r for r in left if self._signals > asked or time.monotonic() >= begun + self._grace(r)]
+            for r in late:
+                r.process.kill()
+            timeout = 0.1 if late else begun + min(map(self._grace, left)) - time.monotonic()
+            with suppress(BlockingIOError):
+                wakeup.recv(64)
+            wait([wakeup, *(r.process.sentinel for r in left)], timeout=max(timeout, 0.0))
         self._running.clear()
+
+    def _grace(self, running: _Running) -> float:
+        if self.grace is not None:
+            return self.grace
+        return float(self.frozen.iteration.spec.profile.of(running.stage).termination_grace_period_seconds)
 
 
 def stage_arguments(store: str, iteration: str, action: StartStage, work: Path) -> list[str]:

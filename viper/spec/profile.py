@@ -56,6 +56,14 @@ class StageResources(SpecModel):
     deadline_seconds: int | None = setting(
         None, unit="s", ge=1, le=31_536_000, description="Longest run of one attempt; null: none."
     )
+    termination_grace_period_seconds: int = setting(
+        60,
+        unit="s",
+        ge=1,
+        le=86_400,
+        description="How long a process that is stopped may take to end in order before it is killed. Training stores "
+        "its newest checkpoint then, where the store is remote: about 100 GB for 7B with verl.",
+    )
     image: str | None = setting(
         None,
         source=CLUSTER,

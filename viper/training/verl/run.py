@@ -30,7 +30,7 @@ from viper.training.interrupt import StopRequest, stop_requests
 from viper.training.outcome import record_result, recorded_result
 from viper.training.reward import RewardParameters
 from viper.training.settings import GrpoResult, GrpoSettings, StepMetrics, data_order
-from viper.training.verl import checkpoints, preflight, process
+from viper.training.verl import checkpoints, preflight, process, untrusted
 from viper.training.verl.book import Book
 from viper.training.verl.config import VerlHardware, VerlPaths, arguments, verl_config
 from viper.training.verl.export import compare_with_shards, export_model
@@ -78,7 +78,8 @@ class VerlTrainer:
 
         Raises:
             SpecError: a way of selecting the step that verl cannot serve, or no verl.
-            InputError: no samples, or no held-out ones where the step is selected by them; a model that cannot fit.
+            InputError: no samples, or no held-out ones where the step is selected by them; a model that cannot fit, or
+                holds code; a checkpoint that holds more than data.
             StageError: verl ended twice without a new checkpoint, the policy diverged, nothing can be learnt, or the
                 converted weights are not the trained ones.
             StoreError: the disk is full.
@@ -102,6 +103,7 @@ class VerlTrainer:
         if finished is not None:
             return finished
         run.check_machine()
+        untrusted.check_model(run.model_dir)
         with stop_requests() as stop:
             return run.train(on_step, stop)
 
@@ -150,6 +152,8 @@ class _Run:
         fruitless = 0
         try:
             while (first := self.book.resume()) < self.steps:
+                if first:
+                    untrusted.check_checkpoint(checkpoints.step_dir(self.book.root, first))
                 self._write_data()
                 ended = self._attempt(first, on_step, stop)
                 saved = self.book.saved
@@ -299,6 +303,7 @@ class _Run:
         converted = self.model_dir if best == 0 else self.book.weights(best) / "huggingface"
         export_model(self.model_dir, converted, model)
         if best:
+            untrusted.check_checkpoint(self.book.weights(best))
             merged = self._merge(self.book.weights(best))
             compare_with_shards(model, merged)
             shutil.rmtree(merged)

@@ -8,8 +8,10 @@ saving), `shard` (one shard is not written), `stall`, `nan`, `equal` (all reward
 
 import json
 import os
+import pickle
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +71,14 @@ def hits(kind: str, step: int) -> bool:
     return fault.get("fault") == kind and fault["at"] == step
 
 
+def archive(path: Path, data: bytes) -> None:
+    """As `torch.save` makes them, without torch: a pickle, and the bytes of a tensor."""
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("archive/data.pkl", pickle.dumps({"kind": path.stem}, protocol=2))
+        file.writestr("archive/data/0", data)
+        file.writestr("archive/version", "3\n")
+
+
 def save(step: int) -> None:
     actor = root / f"global_step_{step}" / "actor"
     (actor / "huggingface").mkdir(parents=True, exist_ok=True)
@@ -81,8 +91,8 @@ def save(step: int) -> None:
     for kind in ("model", "optim", "extra_state"):
         if kind != "optim" or not hits("shard", step):
             data = (actor / "huggingface" / "model.safetensors").read_bytes()
-            (actor / f"{kind}_world_size_1_rank_0.pt").write_bytes(data)
-    (root / f"global_step_{step}" / "data.pt").write_bytes(b"position")
+            archive(actor / f"{kind}_world_size_1_rank_0.pt", data)
+    archive(root / f"global_step_{step}" / "data.pt", b"position")
     tracker.write_text(str(step), "utf-8")
 
 
