@@ -99,10 +99,12 @@ def _first(table: dict[str, Any], field: str, **values: Any) -> None:
         (lambda t: t.update(version=2), "version: "),
         (lambda t: t.update(rates={}), "rates: "),
         (lambda t: t.update(prices={}), "prices: "),
-        (lambda t: t.pop("gpus"), "gpus: "),
-        (lambda t: t["gpus"].pop("A100"), "of which gpus says nothing"),
-        (lambda t: (t["gpus"].pop("A100"), t.update(rates=[])), "says nothing of the A100"),
         (lambda t: t["rates"][0].update(gpu="B999"), "rates name B999, of which gpus says nothing"),
+        (
+            lambda t: t["rates"][0].update(factors=["haste"]),
+            "rates name the factor haste, of which factors says nothing",
+        ),
+        (lambda t: t["rates"][0].update(kind="felt"), "rates.0.kind: "),
         (lambda t: t["rates"][0].update(seconds=[2, 1]), "is [least, most]"),
         (lambda t: t["rates"][0].update(seconds=[0, 1]), "more than 0"),
         (lambda t: t["rates"][0].update(seconds=5), "rates.0.seconds: "),
@@ -113,11 +115,6 @@ def _first(table: dict[str, Any], field: str, **values: Any) -> None:
         (lambda t: _first(t, "gpus", speed=[0, 0]), "more than 0"),
         (lambda t: _first(t, "gpus", price=[-1, 2]), "is [least, most]"),
         (lambda t: _first(t, "acceptance", value=[-0.5, 0.5]), "is [least, most]"),
-        (lambda t: t["calls"].popitem(), "has no calls: "),
-        (lambda t: t["factors"].popitem(), "has no factors: "),
-        (lambda t: t["startup"].pop("gpu"), "has no startup: gpu"),
-        (lambda t: t["storage"].pop("photo"), "has no storage: photo"),
-        (lambda t: t["acceptance"].clear(), "has no acceptance: "),
     ],
 )
 def test_a_table_of_rates_that_nothing_can_be_reckoned_with_is_refused(
@@ -127,6 +124,32 @@ def test_a_table_of_rates_that_nothing_can_be_reckoned_with_is_refused(
     edit(table)
     (folder / "rates.yaml").write_text(yaml.safe_dump(table))
     refused(main, ["plan", "it.yaml", "--rates", "rates.yaml"], words, capsys)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda t: t.pop("gpus"),
+        lambda t: t["gpus"].pop("A100"),
+        lambda t: t.update(rates=[]),
+        lambda t: t["calls"].popitem(),
+        lambda t: t["factors"].popitem(),
+        lambda t: t["startup"].pop("gpu"),
+        lambda t: t["storage"].pop("photo"),
+        lambda t: t["acceptance"].clear(),
+        lambda t: [t.pop(name) for name in list(t) if name != "version"],
+    ],
+)
+def test_what_a_table_does_not_have_is_taken_from_ours(
+    edit: Callable[[dict[str, Any]], Any], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = yaml.safe_load((files("viper.costs") / "rates.yaml").read_text("utf-8"))
+    edit(table)
+    (folder / "rates.yaml").write_text(yaml.safe_dump(table))
+    assert main(["plan", "it.yaml"]) == 0
+    with_ours = capsys.readouterr().out
+    assert main(["plan", "it.yaml", "--rates", "rates.yaml"]) == 0
+    assert capsys.readouterr().out == with_ours
 
 
 def _measurement(**fields: Any) -> bytes:

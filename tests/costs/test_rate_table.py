@@ -67,9 +67,21 @@ def test_a_table_of_ones_own_is_read(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("{", "not valid YAML"),
+        ("[1, 2", "not valid YAML"),
+        ("", "is empty"),
+        ("[]", "not a table of rates|is empty"),
         ("version: 2", "version"),
-        ("version: 1", "gpus"),
+        ("gpus: {}", "version"),
+        ("version: 1\ngpus: [A100]", "gpus"),
         ("rates: [{work: fly, gpu: A100, seconds: [2, 1], kind: assumed, source: s}]", "rates.0.seconds"),
+        ("version: 1\nrates: [{work: edit, gpu: B9, seconds: [1, 2], kind: assumed, source: s}]", "rates name B9"),
+        (
+            "version: 1\nrates: [{work: edit, gpu: cpu, seconds: [1, 2], kind: assumed, source: s, factors: [x]}]",
+            "the factor x",
+        ),
+        ("[" * 20_000, "not valid YAML|nested more than"),
+        ('{"a":' * 20_000, "not valid YAML|nested more than"),
+        ("\0", "not valid YAML"),
     ],
 )
 def test_a_table_that_cannot_be_used_says_where_it_is_wrong(tmp_path: Path, text: str, said: str) -> None:

@@ -31,7 +31,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--profile", metavar="NAME|FILE", help="run on this profile: a100-8x, cpu-small, or a file with a ViperProfile"
     )
-    parser.add_argument("--rates", type=Path, metavar="FILE", help="table of throughputs instead of the one of ViPER")
+    parser.add_argument(
+        "--rates",
+        type=Path,
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="table of throughputs, or report of benchmarks/gpu, over the table of ViPER; can be given several times",
+    )
     parser.add_argument("--store", metavar="URI", help="object store whose finished stages were measured")
     parser.add_argument("--gpu", metavar="NAME", help="kind of GPU (A100, H100 …), when the profile names none")
     parser.add_argument(
@@ -96,7 +103,7 @@ def _known(args: argparse.Namespace, spec: IterationSpec) -> Circumstances:
     from viper.errors import SpecError
     from viper.store import existing_store
 
-    table = load_table(args.rates)
+    table = load_table(*args.rates)
     if args.gpu is not None and args.gpu not in table.gpus:
         raise SpecError(f"{args.gpu!r} is not in the table", where="--gpu", fix=f"use one of {', '.join(table.gpus)}")
     measured = Measurements() if args.store is None else load_measurements(existing_store(args.store))

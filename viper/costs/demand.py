@@ -42,6 +42,8 @@ UNITS = {
     MAP_ATTENTION: "maps",
     EVALUATE: "answers",
 }
+#: Stages that train with GRPO.
+TRAININGS = (TRAIN_CAPTIONS, TRAIN_MIXED, TRAIN_OPERATIONS)
 _BILLIONS = re.compile(r"(?:^|[-_/])(\d+(?:\.\d+)?)[Bb](?![A-Za-z0-9])")
 _PRODUCT = "nvidia.com/gpu.product"
 
@@ -60,10 +62,18 @@ class Demand:
     rollouts: int | None = None
     #: Names of `RateTable.factors` that apply.
     factors: tuple[str, ...] = ()
+    #: Calls at once and images of a call: which of several rates is nearest.
+    batch: int | None = None
+    images: int | None = None
+    tokens: int | None = None
 
     def key(self) -> dict[str, Any]:
-        """What decides the speed, as plain data: measurements with the same key tell of one another."""
-        dump = {k: v for k, v in asdict(self).items() if v not in (None, ()) and k not in ("work", "calls")}
+        """What decides the speed, as plain data: measurements with the same key tell of one another.
+
+        What was added since the first stores is not in it, so that what they measured still counts.
+        """
+        apart = ("work", "calls", "batch", "images", "tokens")
+        dump = {k: v for k, v in asdict(self).items() if v not in (None, ()) and k not in apart}
         return dump | ({"factors": list(self.factors)} if self.factors else {})
 
 
@@ -101,29 +111,32 @@ def gpu_of(spec: IterationSpec, stage: str, table: RateTable) -> str | None:
 def demands(spec: IterationSpec, stage: str, table: RateTable) -> Iterator[Demand]:
     """What one item of `stage` asks for; nothing for stages that only keep records."""
     recipe, engines = spec.recipe, spec.engines
-    vlm = engine_name(engines.vlm)
+    vlm, size, batch = engine_name(engines.vlm), generator_size(spec), engines.generation.batch
 
     def calls(name: str) -> Range:
         return table.calls[name].range
+
+    def write(asked: Range, billions: float | None, images: int) -> Demand:
+        return Demand("write", vlm, asked, billions=billions, batch=batch, images=images)
 
     if stage in (INGEST, INGEST_SAMPLES):
         yield Demand("decode", "", Range(1, 1))
     elif stage == COLD_START:
         yield Demand("finetune", engine_name(engines.trainer), Range(1, 1), billions=generator_size(spec))
     elif stage == SYNTHESIZE_CAPTIONS:
-        yield Demand("write", vlm, calls("caption"), billions=generator_size(spec))
-        yield Demand("write", vlm, calls("critique") + calls("refine"), billions=role_size(spec, recipe.models.critic))
+        yield write(calls("caption"), size, 1)
+        yield write(calls("critique") + calls("refine"), role_size(spec, recipe.models.critic), 2)
         yield _reconstruction(spec)
     elif stage == VALIDATE_CAPTIONS:
         yield Demand("check", "", Range(1, 1))
     elif stage == SYNTHESIZE_OPERATIONS:
-        yield Demand("write", vlm, calls("propose"), billions=generator_size(spec))
+        yield write(calls("propose"), size, 1)
         yield _edit(spec, calls("edit"))
     elif stage == VALIDATE_OPERATIONS:
         yield Demand("compare", engine_name(engines.image_similarity), Range(1, 1))
         judge = recipe.validation.judge
         shown = calls("judge") * (judge.votes * (1 + judge.controls))
-        yield Demand("write", vlm, shown, billions=role_size(spec, recipe.models.judge))
+        yield write(shown, role_size(spec, recipe.models.judge), 2)
     elif stage in (TRAIN_CAPTIONS, TRAIN_MIXED):
         yield _training(spec, recipe.captions.training)
     elif stage == TRAIN_OPERATIONS:

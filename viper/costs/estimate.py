@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from viper.costs.demand import UNITS, Demand, acceptance_key, demands, generator_size, gpu_of, speed_key
+from viper.costs.demand import (
+    TRAININGS,
+    UNITS,
+    Demand,
+    acceptance_key,
+    demands,
+    engine_name,
+    generator_size,
+    gpu_of,
+    speed_key,
+)
 from viper.costs.items import Items, items_of
 from viper.costs.measured import Measurements
 from viper.costs.ranges import ZERO, Range, total
 from viper.costs.storage import stage_bytes
-from viper.costs.table import CPU, DEFAULT_GPU, RateTable
+from viper.costs.table import CPU, DEFAULT_GPU, Rate, RateTable, Work
 from viper.spec import IterationSpec, LoopSpec
 from viper.spec.stages import STAGES, stage_graph
 
@@ -132,7 +142,7 @@ def _assumptions(spec: IterationSpec, known: Circumstances) -> Sequence[str]:
         )
     if uses and generator_size(spec) is None:
         found.append(f"no name tells the size of the model: reckoned with {DEFAULT_SIZE:g} billion parameters")
-    return found
+    return [*found, *known.table.notes]
 
 
 def _acceptance(spec: IterationSpec, known: Circumstances) -> tuple[dict[str, Range], dict[str, str]]:
@@ -184,7 +194,7 @@ def _stage(spec: IterationSpec, expected: _Expected, known: Circumstances) -> St
         storage=stage_bytes(spec, name, counted, known.table),
         money=None if price is None else hours * price,
         sources=tuple(dict.fromkeys((*sources, *((accepted_by,) if accepted_by and counted.worked.high else ())))),
-        notes=counted.notes,
+        notes=(*counted.notes, *(_within_a_step(spec, name, gpu, known.table) if counted.worked.high else ())),
     )
 
 
@@ -238,23 +248,76 @@ def _reckoned(
 
 
 def call_seconds(demand: Demand, gpu: str, table: RateTable) -> tuple[Range, str]:
-    """GPU-seconds of one call, and how they are known; 0 and `unknown` where the table has nothing."""
-    rate = table.rate(demand.work, demand.engine, gpu)
-    if rate is None:
+    """GPU-seconds of one call, and how they are known; 0 and `unknown` where the table has nothing.
+
+    Of several rates the one whose settings are nearest counts; as many as are equally near span the range.
+    """
+    rates = table.fitting(demand.work, demand.engine, gpu)
+    if not rates:
         return ZERO, "unknown"
+    distances = [_distance(demand, rate) for rate in rates]
+    nearest = [r for r, d in zip(rates, distances, strict=True) if d <= min(distances) + 1e-9]
+    found = [_scaled(demand, rate, gpu, table) for rate in nearest]
+    known = {_known(rate, gpu): None for rate in nearest}
+    return Range(min(f.low for f in found), max(f.high for f in found)), "; ".join(known)
+
+
+#: Seconds are in proportion to these settings …
+_PROPORTIONAL = ("steps", "passes", "megapixels", "billions", "rollouts")
+#: … and these only tell which rate is nearest.
+_LIKENESS = ("batch", "images", "tokens")
+
+
+def _wanted(demand: Demand, name: str) -> float | None:
+    return (demand.billions or DEFAULT_SIZE) if name == "billions" else getattr(demand, name)
+
+
+def _distance(demand: Demand, rate: Rate) -> float:
+    """How unlike two settings are: the sum of the logarithms of their ratios, and 1 for every factor that differs."""
+    pairs = [(_wanted(demand, name), getattr(rate, name)) for name in (*_PROPORTIONAL, *_LIKENESS)]
+    apart = sum(abs(math.log(wanted / at)) for wanted, at in pairs if wanted is not None and at is not None)
+    return apart + len(set(demand.factors) ^ set(rate.factors))
+
+
+def _scaled(demand: Demand, rate: Rate, gpu: str, table: RateTable) -> Range:
     seconds = Range(*rate.seconds) * rate.gpus
-    size = demand.billions or DEFAULT_SIZE
-    for wanted, at in (
-        (demand.steps, rate.steps),
-        (demand.passes, rate.passes),
-        (demand.megapixels, rate.megapixels),
-        (size, rate.billions),
-        (demand.rollouts, rate.rollouts),
-    ):
+    for name in _PROPORTIONAL:
+        wanted, at = _wanted(demand, name), getattr(rate, name)
         if wanted is not None and at is not None:
             seconds = seconds * (wanted / at)
     if rate.gpu != gpu:
         seconds = seconds / table.relative(rate.gpu, gpu)
     for name in demand.factors:
-        seconds = seconds * table.factors[name].range
-    return seconds, rate.kind if rate.gpu == gpu else f"{rate.kind} for {rate.gpu}"
+        if name not in rate.factors:
+            seconds = seconds * table.factors[name].range
+    for name in rate.factors:
+        if name not in demand.factors:
+            seconds = seconds / table.factors[name].range
+    return seconds
+
+
+def _known(rate: Rate, gpu: str) -> str:
+    kind = f"{rate.kind}: {rate.source}" if rate.kind == "measured" else rate.kind
+    return kind if rate.gpu == gpu else f"{kind}, for {gpu}" if rate.kind == "measured" else f"{kind} for {rate.gpu}"
+
+
+#: What a training step is made of, where the kit has measured it: work, and what one call of it is.
+_WITHIN_A_STEP: tuple[tuple[Work, str], ...] = (
+    ("score", "log-probabilities of an answer"),
+    ("finetune", "forward and backward of an answer"),
+    ("embed", "the embedding of a sentence"),
+)
+
+
+def _within_a_step(spec: IterationSpec, stage: str, gpu: str, table: RateTable) -> Iterator[str]:
+    """What is measured of a training step's work, for one GPU: it is within the step's own time."""
+    if stage not in TRAININGS:
+        return
+    engines = {"embed": engine_name(spec.engines.similarity)}
+    for work, what in _WITHIN_A_STEP:
+        demand = Demand(
+            work, engines.get(work, engine_name(spec.engines.trainer)), Range(1, 1), billions=generator_size(spec)
+        )
+        if any(rate.kind == "measured" for rate in table.fitting(work, demand.engine, gpu)):
+            seconds, known = call_seconds(demand, gpu, table)
+            yield f"within a step, {what} takes {seconds.low:.3g} to {seconds.high:.3g} s of a GPU ({known})"

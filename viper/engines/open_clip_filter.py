@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import cached_property
 from hashlib import sha256
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from viper.engines.weights import weights_size
 from viper.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 CONFIG: Final = "open_clip_config.json"
 WEIGHTS: Final = "open_clip_model.safetensors"
+#: Images of a forward pass.
+BATCH: Final = 64
 
 
 class OpenClipFilter:
@@ -33,15 +37,22 @@ class OpenClipFilter:
     Raises `InputError` when a file is missing.
     """
 
-    def __init__(self, directory: Path, device: str = "cpu", batch_size: int = 64) -> None:
+    def __init__(self, directory: Path, device: str = "cpu", batch_size: int = BATCH) -> None:
         self._directory, self._device, self._batch_size = Path(directory), device, batch_size
-        for name in (CONFIG, WEIGHTS):
-            if not (self._directory / name).is_file():
-                raise InputError(
-                    f"the CLIP model lacks {name}",
-                    where=str(self._directory),
-                    fix="point to a directory in open_clip's layout with weights as safetensors",
-                )
+        _checked(self._directory)
+
+    @staticmethod
+    def memory_needed(directory: Path, settings: object = None, batch_size: int = BATCH) -> int:
+        """Bytes on the device: weights, which run as the file has them, and the widest layer of a batch.
+
+        A block holds its input and its MLP's fourfold width at once, and copies of both: sixteen widths of a token.
+        """
+        vision = _checked(Path(directory)).get("vision_cfg") or {}
+        # Towers of timm do not say their width: that of a ViT-H is as wide as they come.
+        width, side, patch = (
+            _number(vision.get(n), d) for n, d in (("width", 1280), ("image_size", 224), ("patch_size", 14))
+        )
+        return weights_size(Path(directory)) + 4 * 16 * width * ((side // patch) ** 2 + 1) * batch_size
 
     @cached_property
     def engine_id(self) -> str:
@@ -86,6 +97,28 @@ class OpenClipFilter:
 
     @cached_property
     def _dimensions(self) -> int:
-        import json
+        return int(_checked(self._directory)["embed_dim"])
 
-        return int(json.loads((self._directory / CONFIG).read_text("utf-8"))["model_cfg"]["embed_dim"])
+
+def _checked(directory: Path) -> dict[str, Any]:
+    """`model_cfg` of a model directory; raises `InputError` when it has none, or lacks a file."""
+    for name in (CONFIG, WEIGHTS):
+        if not (directory / name).is_file():
+            raise InputError(
+                f"the CLIP model lacks {name}",
+                where=str(directory),
+                fix="point to a directory in open_clip's layout with weights as safetensors",
+            )
+    try:
+        config = json.loads((directory / CONFIG).read_text("utf-8"))["model_cfg"]
+    except (ValueError, KeyError, TypeError):
+        config = None
+    if not isinstance(config, dict):
+        raise InputError("has no `model_cfg`", where=str(directory / CONFIG), fix="download the file again")
+    return config
+
+
+def _number(said: Any, otherwise: int) -> int:
+    """A size as open_clip writes it: a number, or a pair of which the larger counts."""
+    values = [v for v in (said if isinstance(said, list) else [said]) if isinstance(v, int) and v > 0]
+    return max(values, default=otherwise)

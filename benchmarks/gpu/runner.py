@@ -1,0 +1,183 @@
+"""Runs the parts one after the other, each in a process of its own, within one budget of time.
+
+Nothing is imported here that a part needs. The parts are forked from a server that has imported the heavy libraries
+once; where that server cannot run, they start anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.results import Results
+
+PRELOAD = "benchmarks.gpu.preload"
+#: Seconds that are left for writing at the end, and that a part has to end by itself after its time.
+RESERVE_S, GRACE_S = 5.0, 10.0
+_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the kit. `target`: `module:function`, called with a `Kit`; seconds."""
+
+    name: str
+    target: str
+    limit: float
+    least: float = 10.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How parts run. `device`: a torch device, empty for a GPU if there is one."""
+
+    out: Path
+    tiny: bool = False
+    device: str = ""
+    budget: float = 600.0
+    attention: str = ""
+    preload: bool = True
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def run(parts: Sequence[Part], options: Options, shown: Callable[[str], None] = print) -> Results:
+    """Runs all parts; the results are complete in `options.out/report.json` whatever becomes of a part."""
+    began = time.monotonic()
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    # Servers and processes that start anew look where this one does: the bundle comes before what is installed.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, dict.fromkeys([str(Path.cwd()), *sys.path])))
+    results = Results(options.out / "report.json", tiny=options.tiny)
+    context = _context(options.preload)
+    for part in parts:
+        left = options.budget - (time.monotonic() - began) - RESERVE_S
+        if left < part.least:
+            results.part(part.name, "left out", 0.0, f"{left:.0f} s are left of the budget, it takes {part.least:.0f}")
+        else:
+            shown(f"{part.name}: up to {min(part.limit, left):.0f} s")
+            _one(part, options, results, context, min(part.limit, left))
+        state = results.parts[-1]
+        shown(
+            f"{part.name}: {state['state']} after {state['seconds']:.1f} s. {state['problem'].splitlines()[:1] or ''}"
+        )
+    results.finish(time.monotonic() - began)
+    return results
+
+
+def _context(preload: bool) -> Any:
+    context = multiprocessing.get_context("forkserver" if preload else "spawn")
+    if preload:
+        context.set_forkserver_preload([PRELOAD])
+    return context
+
+
+def _start(part: Part, options: Options, seconds: float, context: Any) -> tuple[Any, Connection]:
+    """A started process and what it says; a server that cannot run is done without."""
+    for method in (context, multiprocessing.get_context("spawn")):
+        receive, send = method.Pipe(duplex=False)
+        process = method.Process(target=_child, args=(part, options, seconds, send), name=part.name)
+        try:
+            process.start()
+        except (OSError, EOFError, RuntimeError):
+            receive.close()
+            continue
+        finally:
+            send.close()
+        return process, receive
+    raise RuntimeError("no process can be started")
+
+
+def _one(part: Part, options: Options, results: Results, context: Any, seconds: float) -> None:
+    began = time.monotonic()
+    results.part(part.name, "running", 0.0)
+    try:
+        process, says = _start(part, options, seconds, context)
+    except RuntimeError as error:
+        results.part(part.name, "failed", 0.0, str(error))
+        return
+    problem, ended = "", False
+    with says:
+        while not ended:
+            ready = wait([says, process.sentinel], max(0.0, began + seconds + GRACE_S - time.monotonic()))
+            if not ready:
+                problem = f"took longer than {seconds:.0f} s and was ended"
+                _kill(process)
+            while says.poll():
+                try:
+                    message = says.recv()
+                except (EOFError, OSError):
+                    break
+                problem = message.pop("problem", problem)
+                results.take(part.name, message)
+            ended = process.sentinel in ready or not ready
+        process.join()
+    _kill(process)  # what it started and left
+    state = "done" if process.exitcode == 0 else "failed"
+    if process.exitcode is not None and process.exitcode < 0:
+        state, died = "killed", f"killed by {_signal(-process.exitcode)}"
+        problem = f"{problem}; {died}" if problem else died
+    log = options.out / f"{part.name}.log"
+    results.part(part.name, state, time.monotonic() - began, problem or (_tail(log) if state != "done" else ""))
+
+
+def _signal(number: int) -> str:
+    with contextlib.suppress(ValueError):
+        return signal.Signals(number).name
+    return f"signal {number}"
+
+
+def _kill(process: Any) -> None:
+    """Ends a part and what it started: it leads a process group of its own."""
+    with contextlib.suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(OSError, ValueError):
+        process.kill()
+
+
+def _tail(log: Path) -> str:
+    with contextlib.suppress(OSError):
+        return "\n".join(log.read_text("utf-8", "replace").splitlines()[-5:])
+    return ""
+
+
+def _child(part: Part, options: Options, seconds: float, send: Connection) -> None:
+    """In the part's process."""
+    os.setsid()
+    log = os.open(options.out / f"{part.name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    deadline = time.monotonic() + seconds
+    try:
+        import importlib
+
+        from benchmarks.gpu.measure import Kit
+
+        module, _, function = part.target.partition(":")
+        with tempfile.TemporaryDirectory(prefix=f"gpu-kit-{part.name}-") as scratch:
+            kit = Kit(part.name, options, deadline, Path(scratch), send.send)
+            getattr(importlib.import_module(module), function)(kit)
+    except BaseException as error:
+        traceback.print_exc()
+        with contextlib.suppress(OSError):
+            send.send({"problem": f"{type(error).__name__}: {error}"[:2000]})
+        sys.stderr.flush()
+        os._exit(1)
+    os._exit(0)  # libraries' own threads have nothing to finish

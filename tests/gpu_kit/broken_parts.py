@@ -1,0 +1,31 @@
+"""Parts of a kit that do not end well, each after one figure."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+RATE = {"work": "answer", "engine": "transformers"}
+
+
+def raises(kit: Any) -> None:
+    kit.measure("before it raises", "", lambda: None, rate=RATE)
+    raise ValueError("as it were")
+
+
+def killed(kit: Any) -> None:
+    kit.measure("before it is killed", "", lambda: None, rate=RATE)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hangs(kit: Any) -> None:
+    kit.measure("before it hangs", "", lambda: None, rate=RATE)
+    kit.measure("an error", "", lambda: 1 // 0, rate=RATE)
+    while True:
+        time.sleep(60)
+
+
+def well(kit: Any) -> None:
+    kit.measure("after all that", "", lambda: None, rate=RATE)

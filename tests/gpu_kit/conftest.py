@@ -1,0 +1,35 @@
+"""One run of the whole kit with tiny shapes, for all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import broken_parts
+import pytest
+
+from benchmarks.gpu import runner
+from benchmarks.gpu.parts import PARTS
+from benchmarks.gpu.runner import Options, Part
+
+BROKEN = tuple(
+    Part(name, f"{broken_parts.__name__}:{name}", limit, 1)
+    for name, limit in (("raises", 60), ("killed", 60), ("hangs", 8))
+)
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of all parts, with some between them that do not end well."""
+    out = tmp_path_factory.mktemp("kit")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "GRACE_S", 1.0)
+        first, *others = PARTS
+        parts = [
+            first,
+            *BROKEN,
+            *others,
+            Part("well", f"{broken_parts.__name__}:well", 60, 1),
+            Part("late", "none:at_all", 9, 1e6),
+        ]
+        runner.run(parts, Options(out, tiny=True, device="cpu"))
+    return out / "report.json"

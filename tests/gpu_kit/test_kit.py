@@ -1,0 +1,86 @@
+"""The kit for a GPU, tried with tiny shapes on the CPU: every part runs, and every figure lands where it is for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.gpu.parts import PARTS
+from benchmarks.gpu.results import table
+from viper.cli import main
+from viper.costs.device import load_report
+from viper.costs.table import load_table
+
+pytestmark = pytest.mark.torch
+
+OURS = tuple(part.name for part in PARTS)
+
+
+@pytest.fixture(scope="module")
+def data(report: Path) -> Any:
+    return json.loads(report.read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def parts(data: Any) -> Any:
+    return {part["name"]: part for part in data["parts"]}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_part_runs_at_tiny_size(parts: Any, name: str) -> None:
+    assert parts[name]["state"] == "done", parts[name]["problem"]
+    assert parts[name]["leftOut"] == []
+
+
+@pytest.mark.parametrize("name", [n for n in OURS if n != "start"])
+def test_a_part_has_figures_of_time_and_of_memory(data: Any, name: str) -> None:
+    assert {f["unit"] for f in data["figures"] if f["part"] == name} == {"s", "B"}
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "problem"),
+    [
+        ("raises", "failed", "ValueError: as it were"),
+        ("killed", "killed", "killed by SIGKILL"),
+        ("hangs", "killed", "took longer than"),
+        ("late", "left out", "left of the budget"),
+    ],
+)
+def test_a_part_that_does_not_end_well_costs_only_itself(
+    data: Any, parts: Any, name: str, state: str, problem: str
+) -> None:
+    assert (parts[name]["state"], problem in parts[name]["problem"]) == (state, True), parts[name]
+    assert [f["name"] for f in data["figures"] if f["part"] == name] == {
+        "raises": ["before it raises"],
+        "killed": ["before it is killed"],
+        "hangs": ["before it hangs"],
+        "late": [],
+    }[name]
+    assert parts["well"]["state"] == "done"
+
+
+def test_what_cannot_be_measured_is_said_beside_what_can(parts: Any) -> None:
+    assert parts["hangs"]["leftOut"] == ["an error: ZeroDivisionError: integer division or modulo by zero"]
+
+
+def test_the_report_says_what_it_ran_on_and_is_read_as_it_is_written(data: Any, report: Path) -> None:
+    assert data["finished"]
+    assert data["versions"]["torch"]
+    read = load_report(report)
+    assert (read.device.backend, read.tiny, len(read.figures)) == ("cpu", True, len(data["figures"]))
+    assert "TINY SHAPES" in next(table(data))
+
+
+def test_every_figure_of_time_is_a_rate_that_was_measured(data: Any, report: Path) -> None:
+    rates = [r for r in load_table(report).rates if r.kind == "measured"]
+    times = [f for f in data["figures"] if f["unit"] == "s"]
+    assert [r.seconds for r in rates] == [(f["low"], f["high"]) for f in times]
+
+
+def test_a_plan_takes_the_report_as_it_is(report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "examples/demo.yaml", "--rates", str(report)]) == 0
+    out = capsys.readouterr().out
+    assert "was measured with tiny shapes: it says nothing of real models" in out
