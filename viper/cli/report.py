@@ -23,25 +23,40 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the page and prints where it is."""
-    from viper.cli.status import opened
-    from viper.report.table import summary_table
-    from viper.store import open_store
+    """Writes the page and prints where it is; raises `InputError` when nothing has begun, `StageError` at the end when
+    an iteration could not be read."""
+    from viper.cli.options import folder
+    from viper.cli.status import opened, store_of
+    from viper.errors import InputError, StageError
+    from viper.report.collect import collect
+    from viper.report.page import write_page
+    from viper.report.table import render
 
     directory, record = opened(args.dir)
-    store, names = open_store(record.store), iteration_names(record)
-    print(summary_table(store, names), end="")
-    print(f"\nreport: {write(record, directory.path, args.out)}")
+    out = directory.path / "report" if args.out is None else folder(args.out, "--out")
+    store = store_of(directory, record)
+    found = collect(store, iteration_names(record))
+    if not found.iterations and not found.unreadable:
+        raise InputError(
+            "no iteration of this run has begun: there is nothing to report",
+            where=store.uri,
+            fix="`viper run` begins it; if it had begun, its store has been moved: put it back",
+        )
+    print(render(found), end="")
+    print(f"\nreport: {write_page(store, found, out, registry_lines=registry_lines(record))}")
+    if found.unreadable:
+        name, problem = found.unreadable[0]
+        raise StageError(f"{name} could not be read: {problem}", fix="restore it from a copy; the others are reported")
     return 0
 
 
-def write(record: RunRecord, directory: Path, out: Path | None = None) -> Path:
+def write(record: RunRecord, directory: Path) -> Path:
     """Writes the page of a run and returns its path."""
     from viper.report.page import build
     from viper.store import open_store
 
     lines = registry_lines(record)
-    return build(open_store(record.store), iteration_names(record), out or directory / "report", registry_lines=lines)
+    return build(open_store(record.store), iteration_names(record), directory / "report", registry_lines=lines)
 
 
 def iteration_names(record: RunRecord) -> list[str]:

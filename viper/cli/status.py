@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from viper.stage import ProgressRecord
     from viper.store import ObjectStore
 
+#: Outcome of an iteration that is there and cannot be read.
+UNREADABLE = "unreadable"
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds `status`."""
@@ -31,48 +34,69 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the tree."""
-    from viper.store import open_store
+    """Prints the tree; raises `StageError` at the end when an iteration could not be read."""
+    from viper.errors import StageError
 
     directory, record = opened(args.dir or latest())
-    states = list(observe(directory, record, open_store(record.store)))
+    states = list(observe(directory, record, store_of(directory, record)))
     if args.json:
         print(json.dumps({"store": record.store, "tracking": record.tracking, "iterations": states}, indent=1))
-        return 0
-    print(f"{directory.path}" + ("" if directory.busy() else "  (nothing runs here now)"))
+    else:
+        print(f"{directory.path}" + ("" if directory.busy() else "  (nothing runs here now)"))
+        for state in states:
+            for line in lines(state):
+                print(line)
     for state in states:
-        for line in lines(state):
-            print(line)
+        if state["outcome"] == UNREADABLE:
+            raise StageError(
+                f"{state['name']} could not be read: {state['message']}",
+                fix="restore it from a copy; the others are shown",
+            )
     return 0
 
 
 def opened(path: Path) -> tuple[RunDirectory, RunRecord]:
     """A run directory and its record; raises `InputError` when nothing was started there."""
+    from viper.cli.options import folder
     from viper.errors import InputError
     from viper.local import RunDirectory
 
-    directory = RunDirectory(path)
+    directory = RunDirectory(folder(path, "DIR"))
     record = directory.record()
     if record is None:
         raise InputError("nothing was started in this directory", where=str(path), fix="`viper run FILE --dir DIR`")
     return directory, record
 
 
+def store_of(directory: RunDirectory, record: RunRecord) -> ObjectStore:
+    """The store of a run, to be read; raises `NotFoundError` where it is missing and nobody is about to make it."""
+    from viper.store import existing_store, open_store
+
+    return open_store(record.store) if directory.busy() else existing_store(record.store)
+
+
 def observe(directory: RunDirectory, record: RunRecord, store: ObjectStore) -> Iterator[dict[str, Any]]:
     """The state of every iteration as plain data."""
     from viper.cli.render import iterations
+    from viper.errors import StageError
 
     for iteration in iterations(record.resource):
-        yield _iteration(iteration, directory, store)
+        try:
+            yield _iteration(iteration, directory, store)
+        except StageError as error:
+            text = f"{error.where}: {error.what}" if error.where else error.what
+            nothing: dict[str, Any] = {"generator": None, "stages": []}
+            yield {"name": iteration.metadata.name, "outcome": UNREADABLE, "message": text, **nothing}
 
 
 def _iteration(iteration: ViperIteration, directory: RunDirectory, store: ObjectStore) -> dict[str, Any]:
+    from viper.errors import StageError
     from viper.observe import StoreObserver
     from viper.plan import plan
     from viper.stage import load_frozen
 
     name = iteration.metadata.name
-    frozen = load_frozen(store, name)
+    frozen = load_frozen(store, name, error=StageError)
     if frozen is None:
         return {"name": name, "outcome": "notStarted", "message": "", "generator": None, "stages": []}
     observer = StoreObserver(store, frozen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from viper.evaluation import paper
@@ -12,6 +13,7 @@ from viper.evaluation.stage import BASE, THETA0, THETA1
 from viper.evaluation.statistics import OVERALL
 from viper.report import words
 from viper.report.collect import MODELS, SYMBOLS, IterationReport, LoopReport
+from viper.report.guarded import guarded
 from viper.spec.stages import EVALUATE
 
 #: Base and result of the paper's two experiments: columns beside ours.
@@ -39,22 +41,34 @@ def conclusion(report: LoopReport) -> str:
 
 
 def tables(iteration: IterationReport, *, intervals: bool = True) -> list[Table]:
-    """Scores of every checkpoint, with intervals or without, and paired differences; empty without benchmarks."""
+    """Scores of every checkpoint, with intervals or without, and paired differences; empty without benchmarks.
+
+    Where they cannot be read, a table of nothing says why.
+    """
     manifest = iteration.stage(EVALUATE)
     found = manifest.outputs.get("benchmarks") if manifest is not None else None
-    if manifest is None or not isinstance(found, dict):
+    if manifest is None or found is None:
         return []
-    final = str(manifest.outputs["final"])
-    return [_scores(found, _score if intervals else _plain), *_differences(found, final)]
+    outputs, problems = manifest.outputs, list[str]()
+
+    def made() -> list[Table]:
+        final = str(outputs["final"])
+        return [_scores(found, _score if intervals else _plain), *_differences(found, final)]
+
+    none = Table("Benchmarks", ["benchmark"], [], frozenset(), problems)
+    return guarded(problems, f"{EVALUATE}: its benchmarks", made, [none])
 
 
 def mean_change(iteration: IterationReport) -> str:
-    """One sentence: the mean of the benchmarks, θ0 against the final checkpoint; empty without benchmarks."""
+    """One sentence: the mean of the benchmarks, θ0 against the final checkpoint; empty without (readable) ones."""
     manifest = iteration.stage(EVALUATE)
     found = manifest.outputs.get("benchmarks") if manifest is not None else None
-    if manifest is None or not isinstance(found, dict):
+    if manifest is None or found is None:
         return ""
-    final = str(manifest.outputs["final"])
+    return guarded([], "", partial(_mean_change, iteration, found, manifest.outputs.get("final")), "")
+
+
+def _mean_change(iteration: IterationReport, found: Mapping[str, Any], final: Any) -> str:
     before, after = (found["scores"][m][OVERALL] for m in (THETA0, final))
     change = found["comparisons"][f"{final}-{THETA0}"][OVERALL]
     return (

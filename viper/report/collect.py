@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,6 +17,7 @@ from viper.evaluation.stage import BASE, NAMES, THETA0, THETA1, THETA2
 from viper.evaluation.statistics import OVERALL, Comparison, Score
 from viper.observe import StoreObserver
 from viper.plan import Plan, StageStatus, State, plan
+from viper.report.guarded import guarded, why
 from viper.spec import stages
 from viper.spec.stages import (
     EVALUATE,
@@ -201,10 +203,12 @@ class IterationReport:
 
 @dataclass(frozen=True)
 class LoopReport:
-    """Iterations in order; `not_started` are names without a frozen iteration in the store."""
+    """Iterations in order; `not_started` are names without a frozen iteration in the store, `unreadable` those whose
+    frozen iteration cannot be read, with the reason."""
 
     iterations: tuple[IterationReport, ...]
     not_started: tuple[str, ...] = ()
+    unreadable: tuple[tuple[str, str], ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -222,12 +226,15 @@ def collect(store: ObjectStore, names: Iterable[str]) -> LoopReport:
     """Reads the named iterations; raises `StoreError` when the store cannot be read."""
     there: list[IterationReport] = []
     missing: list[str] = []
+    unreadable: list[tuple[str, str]] = []
     for name in names:
         try:
             there.append(collect_iteration(store, name))
         except NotFoundError:
             missing.append(name)
-    return LoopReport(tuple(there), tuple(missing))
+        except StageError as error:
+            unreadable.append((name, why(error)))
+    return LoopReport(tuple(there), tuple(missing), tuple(unreadable))
 
 
 def collect_iteration(store: ObjectStore, name: str) -> IterationReport:
@@ -243,7 +250,9 @@ def collect_iteration(store: ObjectStore, name: str) -> IterationReport:
     trainings = []
     for stage in TRAININGS:
         if (manifest := manifests.get(stage)) is not None:
-            curves, problem = _curves(store, frozen.prefix, manifest)
+            read = partial(_curves, store, frozen.prefix, manifest)
+            none: tuple[tuple[dict[str, float], ...], str] = ((), "")
+            curves, problem = guarded(problems, f"{stage}: its curves", read, none)
             problems += [problem] if problem else []
             outputs = manifest.outputs
             trainings.append(Training(stage, curves, _whole(outputs.get("steps")), _whole(outputs.get("best_step"))))
@@ -315,7 +324,7 @@ def _curves(store: ObjectStore, prefix: str, manifest: Manifest) -> tuple[tuple[
     for line in lines:
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             return tuple(rows), f"{manifest.stage}: {name} has an unreadable line"
         if isinstance(row, dict):
             rows.append({k: float(v) for k, v in row.items() if _is_number(v)})
@@ -323,11 +332,16 @@ def _curves(store: ObjectStore, prefix: str, manifest: Manifest) -> tuple[tuple[
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+    """Whether it is one that can be drawn: JSON takes NaN, infinities and 400 digits too."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_DRAWN < value < _DRAWN
+
+
+#: Beyond it a chart's arithmetic ends.
+_DRAWN = 1e100
 
 
 def _whole(value: object) -> int | None:
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return int(value) if isinstance(value, int | float) and _is_number(value) else None
 
 
 def _evaluation(manifest: Manifest | None) -> tuple[Scores, Comparisons, str]:

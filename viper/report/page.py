@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from viper.evaluation.statistics import OVERALL
 from viper.report import attention, benchmarks, charts, reasoning, words
 from viper.report.collect import REWARD, TASKS, IterationReport, LoopReport, collect
 from viper.report.gallery import ITERATIONS, samples
+from viper.report.guarded import guarded
 from viper.report.outputs import outputs
 from viper.report.settings import settings
 from viper.report.svg import forest
@@ -33,7 +34,12 @@ def build(store: ObjectStore, names: Iterable[str], out_dir: Path, *, registry_l
     Raises:
         StoreError: when the store cannot be read or the page cannot be written.
     """
-    html = render(store, collect(store, names), registry_lines)
+    return write_page(store, collect(store, names), out_dir, registry_lines=registry_lines)
+
+
+def write_page(store: ObjectStore, report: LoopReport, out_dir: Path, *, registry_lines: Sequence[str] = ()) -> Path:
+    """`build` of what was collected."""
+    html = render(store, report, registry_lines)
     path = out_dir / FILE_NAME
     temporary = out_dir / f".{FILE_NAME}.tmp"
     try:
@@ -57,6 +63,8 @@ def render(store: ObjectStore, report: LoopReport, registry_lines: Sequence[str]
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    problems = {i.name: list(i.problems) for i in report.iterations}
+    gallery, spoken, heat, reasoned = (_each(store, report, problems, part) for part in PARTS)
     environment.filters |= {"svg": Markup, "duration": words.duration, "percent": words.percent}
     style = resources.files("viper.report").joinpath("templates", "style.css").read_text("utf-8")
     return environment.get_template("page.html.j2").render(
@@ -73,11 +81,11 @@ def render(store: ObjectStore, report: LoopReport, registry_lines: Sequence[str]
         balance=charts.balance(report),
         calls=charts.model_calls(report),
         differences=charts.differences(report),
-        iterations=[_iteration(i) for i in report.iterations],
-        gallery=_gallery(store, report),
-        spoken=_spoken(store, report),
-        attention=[a for i in _with_gallery(report) if (a := attention.shown(store, i)) is not None],
-        reasoning=[part for i in _with_gallery(report) for part in reasoning.parts(store, i)],
+        iterations=[_iteration(i, problems[i.name]) for i in report.iterations],
+        gallery=gallery,
+        spoken=spoken,
+        attention=heat,
+        reasoning=reasoned,
         provenance=[_provenance(i) for i in report.iterations],
         settings=settings(report),
         registry_lines=registry_lines,
@@ -86,7 +94,7 @@ def render(store: ObjectStore, report: LoopReport, registry_lines: Sequence[str]
 
 def _title(report: LoopReport) -> str:
     model = report.iterations[0].frozen.iteration.spec.model if report.iterations else "ViPER"
-    count = len(report.iterations) + len(report.not_started)
+    count = len(report.iterations) + len(report.not_started) + len(report.unreadable)
     return f"{model}: {count} iteration{'' if count == 1 else 's'}"
 
 
@@ -123,7 +131,7 @@ def _findings(report: LoopReport) -> list[dict[str, Any]]:
     return rows
 
 
-def _iteration(i: IterationReport) -> dict[str, Any]:
+def _iteration(i: IterationReport, problems: Sequence[str]) -> dict[str, Any]:
     data = {f.task: f"{words.count(f.accepted)} of {f.made}" for f in i.funnels}
     if i.images is not None:
         data["images"] = f"{i.images.accepted} of {i.images.accepted + sum(i.images.rejected.values())}"
@@ -145,26 +153,51 @@ def _iteration(i: IterationReport) -> dict[str, Any]:
         "tone": {"better": "good", "WORSE": "bad"}.get(verdict, "flat"),
         "time": words.duration(i.seconds),
         "pending": [(s.name, s.words) for s in i.pending] if i.state == "unfinished" else [],
-        "problems": i.problems,
+        "problems": problems,
     }
 
 
-def _gallery(store: ObjectStore, report: LoopReport) -> list[dict[str, Any]]:
+Shown = dict[str, Any]
+
+
+def _each(
+    store: ObjectStore,
+    report: LoopReport,
+    problems: Mapping[str, list[str]],
+    part: tuple[str, Callable[[ObjectStore, IterationReport, int], Iterable[Shown]]],
+) -> list[Shown]:
+    """A part of the page for each iteration shown in full; what cannot be read is a problem of its iteration."""
+    what, make = part
     chosen = _with_gallery(report)
-    found = [
-        {"name": i.name, "tasks": {task: shown for task in TASKS if (shown := samples(store, i, task, len(chosen)))}}
-        for i in chosen
-    ]
-    return [g for g in found if g["tasks"]]
+    found: list[Shown] = []
+    for i in chosen:
+        found += guarded(problems[i.name], what, lambda i=i: list(make(store, i, len(chosen))), [])  # type: ignore[misc]
+    return found
 
 
-def _spoken(store: ObjectStore, report: LoopReport) -> list[dict[str, Any]]:
-    return [
-        {"title": f"{i.name}, {t.task}", "prompts": shown}
-        for i in _with_gallery(report)
-        for t in i.trainings
-        if (shown := outputs(store, i, t))
-    ]
+def _gallery(store: ObjectStore, i: IterationReport, room: int) -> Iterator[Shown]:
+    tasks = {task: shown for task in TASKS if (shown := samples(store, i, task, room))}
+    if tasks:
+        yield {"name": i.name, "tasks": tasks}
+
+
+def _spoken(store: ObjectStore, i: IterationReport, _room: int) -> Iterator[Shown]:
+    for t in i.trainings:
+        if shown := outputs(store, i, t):
+            yield {"title": f"{i.name}, {t.task}", "prompts": shown}
+
+
+def _attention(store: ObjectStore, i: IterationReport, _room: int) -> Iterator[Shown]:
+    if (shown := attention.shown(store, i)) is not None:
+        yield shown
+
+
+def _reasoning(store: ObjectStore, i: IterationReport, _room: int) -> Iterator[Shown]:
+    return reasoning.parts(store, i)
+
+
+#: What a problem calls it, and what makes it.
+PARTS = (("gallery", _gallery), ("outputs", _spoken), ("attention", _attention), ("reasoning", _reasoning))
 
 
 def _with_gallery(report: LoopReport) -> tuple[IterationReport, ...]:

@@ -38,6 +38,8 @@ def render(report: LoopReport) -> str:
     for iteration in report.iterations:
         lines += [*_iteration(iteration), ""]
     lines += [f"{name}: not started" for name in report.not_started]
+    for name, problem in report.unreadable:
+        lines += _wrapped(f"{name}: CANNOT BE READ: {problem}")
     if len(report.iterations) > 1:
         lines += [*_over_iterations(report), ""]
     lines += _wrapped(f"Result: {benchmarks.conclusion(report)}")
