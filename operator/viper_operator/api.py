@@ -72,6 +72,21 @@ class Api:
         query = {"fieldManager": MANAGER, "force": "true"}
         return await self.request("PATCH", f"{self._path(body)}/status", query, body, content=APPLY)
 
+    async def look(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The Service of this name as it is, None when there is none.
+
+        By a patch of nothing that is not carried out, which takes no right beyond that to patch. Where there is no
+        Service, one without ports would be made, which is refused.
+        """
+        bare = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": {"name": body["metadata"]["name"]}}
+        query = {"fieldManager": f"{MANAGER}-look", "force": "false", "dryRun": "All"}
+        try:
+            return await self.request("PATCH", self._path(body), query, bare, content=APPLY)
+        except ApiError as error:
+            if error.status != 422:
+                raise
+            return None
+
     async def get_job(self, name: str, kind: str = "Job") -> dict[str, Any]:
         """A Job or RayJob."""
         return await self.request("GET", self._path(_job(name, kind)))
@@ -96,11 +111,11 @@ class Api:
                 raise
 
     async def create_event(self, body: Mapping[str, Any]) -> None:
-        """Creates a core/v1 Event; nothing when it is there."""
+        """Creates a core/v1 Event; nothing when it is there, or when the namespace is going."""
         try:
             await self.request("POST", f"/api/v1/namespaces/{self.namespace}/events", body=body)
         except ApiError as error:
-            if error.status not in (403, 404, 409):  # the namespace is going, or it was told before
+            if error.status not in (404, 409) and "being terminated" not in str(error):
                 raise
 
     async def pods(self, selector: str, fields: str = "") -> AsyncIterator[dict[str, Any]]:

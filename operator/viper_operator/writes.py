@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +22,11 @@ from viper_operator.settings import Settings
 from viper_operator.views import JobView, Resource
 
 log = logging.getLogger(__name__)
+
+#: Seconds for which a status waits for the Events before it; and for how long it waits no more once one was late.
+EVENT_SECONDS, EVENTS_LATE_SECONDS = 2.0, 60.0
+#: Rounds of Events that may be under way at a time; those of further ones are only in the log.
+MOST_EVENTS = 256
 
 
 class RefusedError(Exception):
@@ -58,8 +65,12 @@ def why(error: Exception) -> str:
 class Writer:
     """Writes children, statuses and Events; the answers go into the cache, so that what was written is seen at once."""
 
-    def __init__(self, api: Api, cache: Cache, settings: Settings) -> None:
-        self.api, self.cache, self.settings = api, cache, settings
+    def __init__(
+        self, api: Api, cache: Cache, settings: Settings, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.api, self.cache, self.settings, self._clock = api, cache, settings, clock
+        self._telling: set[asyncio.Task[None]] = set()
+        self._late_until = float("-inf")
 
     async def create_job(self, request: JobRequest) -> JobView | None:
         """Makes a Job; None while another one of its name is on its way out.
@@ -70,11 +81,11 @@ class Writer:
         if known is not None and (known.deleting or (known.owner and known.owner != request.uid)):
             return None
         if known is not None and not known.owner:
-            raise _taken(request)
+            raise _taken(request, "Job", request.name)
         service, made = stage_service(request, self.settings), stage_job(request, self.settings)
         try:
             if service is not None:
-                await self.api.apply(service, force=True)
+                await self._make_service(request, service)
             body = await self.api.apply(made)
         except ApiError as error:
             if error.status not in (*NEVER, 403, 409):
@@ -82,6 +93,14 @@ class Writer:
             return await self._there(request, made, error)
         STAGES_STARTED.labels(request.stage).inc()
         return self._job(body)
+
+    async def _make_service(self, request: JobRequest, service: dict[str, Any]) -> None:
+        """Raises `RefusedError` when one of its name is there that no iteration of this name owns."""
+        there = await self.api.look(service)
+        # The uid of an iteration that was deleted and applied again is another one; its Service serves both.
+        if there is not None and not _owners(service) & _owners(there):
+            raise _taken(request, "Service", service["metadata"]["name"])
+        await self.api.apply(service, force=True)
 
     async def _there(self, request: JobRequest, made: dict[str, Any], refusal: ApiError) -> JobView | None:
         """The Job that was there before, as our own that a watch has not shown yet; or why there is none."""
@@ -98,7 +117,7 @@ class Writer:
             return self._job(body)
         if job.deleting or job.owner:
             return None  # of an iteration of the same name that was deleted
-        raise _taken(request)
+        raise _taken(request, "Job", request.name)
 
     async def suspend_job(self, job: JobView, now: float) -> JobView:
         """Stops a Job's pods; how long it was active stays with it."""
@@ -148,7 +167,34 @@ class Writer:
             raise
 
     async def tell(self, kind: str, view: Resource, found: Sequence[Event]) -> None:
-        """Creates Events. Told again after a crash, they have the same names and so are not there twice."""
+        """Creates Events. Told again after a crash, they have the same names and so are not there twice.
+
+        They come before the status that holds them back from being told again, but it does not depend on them: one that
+        is refused is only in the log, and one that takes long goes on beside it.
+        """
+        bodies = self._events(kind, view, found)
+        if not bodies:
+            return
+        if len(self._telling) >= MOST_EVENTS:
+            log.warning("%d Events are not created: too many wait for the API server already", len(bodies))
+            return
+        task = asyncio.create_task(self._create_events(bodies))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+        if self._clock() >= self._late_until:
+            _, late = await asyncio.wait({task}, timeout=EVENT_SECONDS)
+            if late:
+                self._late_until = self._clock() + EVENTS_LATE_SECONDS
+
+    async def _create_events(self, bodies: Sequence[dict[str, Any]]) -> None:
+        for body in bodies:
+            try:
+                await self.api.create_event(body)
+            except ApiError as error:
+                log.warning("an Event is not created: %s", error)
+
+    def _events(self, kind: str, view: Resource, found: Sequence[Event]) -> list[dict[str, Any]]:
+        bodies = []
         for event in found:
             said = f"{view.uid} {view.version} {event.reason} {event.message}"
             digest = hashlib.sha256(said.encode()).hexdigest()[:16]
@@ -177,9 +223,16 @@ class Writer:
                 "reportingComponent": MANAGER,
                 "reportingInstance": self.settings.identity,
             }
-            await self.api.create_event(body)
+            bodies.append(body)
+        return bodies
 
 
-def _taken(request: JobRequest) -> RefusedError:
-    message = f"{request.stage}: a Job called {request.name} is there and belongs to somebody else; delete it"
+def _taken(request: JobRequest, kind: str, name: str) -> RefusedError:
+    message = f"{request.stage}: a {kind} called {name} is there and belongs to somebody else; delete it"
     return RefusedError("NameTaken", message, permanent=False)
+
+
+def _owners(body: Mapping[str, Any]) -> set[tuple[str, ...]]:
+    """Who owns an object: API version, kind and name."""
+    owners = body["metadata"].get("ownerReferences") or ()
+    return {tuple(str(owner.get(key)) for key in ("apiVersion", "kind", "name")) for owner in owners}

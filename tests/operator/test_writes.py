@@ -1,0 +1,188 @@
+"""Events never keep a status back, and nothing that belongs to somebody else is written over."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from fault_proxy import Answer, FaultProxy
+from kube_objects import SETTINGS
+
+from fakes import world
+from fakes.cluster import Cluster
+from fakes.kubelet import Connection
+from servers.kube import KubeApi
+from viper_operator import writes
+from viper_operator.api import Api, ApiError, connect
+from viper_operator.cache import Cache
+from viper_operator.events import Event
+from viper_operator.job_specs import JobRequest, stage_service
+from viper_operator.names import service_name
+from viper_operator.views import IterationView
+from viper_operator.writes import RefusedError, Writer
+
+STAGE = "train-captions"
+VIEW = IterationView.of({"metadata": {"name": "it", "uid": "uid-it"}, "spec": {"model": "m"}})
+SAID = [Event("Normal", "StageStarted", "one"), Event("Warning", "Held", "two")]
+
+
+class Scripted(Api):
+    """An API server that says to a request what `answers` has for the end of its path."""
+
+    def __init__(self, answers: Mapping[str, Any]) -> None:
+        self.namespace, self.answers, self.sent = "team", answers, []
+
+    async def request(self, method: str, path: str, query: Any = None, body: Any = None, **_: Any) -> dict[str, Any]:  # type: ignore[override]
+        kind = "look" if query and "dryRun" in query else path.rpartition("/")[2]
+        self.sent.append(f"{method} {kind}")
+        answer = self.answers.get(kind, body)
+        if isinstance(answer, asyncio.Event):
+            await answer.wait()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("status", [0, 403, 404, 409, 413, 422, 429, 500])
+def test_events_that_are_refused_keep_no_status_back(status: int) -> None:
+    api = Scripted({"events": ApiError(status, "", "exceeded quota: events")})
+
+    async def scenario() -> None:
+        writer = Writer(api, Cache(), SETTINGS)
+        await writer.tell("ViperIteration", VIEW, SAID)
+        await writer.status("ViperIteration", VIEW, {"outcome": "Held"})
+
+    asyncio.run(scenario())
+    assert api.sent == ["POST events", "POST events", "PATCH status"]
+
+
+def test_events_come_before_the_status_that_holds_them_back() -> None:
+    """An operator that dies in between tells them again."""
+    api = Scripted({})
+
+    async def scenario() -> None:
+        writer = Writer(api, Cache(), SETTINGS)
+        await asyncio.gather(writer.tell("ViperIteration", VIEW, SAID))
+        api.sent.append("told")
+
+    asyncio.run(scenario())
+    assert api.sent == ["POST events", "POST events", "told"]
+
+
+def test_an_api_server_that_takes_long_over_events_is_waited_for_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writes, "EVENT_SECONDS", 0.01)
+    now = 100.0
+
+    async def scenario() -> None:
+        nonlocal now
+        answered = asyncio.Event()
+        api = Scripted({"events": answered})
+        writer = Writer(api, Cache(), SETTINGS, clock=lambda: now)
+        await asyncio.wait_for(writer.tell("ViperIteration", VIEW, SAID), 10)
+        monkeypatch.setattr(writes, "EVENT_SECONDS", 3600)
+        for _ in range(3):  # not waited for at all
+            await asyncio.wait_for(writer.tell("ViperIteration", VIEW, SAID), 10)
+        await writer.status("ViperIteration", VIEW, {})
+        assert api.sent[-1] == "PATCH status"
+        now += writes.EVENTS_LATE_SECONDS
+        again = asyncio.create_task(writer.tell("ViperIteration", VIEW, SAID))
+        answered.set()
+        await asyncio.wait_for(again, 10)
+        assert api.sent.count("POST events") == 5 * len(SAID)  # none is lost
+
+    asyncio.run(scenario())
+
+
+def test_events_that_pile_up_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writes, "EVENT_SECONDS", 0.01)
+    monkeypatch.setattr(writes, "MOST_EVENTS", 4)
+
+    async def scenario() -> None:
+        api = Scripted({"events": asyncio.Event()})
+        writer = Writer(api, Cache(), SETTINGS)
+        for _ in range(20):
+            await writer.tell("ViperIteration", VIEW, SAID[:1])
+        await asyncio.sleep(0)  # lets those that were taken begin
+        assert len(api.sent) == 4
+
+    asyncio.run(scenario())
+
+
+def owned(**reference: Any) -> dict[str, Any]:
+    owner = {"apiVersion": "viper.dev/v1alpha1", "kind": "ViperIteration", "name": "it", "uid": "uid-it", **reference}
+    return {"metadata": {"name": "nodes-it", "ownerReferences": [owner]}}
+
+
+def request() -> JobRequest:
+    profile = {"stages": {STAGE: {"nodes": 2, "gpus": 8, "workClaim": "w"}}}
+    one = world.iteration("it", profile=profile, engines={**world.ENGINES, "trainer": "verl"})
+    return JobRequest(one, "uid-it", STAGE)
+
+
+@pytest.mark.parametrize(
+    ("there", "ours"),
+    [
+        (ApiError(422, "Invalid", "spec.ports: Required value"), True),  # none
+        (owned(), True),
+        (owned(uid="of-the-iteration-that-was-deleted"), True),
+        ({"metadata": {"name": "nodes-it"}}, False),
+        ({"metadata": {"name": "nodes-it", "ownerReferences": []}}, False),
+        (owned(name="another"), False),
+        (owned(kind="ViperLoop"), False),
+        (owned(apiVersion="apps/v1", kind="Deployment"), False),
+        (owned(apiVersion="other.dev/v1"), False),
+    ],
+)
+def test_a_service_of_somebody_else_is_not_taken_over(there: Any, ours: bool) -> None:
+    job = {"metadata": {"name": "it-train-captions", "uid": "u", "resourceVersion": "1"}}
+    api = Scripted({"look": there, "it-train-captions": job})
+    writer = Writer(api, Cache(), SETTINGS)
+    if ours:
+        asyncio.run(writer.create_job(request()))
+        assert api.sent == ["PATCH look", "PATCH nodes-it", "PATCH it-train-captions"]
+        return
+    with pytest.raises(RefusedError, match="a Service called nodes-it is there and belongs to somebody else") as error:
+        asyncio.run(writer.create_job(request()))
+    assert (error.value.reason, error.value.permanent) == ("NameTaken", False)
+    assert api.sent == ["PATCH look"]
+
+
+@pytest.mark.kube
+def test_an_api_server_shows_a_service_and_changes_nothing(kube_api: KubeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(kube_api.kubeconfig))
+    plain = Connection(kube_api.kubeconfig)
+    name = f"s{secrets.token_hex(4)}"
+    services = "/api/v1/namespaces/default/services"
+    body = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {"ports": [{"port": 80}]}}
+    made = plain.call("POST", services, body)
+
+    async def look(of: str) -> dict[str, Any] | None:
+        client = await connect()
+        try:
+            return await Api(client, "default").look({**body, "metadata": {"name": of}})
+        finally:
+            await client.close()
+
+    seen = asyncio.run(look(name))
+    assert seen is not None
+    assert seen["metadata"]["uid"] == made["metadata"]["uid"]
+    assert "ownerReferences" not in seen["metadata"]
+    assert plain.call("GET", f"{services}/{name}")["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+    missing = stage_service(request(), SETTINGS)
+    assert missing is not None
+    assert asyncio.run(look(service_name(name))) is None
+
+
+@pytest.mark.kube
+@pytest.mark.slow
+def test_an_iteration_ends_where_no_event_may_be_created(cluster: Cluster, tmp_path: Any) -> None:
+    with FaultProxy(cluster.kubeconfig, tmp_path) as proxy:
+        cluster.kubeconfig = proxy.kubeconfig
+        proxy.before = lambda request: Answer(403) if request.method == "POST" and "/events" in request.path else None
+        cluster.start()
+        cluster.iteration()
+        assert cluster.finished()["outcome"] == "Promoted"
+        assert cluster.events() == []
