@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+import unicodedata
+from typing import Any, Literal
 
 REPLACEMENT = "\ufffd"
 #: Vertical tab, form feed and NEL break lines (Unicode's UAX #14); few readers know it.
@@ -21,6 +22,7 @@ _UNFIT = re.compile(
     + "".join(f"{chr(plane << 16 | 0xFFFE)}{chr(plane << 16 | 0xFFFF)}" for plane in range(17))
     + "]"
 )
+_MOST_MARKS, _JOINER = 30, "\u034f"
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 
@@ -76,6 +78,26 @@ def load_json(data: str | bytes) -> Any:
         return clean_json(json.loads(text, strict=False))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def normal(form: Literal["NFC", "NFKC"], text: str) -> str:
+    """A normal form in time that grows with the length.
+
+    Putting a run of combining marks into order takes time with its square; after 30 of them a joiner that shows nothing
+    ends a run (Stream-Safe Text Format, Unicode's UAX #15).
+    """
+    return text if text.isascii() else unicodedata.normalize(form, _stream_safe(text))
+
+
+def _stream_safe(text: str) -> str:
+    made: list[str] = []
+    begin = marks = 0
+    for place, character in enumerate(text):
+        marks = marks + 1 if unicodedata.combining(character) else 0
+        if marks > _MOST_MARKS:
+            made += [text[begin:place], _JOINER]
+            begin, marks = place, 1
+    return "".join([*made, text[begin:]]) if made else text
 
 
 def _joined(pair: re.Match[str]) -> str:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from viper.engines.base import Sampling, VisionLanguageModel, VlmRequest
+from viper.evaluation.comparison import normalise
 from viper.evaluation.questions import Question
 from viper.prompts import PromptSet
 from viper.reader import read
 
+__all__ = ["RULES_OF_READING", "Answered", "accuracy", "answer_of", "ask", "normalise"]
+
 #: Raised when answers are read or compared otherwise: what was judged before is judged again, from what is kept.
 RULES_OF_READING = 2
-_QUOTES = "\"'`“”‘’«»*_()[] "
-_STOPS = ".,;:!?。！？…"
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,6 @@ class Answered:
 def answer_of(output: str, finished: bool = True) -> str:
     """The answer by the rule of `viper.reader`, empty when there is none; `finished` is False when it was cut off."""
     return read(output, finished).answer
-
-
-def normalise(answer: str) -> str:
-    """For comparison: NFKC, case folded, white space as one space, outer quotes and stops removed."""
-    text = " ".join(unicodedata.normalize("NFKC", answer).casefold().split())
-    return text.strip(_QUOTES + _STOPS)
 
 
 def ask(

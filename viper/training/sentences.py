@@ -2,14 +2,14 @@
 
 The paper does not print its splitter; this one is ours. What it decides:
 
-- `<think>…</think>` is reasoning, never scored. Only the text after the last `</think>` is the answer; a block that is
-  opened and never closed leaves no answer.
+- `<think>…</think>` is reasoning, never scored; the answer is what `viper.reader` says.
 - JSON, in a ``` fence or bare, is read by its values: the items of a list, or the string values of an object
   (`{"refinement": [...]}` gives the list's items), one sequence each, never split further. Keys, numbers and prose
-  around the JSON are not sequences. JSON that does not parse is plain text.
+  around the JSON are not sequences. JSON that does not parse is plain text, and so are `{}` and `[]` in prose.
 - Plain text is split at line breaks, then after sentence punctuation (`. ! ? …` and their full-width forms); bullets
-  and numbering in front of a line are dropped; common abbreviations do not end a sentence.
-- Text is Unicode NFC with runs of white space as one space. A sequence without a single letter or digit is dropped.
+  and numbering in front of a line are dropped where they mark items (`viper.training.lists`); common abbreviations do
+  not end a sentence.
+- Text is Unicode NFC with runs of white space as one space. A sequence without a letter, a digit or `∞` is dropped.
 - Length is bounded: `MAX_CHARACTERS` of an answer are read, and everything after the first `MAX_SEQUENCES - 1`
   sequences is joined into one last sequence, so that excess text still counts in N and L, and against the score.
 """
@@ -18,23 +18,27 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from viper.reader import END_THINK, THINK, fenced, read
+from viper.text import normal
+from viper.training.lists import without_markers
 
 MAX_CHARACTERS = 65_536
 MAX_SEQUENCES = 256
 _MAX_JSON_STARTS = 8  # how many `{` or `[` are tried as the beginning of bare JSON
 
-_BULLET = re.compile(r"^(?:[-*+•‣◦▪●–—·]|#{1,6}|\(?(?:\d{1,3}|[a-zA-Z])[.)](?=\s)|\(\d{1,3}\))\s*")
+_JSON = re.compile(r'\{(?=\s*+["}])|\[(?=\s*+["\[{\]\-\dntf])')
 _BREAK = re.compile(r"(?<=[.!?…])[\"'”’»)\]]*\s+|(?<=[。！？])[」』”’]*\s*")
 _ABBREVIATIONS = {
     *("e.g.", "i.e.", "etc.", "vs.", "cf.", "ca.", "approx.", "resp.", "incl.", "nos.", "fig.", "figs."),
     *("mr.", "mrs.", "ms.", "dr.", "st.", "jr.", "sr.", "prof."),
 }
+_LONGEST_ABBREVIATION = 16
+#: Answers without a letter or digit.
+_SIGNS = frozenset("∞∅")
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def normalise(text: str) -> str:
     """No control characters, Unicode NFC, white space runs as one space, trimmed; a second pass changes nothing."""
     if not text.isprintable():
         text = "".join(c for c in text if c.isprintable() or c.isspace())
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    return " ".join(normal("NFC", text).split())
 
 
 def parse_output(output: str, finished: bool = True) -> ParsedOutput:
@@ -94,7 +98,7 @@ def _sequences(answer: str) -> tuple[tuple[str, ...], bool]:
     """The sequences, and whether they came from JSON."""
     found, value = _json_value(answer)
     raw = list(_leaves(value)) if found else list(_plain_sentences(answer))
-    sentences = [s for s in map(normalise, raw) if any(c.isalnum() for c in s)]
+    sentences = [s for s in map(normalise, raw) if any(c.isalnum() or c in _SIGNS for c in s)]
     if len(sentences) > MAX_SEQUENCES:
         head = sentences[: MAX_SEQUENCES - 1]
         sentences = [*head, " ".join(sentences[MAX_SEQUENCES - 1 :])]
@@ -107,23 +111,25 @@ def _json_value(answer: str) -> tuple[bool, Any]:
         found, value = _decode(block.strip())
         if found:
             return True, value
-    starts = re.finditer(r"[\[{]", answer)
-    for _, match in zip(range(_MAX_JSON_STARTS), starts, strict=False):
-        found, value = _decode(answer[match.start() :])
+    for _, match in zip(range(_MAX_JSON_STARTS), _JSON.finditer(answer), strict=False):
+        found, value = _decode(answer[match.start() :], alone=match.start() == 0)
         if found:
             return True, value
     return False, None
 
 
-def _decode(text: str) -> tuple[bool, Any]:
+def _decode(text: str, alone: bool = True) -> tuple[bool, Any]:
     if not text.startswith(("{", "[")):
         return False, None
     try:
-        value, _ = json.JSONDecoder().raw_decode(text)
+        value, end = json.JSONDecoder().raw_decode(text)
     except (ValueError, RecursionError):
         return False, None
-    # "[3]" in prose is a footnote, not an answer: a list counts when it is empty or holds text.
-    if isinstance(value, list) and value and not any(True for _ in _leaves(value)):
+    if not value:
+        # "{}" and "[]" in prose are LaTeX or a way of speaking: alone they are an answer that lists nothing.
+        return alone and not text[end:].strip(), value
+    # "[3]" in prose is a footnote, not an answer: a list counts when it holds text.
+    if isinstance(value, list) and not any(True for _ in _leaves(value)):
         return False, None
     return True, value
 
@@ -142,20 +148,19 @@ def _leaves(value: Any) -> Iterator[str]:
 
 
 def _plain_sentences(text: str) -> Iterator[str]:
-    for line in text.splitlines():
-        stripped = line.strip()
-        if stripped.startswith("```"):
-            continue
-        rest = _BULLET.sub("", stripped, count=1)
+    for line, start in without_markers(text.splitlines()):
         begin = 0
-        for match in _BREAK.finditer(rest):
-            if _is_abbreviation(rest[begin : match.end()].rstrip()):
+        for match in _BREAK.finditer(line, start):
+            if _is_abbreviation(line, begin, match.end()):
                 continue
-            yield rest[begin : match.end()]
+            yield line[begin : match.end()]
             begin = match.end()
-        yield rest[begin:]
+        yield line[begin:]
 
 
-def _is_abbreviation(sentence: str) -> bool:
-    word = sentence.rpartition(" ")[2].lower().lstrip("(\"'“")
-    return word in _ABBREVIATIONS
+def _is_abbreviation(line: str, begin: int, end: int) -> bool:
+    """Whether what ends at `end`, white space aside, ends with an abbreviation."""
+    while end > begin and line[end - 1].isspace():
+        end -= 1
+    word = line[max(begin, end - _LONGEST_ABBREVIATION, line.rfind(" ", begin, end) + 1) : end]
+    return word.lower().lstrip("(\"'“") in _ABBREVIATIONS

@@ -23,7 +23,7 @@ _COMPARES = re.compile(
     r"\b(reconstruct\w*|re-?creat(ed|ion)|generated (image|picture|version)|(second|other|painted) (image|picture))\b",
     re.IGNORECASE,
 )
-_SENTENCES = re.compile(r"[.!?\n]+")
+_SENTENCES = re.compile(r"(?<!\d)[.!?\n]+|[.!?\n]+(?!\d)")
 
 
 def schema() -> pa.Schema:
