@@ -114,7 +114,7 @@ def test_an_upgrade_keeps_credentials_definitions_and_running_work(old: Release,
 
     eventually(lambda: old.get("pod", "-l", "job-name=live-ingest-images")["items"])
     before = kept()
-    assert set(before["secrets"]) == {"viper-store", "viper-minio-root"}
+    assert set(before["secrets"]) == {"viper-store", "viper-store-reader", "viper-minio-root"}
     assert "queueName" not in _spec_fields(old)
 
     old.upgrade()

@@ -91,6 +91,17 @@ def test_no_secret_is_written_into_a_pod(values: dict[str, Any]) -> None:
             assert not {n for n in plain if re.search("KEY|PASSWORD|SECRET_ACCESS|TOKEN", n)}
 
 
+@each_values
+def test_a_key_that_may_write_to_the_store_is_the_stages_and_hooks_alone(values: dict[str, Any]) -> None:
+    """Where nobody named one that only reads, the notes say so."""
+    named = {**values, "store": {**values.get("store", {}), "readerExistingSecret": "reads-only"}}
+    for given, reader in ((named, "reads-only"), *(() if "store" in values else ((values, "viper-store-reader"),))):
+        deployment = by_name(render(given), "Deployment", "viper-operator")
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        keys = [e["valueFrom"]["secretKeyRef"]["name"] for e in container["env"] if e["name"].startswith("AWS_")]
+        assert keys == [reader, reader]
+
+
 @pytest.mark.parametrize("release", ["x", "a-release-with-a-very-long-name-that-helm-still-takes"])
 def test_names_fit_whatever_the_release_is_called(release: str) -> None:
     assert len(release) <= 53

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -17,14 +18,20 @@ from minio import Minio
 from minio.error import S3Error
 from prometheus_client import CollectorRegistry, Counter, start_http_server
 
+from fakes import world
+from fakes.registry import MemoryRegistry
 from servers.faulty_s3 import FaultyS3, ignores_conditions
 from servers.running import ACCESS_KEY, SECRET_KEY, MinioServer, Server, free_port
 from viper.errors import StoreError
+from viper.freeze import freeze, load_frozen
 from viper.store import open_store
+from viper.store.minio import MinioStore
 from viper.store.multipart import PART_BYTES
+from viper_operator.stores import Stores
 
 pytestmark = pytest.mark.server
 
+READER = {"VIPER_READER_ACCESS_KEY_ID": "operator", "VIPER_READER_SECRET_ACCESS_KEY": "operator-secret"}
 ROOT = {"MINIO_ROOT_USER": ACCESS_KEY, "MINIO_ROOT_PASSWORD": SECRET_KEY}
 
 
@@ -46,10 +53,12 @@ def output(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 @pytest.fixture(scope="module")
 def bucket(minio_server: MinioServer) -> str:
-    """A bucket that the setup hook made, with a user `stages`."""
+    """A bucket that the setup hook made, with the users `stages` and `operator`."""
     name = f"b{uuid.uuid4().hex[:8]}"
-    code, text = output(prepare(f"s3://{name}?endpoint={minio_server.url}", "stages", "stages-secret", **ROOT))
+    uri = f"s3://{name}?endpoint={minio_server.url}"
+    code, text = output(prepare(uri, "stages", "stages-secret", **ROOT, **READER))
     assert code == 0, text
+    assert "the operator may read it, and not write" in text
     return name
 
 
@@ -76,6 +85,51 @@ def test_stages_may_do_all_they_need_in_their_bucket(
     for key in ("small", "large"):
         store.delete(key)
     assert list(store.list()) == []
+
+
+def test_the_operator_reads_all_of_the_bucket_and_writes_nothing(
+    minio_server: MinioServer, bucket: str, as_stages: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"s3://{bucket}/all?endpoint={minio_server.url}"
+    model = world.model(tmp_path / "model")
+    iteration = world.iteration("it", generator={"alias": "generator", "initialUri": model.as_uri()})
+    frozen = freeze(iteration, open_store(uri), MemoryRegistry()).iteration  # type: ignore[arg-type]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "operator")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "operator-secret")
+    store = open_store(uri)
+
+    async def observed() -> None:
+        stores = Stores(store, 1)
+        assert await stores.frozen("uid", "it") == frozen
+        assert {s.done for s in (await stores.stages("uid")).values()} == {None}
+        assert await stores.progress("it", "ingest-images", 1) == (None, "")
+        stores.close()
+
+    asyncio.run(observed())
+    (tmp_path / "large").write_bytes(b"x")
+    assert isinstance(store, MinioStore)
+    for write in (
+        lambda: store.put("iterations/it/iteration.json", b""),
+        lambda: store.put("new", b"", if_absent=True),
+        lambda: store.put_in_parts("large", tmp_path / "large"),
+        lambda: store.delete("iterations/it/iteration.json"),
+    ):
+        with pytest.raises(StoreError, match="forbids"):
+            write()
+    assert load_frozen(store, "it") == frozen
+    with pytest.raises(StoreError):
+        list(open_store(minio_server.uri("x")).list())
+
+
+def test_a_key_of_the_operator_that_may_write_is_said(minio_server: MinioServer, bucket: str) -> None:
+    same = {"VIPER_READER_ACCESS_KEY_ID": "stages", "VIPER_READER_SECRET_ACCESS_KEY": "stages-secret"}
+    code, text = output(prepare(f"s3://{bucket}?endpoint={minio_server.url}", "stages", "stages-secret", **same))
+    assert code == 0, text
+    assert "may also write, which it does not need" in text
+    wrong = {**same, "VIPER_READER_SECRET_ACCESS_KEY": "a-guess"}
+    code, text = output(prepare(f"s3://{bucket}?endpoint={minio_server.url}", "stages", "stages-secret", **wrong))
+    assert (code, "Traceback" in text) == (1, False)
+    assert "the secret key is wrong" in text
 
 
 def test_stages_may_do_nothing_in_another_bucket(minio_server: MinioServer, bucket: str, as_stages: None) -> None:

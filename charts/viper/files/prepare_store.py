@@ -2,12 +2,15 @@
 what they rely on. Run by the chart after install and upgrade, with the operator's image; running it again changes
 nothing.
 
-Environment: VIPER_STORE, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY; MINIO_ROOT_USER and MINIO_ROOT_PASSWORD only
-for the bundled MinIO; VIPER_PATIENCE, in seconds, while the server is still starting (default 240).
+Environment: VIPER_STORE, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY; VIPER_READER_ACCESS_KEY_ID and
+VIPER_READER_SECRET_ACCESS_KEY, the operator's; MINIO_ROOT_USER and MINIO_ROOT_PASSWORD only for the bundled MinIO;
+VIPER_PATIENCE, in seconds, while the server is still starting (default 240).
 """
 
+import itertools
 import os
 import sys
+import uuid
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,18 +19,20 @@ from minio import Minio, MinioAdmin
 from minio.credentials import StaticProvider
 from minio.error import MinioException
 
-from viper.errors import ViperError
+from viper.errors import StoreError, ViperError
 from viper.store import open_store, probe
 
 PAUSE_S = 4
-POLICY = "viper"  # of MinIO: what the stages may do
+POLICY, READER_POLICY = "viper", "viper-reader"  # of MinIO: what the stages and what the operator may do
 
 
-def policy(bucket: str) -> dict[str, Any]:
+def policy(bucket: str, *, write: bool) -> dict[str, Any]:
     """Rights on one bucket and nothing else, in the S3 policy language."""
     arn = f"arn:aws:s3:::{bucket}"
-    objects = ["GetObject", "PutObject", "DeleteObject", "AbortMultipartUpload", "ListMultipartUploadParts"]
-    folder = ["ListBucket", "GetBucketLocation", "ListBucketMultipartUploads"]
+    objects, folder = ["GetObject"], ["ListBucket", "GetBucketLocation"]
+    if write:
+        objects += ["PutObject", "DeleteObject", "AbortMultipartUpload", "ListMultipartUploadParts"]
+        folder += ["ListBucketMultipartUploads"]
     return {
         "Version": "2012-10-17",
         "Statement": [
@@ -59,11 +64,14 @@ def prepare_minio(uri: str, patience_s: int) -> None:
         client.make_bucket(bucket_name=parts.netloc)
         print(f"made the bucket {parts.netloc}")
     admin = MinioAdmin(endpoint=endpoint.netloc, secure=secure, credentials=root, http_client=pool)
-    user = os.environ["AWS_ACCESS_KEY_ID"]
-    admin.policy_add(policy_name=POLICY, policy=policy(parts.netloc))
-    admin.user_add(access_key=user, secret_key=os.environ["AWS_SECRET_ACCESS_KEY"])
-    admin.policy_set(policy_name=POLICY, user=user)
-    print(f"the user of the stages may use the bucket {parts.netloc}, and nothing else")
+    for name, keys, write in ((POLICY, "AWS", True), (READER_POLICY, "VIPER_READER", False)):
+        user = os.environ.get(f"{keys}_ACCESS_KEY_ID")
+        if user is None or (not write and user == os.environ["AWS_ACCESS_KEY_ID"]):
+            continue
+        admin.policy_add(policy_name=name, policy=policy(parts.netloc, write=write))
+        admin.user_add(access_key=user, secret_key=os.environ[f"{keys}_SECRET_ACCESS_KEY"])
+        admin.policy_set(policy_name=name, user=user)
+    print(f"the users of the stages and of the operator may use the bucket {parts.netloc}, and nothing else")
 
 
 def check_store(uri: str) -> None:
@@ -73,12 +81,32 @@ def check_store(uri: str) -> None:
     print(f"{store.uri} can be written and read, and lets one of several writers win")
 
 
+def check_reader(uri: str) -> None:
+    """Lists with the operator's credentials, and says so when they may do more than read. Raises `StoreError`."""
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
+        os.environ[f"AWS_{name}"] = os.environ[f"VIPER_READER_{name}"]
+    store, key = open_store(uri), f"probe/{uuid.uuid4().hex}"
+    for _ in itertools.islice(store.list(), 1):
+        pass
+    try:
+        store.put(key, b"")
+    except StoreError:
+        print("the operator may read it, and not write")
+        return
+    store.delete(key)
+    print(
+        "the operator may read it; its credentials may also write, which it does not need (store.readerExistingSecret)"
+    )
+
+
 def main() -> int:
     uri = os.environ["VIPER_STORE"]
     try:
         if "MINIO_ROOT_USER" in os.environ:
             prepare_minio(uri, int(os.environ.get("VIPER_PATIENCE", "240")))
         check_store(uri)
+        if "VIPER_READER_ACCESS_KEY_ID" in os.environ:
+            check_reader(uri)
     except (ViperError, MinioException, urllib3.exceptions.HTTPError, OSError) as e:
         print(f"error: the store cannot be used: {e}", file=sys.stderr)
         return 1

@@ -64,6 +64,17 @@ s3://{{ .Values.minio.bucket }}?endpoint=http://{{ include "viper.fullname" . }}
 {{- end -}}
 {{- end -}}
 
+{{/* The Secret with the operator's own credentials of the store, which only read. */}}
+{{- define "viper.readerSecret" -}}
+{{- if .Values.store.readerExistingSecret -}}
+{{ .Values.store.readerExistingSecret }}
+{{- else if include "viper.bundledStore" . -}}
+{{ include "viper.fullname" . }}-store-reader
+{{- else -}}
+{{ include "viper.storeSecret" . }}
+{{- end -}}
+{{- end -}}
+
 {{- define "viper.rootSecret" -}}
 {{ .Values.minio.rootExistingSecret | default (printf "%s-minio-root" (include "viper.fullname" .)) }}
 {{- end -}}
@@ -74,6 +85,15 @@ s3://{{ .Values.minio.bucket }}?endpoint=http://{{ include "viper.fullname" . }}
   valueFrom: {secretKeyRef: {name: {{ include "viper.storeSecret" . }}, key: AWS_ACCESS_KEY_ID}}
 - name: AWS_SECRET_ACCESS_KEY
   valueFrom: {secretKeyRef: {name: {{ include "viper.storeSecret" . }}, key: AWS_SECRET_ACCESS_KEY}}
+{{- end -}}
+
+{{/* The same for the operator: list of root and what the names of the variables begin with. */}}
+{{- define "viper.readerEnv" -}}
+{{- $secret := include "viper.readerSecret" (index . 0) -}}
+- name: {{ index . 1 }}_ACCESS_KEY_ID
+  valueFrom: {secretKeyRef: {name: {{ $secret }}, key: AWS_ACCESS_KEY_ID}}
+- name: {{ index . 1 }}_SECRET_ACCESS_KEY
+  valueFrom: {secretKeyRef: {name: {{ $secret }}, key: AWS_SECRET_ACCESS_KEY}}
 {{- end -}}
 
 {{- define "viper.rootEnv" -}}
