@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from viper.cli.options import folder, whole
+
 if TYPE_CHECKING:
-    from viper.local import LocalRun, RunResult
+    from viper.local import LocalRun, RunDirectory, RunResult
 
 #: Exit statuses beside 0 (finished) and those of `viper.errors`.
 HELD, SUSPENDED, FAILED, STOPPED = 8, 9, 7, 128
@@ -28,7 +30,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--dir", type=Path, metavar="DIR", help="run directory (default: runs/<name>)")
     parser.add_argument("--store", metavar="URI", help="object store: path, file:// or s3:// (default: DIR/store)")
     parser.add_argument("--tracking-uri", metavar="URI", help="MLflow: sqlite:/// or http:// (default: DIR/mlflow.db)")
-    parser.add_argument("--parallel", type=int, default=1, metavar="N", help="stage processes at a time (default: 1)")
+    parser.add_argument(
+        "--parallel",
+        type=whole(1, 1024, "number of processes"),
+        default=1,
+        metavar="N",
+        help="stage processes at a time (default: 1)",
+    )
     parser.add_argument("--resume", action="store_true", default=True, help="go on with what is there (the default)")
 
 
@@ -39,11 +47,13 @@ def run(args: argparse.Namespace) -> int:
     from viper.spec import load_runnable
 
     resource = load_runnable(args.file)
-    directory = RunDirectory(args.dir or Path("runs") / resource.metadata.name)
+    directory = RunDirectory(folder(args.dir or Path("runs") / resource.metadata.name, "--dir"))
+    _check_places(args)
     with directory.lock():
+        _forget_what_never_began(directory, args)
         record = directory.open(resource, args.store, args.tracking_uri)
         console = Console(sys.stdout)
-        local = LocalRun(directory, record, console, parallel=max(1, args.parallel))
+        local = LocalRun(directory, record, console, parallel=args.parallel)
         try:
             result = local.run()
         except (Stopped, KeyboardInterrupt) as stop:
@@ -53,6 +63,38 @@ def run(args: argparse.Namespace) -> int:
             console.finish()
         _conclude(local, result, args)
     return {"held": HELD, "suspended": SUSPENDED, "running": SUSPENDED, "failed": FAILED}.get(result.last.outcome, 0)
+
+
+def _check_places(args: argparse.Namespace) -> None:
+    """What cannot be reached is not remembered. Raises `StoreError`, `RegistryError` for what is no URI."""
+    from viper.registry import Registry
+    from viper.store import DirectoryStore, open_store
+
+    if args.store is not None:
+        store = open_store(args.store)
+        if isinstance(store, DirectoryStore):
+            folder(store.root, "--store")
+        next(store.list("iterations/"), None)
+    if args.tracking_uri is not None:
+        Registry(args.tracking_uri)
+
+
+def _forget_what_never_began(directory: RunDirectory, args: argparse.Namespace) -> None:
+    """Other places than those that were recorded may be named as long as nothing has begun: the first were a slip."""
+    from viper.cli.render import iterations
+    from viper.errors import StoreError
+    from viper.store import open_store
+
+    record = directory.record()
+    if record is None or (args.store is None and args.tracking_uri is None):
+        return
+    first = next(iterations(record.resource)).metadata.name
+    try:
+        begun = open_store(record.store).stat(f"iterations/{first}/iteration.json") is not None
+    except StoreError:
+        return  # nobody can tell
+    if not begun:
+        (directory.path / "run.json").unlink()
 
 
 def _again(args: argparse.Namespace) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
+from urllib.parse import urlsplit
 
 from viper.errors import RegistryError
 from viper.store.places import cache_dir
@@ -40,7 +41,7 @@ class Connection:
     """
 
     def __init__(self, tracking_uri: str) -> None:
-        if not tracking_uri.startswith(("sqlite:///", "http://", "https://")):
+        if not _is_tracking_uri(tracking_uri):
             raise RegistryError(
                 "not a tracking URI",
                 where=tracking_uri,
@@ -102,6 +103,16 @@ class Connection:
                     raise _explain(error, self.uri) from error
                 time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
+
+
+def _is_tracking_uri(uri: str) -> bool:
+    if uri.startswith("sqlite:///"):
+        return "\0" not in uri and uri.rstrip("/") != "sqlite:"
+    try:
+        parts = urlsplit(uri)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:  # brackets, a port that is no number
+        return False
 
 
 class MissingError(RegistryError):
