@@ -56,6 +56,10 @@ class NewerFormError(StoreError):
     exit_code = 11
 
 
+class ObjectError(StoreError):
+    """This object cannot be read; the store is well, and so are the others."""
+
+
 class RegistryError(ViperError):
     """The MLflow tracking server or registry cannot be used."""
 

@@ -148,28 +148,6 @@ def test_a_row_that_cannot_be_used_costs_itself(
     assert left_out["images"] == []
 
 
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        ('{"prompt": "p", "images": ["0.png"]}', "line 7, ground_truth: is missing"),
-        ('{"images": ["0.png"], "ground_truth": "g"}', "line 7, prompt: is missing"),
-        ('{"prompt": 3, "images": ["0.png"], "ground_truth": "g"}', "line 7, prompt: is int, not a text"),
-        ('{"prompt": " ", "images": ["0.png"], "ground_truth": "g"}', "line 7, prompt: is empty"),
-        ('{"prompt": "p", "images": ["0.png"], "ground_truth": [1]}', "line 7, ground_truth: is a list of other"),
-        ('{"prompt": "p"', "line 7, is not JSON"),
-        ("[1]", "line 7, is not a JSON object"),
-    ],
-)
-def test_a_row_that_is_no_sample_is_named(tmp_path: Path, line: str, words: str) -> None:
-    path = jsonl(tmp_path / "data", rows(tmp_path / "data"))
-    with path.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
-    with pytest.raises(InputError) as error:
-        ingest_samples(stage(tmp_path, path))
-    assert words in str(error.value)
-    assert "recipe.external.columns" in error.value.fix
-
-
 def test_a_wrong_column_name_is_told_with_those_that_are_there(tmp_path: Path) -> None:
     table = pa.table({"question": ["q"], "answer": ["a"]})
     pq.write_table(table, tmp_path / "virl.parquet")

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from viper.errors import InputError
 from viper.images import decode
-from viper.jsonl import read_image, read_rows
+from viper.ingest.checked import checked, image_beside
+from viper.jsonl import read_rows
 from viper.store import ObjectStore
 
 SMALL_WORLD = "smallworld:questions"
@@ -98,18 +99,16 @@ def _small_world(name: SetName) -> list[Question]:
 def _from_file(uri: str, name: SetName) -> list[Question]:
     if urlsplit(uri).scheme == "smallworld":
         raise InputError("there is no such question set", where=uri, fix=f"use {SMALL_WORLD} or a JSONL file")
-    seen: set[str] = set()
 
     def convert(store: ObjectStore, row: QuestionRow) -> tuple[SetName, Question]:
-        if row.question_id in seen:
-            raise InputError(f"the id {row.question_id!r} is there twice")
-        seen.add(row.question_id)
-        digest = hashlib.sha256(read_image(store, row.image)).hexdigest()
+        text, (image,) = checked(store, row.question, row.answer, [row.image])
+        # What was answered to a picture lying on its side is no answer to the picture.
+        digest = hashlib.sha256(image.data if image.upright else b"upright\n" + image.data).hexdigest()
         load = partial(_load, store, row.image)
-        return row.set, Question(row.question_id, row.domain, row.kind, row.question, row.answer, digest, load)
+        return row.set, Question(row.question_id, row.domain, row.kind, text, row.answer, digest, load)
 
-    return [question for owner, question in read_rows(uri, QuestionRow, convert) if owner == name]
+    return [question for owner, question in read_rows(uri, QuestionRow, convert, "question_id") if owner == name]
 
 
 def _load(store: ObjectStore, key: str) -> Image.Image:
-    return decode(store.get(key))
+    return decode(image_beside(store, key))

@@ -177,7 +177,7 @@ def _open(data: bytes, limits: Limits) -> tuple[Image.Image, bytes]:
     except MemoryError:
         raise
     except Exception as error:
-        raise _broken(error) from None
+        raise _broken(error, data, None) from None
     if preview:
         raise Unusable("unreadable-image", "a raw photograph, whose first picture is a preview: convert it to JPEG")
     _check_size(*image.size, limits)
@@ -198,14 +198,15 @@ def _decoded(image: Image.Image, data: bytes, limits: Limits) -> Image.Image:
         raise
     except Exception as error:
         # Broken files make the decoders raise nearly anything: OSError, SyntaxError, struct.error, IndexError …
-        raise _broken(error) from None
+        raise _broken(error, data, image.format) from None
     _check_sides(*upright.size, limits)
     return upright
 
 
-def _broken(error: Exception) -> Unusable:
+def _broken(error: Exception, data: bytes, form: str | None) -> Unusable:
     said = str(error).splitlines()
-    return Unusable("unreadable-image", f"{type(error).__name__}: {said[0][:200] if said else ''}")
+    kind = f"damaged or truncated {form}" if form else kind_of(data) or "a damaged file"
+    return Unusable("unreadable-image", f"{kind} ({type(error).__name__}: {said[0][:200] if said else ''})")
 
 
 def _memory(image: Image.Image) -> int:

@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from viper.errors import AlreadyExistsError, InputError, NotFoundError, StageError
+from viper.beside import read_beside
+from viper.errors import AlreadyExistsError, InputError, StageError
 from viper.images import Limits, Prepared, Unusable, prepare
 from viper.ingest.supplied import Supplied, SuppliedRow, open_supplied
 from viper.passport import Passport, text_digest
@@ -118,8 +119,8 @@ def _pin(ctx: StageContext, supplied: Supplied) -> None:
 
 
 def _prepared(supplied: Supplied, limits: Limits, row: SuppliedRow) -> list[Prepared] | Unusable:
-    if not row.images:
-        return Unusable("no-image", "the row has no image")
+    if row.problem is not None:
+        return row.problem
     if len(row.images) > MAX_IMAGES:
         return Unusable("too-many-images", f"the row has {len(row.images)} images, at most {MAX_IMAGES} are used")
     try:
@@ -129,14 +130,7 @@ def _prepared(supplied: Supplied, limits: Limits, row: SuppliedRow) -> list[Prep
 
 
 def _read(supplied: Supplied, image: str | bytes, limits: Limits) -> bytes:
-    if isinstance(image, str):
-        try:
-            image = supplied.store.get(image)
-        except NotFoundError:
-            raise Unusable("unreadable-image", f"there is no image {image!r} beside the file") from None
-    if len(image) > limits.max_bytes:
-        raise Unusable("too-large", f"{len(image)} bytes cannot be an image of {limits.max_pixels} pixels")
-    return image
+    return read_beside(supplied.store, image, limits) if isinstance(image, str) else image
 
 
 def _row(

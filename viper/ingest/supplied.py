@@ -1,47 +1,52 @@
-"""Files of supplied samples: JSONL or Parquet in anybody's column names, row by row."""
+"""Files of supplied samples: JSONL, one JSON list or Parquet in anybody's column names, row by row."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from viper.errors import InputError, NotFoundError
-from viper.jsonl import beside
+from viper.beside import beside
+from viper.errors import InputError, NotFoundError, ObjectError
+from viper.images import Unusable
+from viper.ingest.rows import images_of, prompt_of, text_of, truth_of
+from viper.jsonl import Lines, unusable
 from viper.spec.options import ExternalColumns
 from viper.store import ObjectStore
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-_SHOWN_ERRORS = 5
-#: Where a file marks the places of its images in the text: here they all come before it.
-_MARKER = re.compile(r"<image(?:_\d+)?>\s*")
 _BOXED = re.compile(r"^\$*\\boxed\{(.*)\}\$*$", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class SuppliedRow:
-    """A row in our words. `images`: paths beside the file, or encoded images. `ground_truth`: a text, or sentences."""
+    """A row in our words. `images`: paths beside the file, or encoded images. `ground_truth`: a text, or sentences.
+    `problem`: why it cannot be used as far as its words go, and what could not be read of it is empty."""
 
     place: str
-    prompt: str
-    images: tuple[str | bytes, ...]
-    ground_truth: str | tuple[str, ...]
+    prompt: str = ""
+    images: tuple[str | bytes, ...] = ()
+    ground_truth: str | tuple[str, ...] = ""
+    problem: Unusable | None = None
 
 
 class _File(Protocol):
-    """Rows as they are in the file. `place(i)` says where row i (from 0) is, `rows` yields those of a range."""
+    """Rows as they are in the file. `place(i)` says where row i (from 0) is, `rows` yields those of a range, or why one
+    is none; `hint` what the file seems to be instead."""
 
     count: int
 
     def place(self, index: int) -> str: ...
 
-    def rows(self, start: int, stop: int, columns: tuple[str, ...]) -> Iterator[Mapping[str, Any]]: ...
+    def rows(self, start: int, stop: int, columns: tuple[str, ...]) -> Iterator[Mapping[str, Any] | Unusable]: ...
+
+    def hint(self) -> str: ...
 
 
 class Supplied:
@@ -55,35 +60,52 @@ class Supplied:
         return self._file.count
 
     def check(self) -> None:
-        """Raises `InputError` naming the rows that are no samples: a column that is missing, or of another type.
+        """Raises `InputError` when no row at all is a sample, as when columns have other names; the first are named.
 
-        Images are not looked at: one that cannot be used costs its row, not the file.
+        A row that is none costs itself, and so do its images, which are not looked at here.
         """
         c = self._columns
         errors = []
-        for index, values in enumerate(self._file.rows(0, len(self), (c.prompt, c.ground_truth))):
-            problem = _text_problem(values, c.prompt) or _truth_problem(values, c.ground_truth)
-            errors += [f"{self._file.place(index)}, {problem}"] if problem else []
+        for index, values in enumerate(self._file.rows(0, len(self), (c.prompt, c.ground_truth, c.images))):
+            try:
+                if isinstance(values, Unusable):
+                    raise values
+                text_of(values, c.prompt)
+                truth_of(values, c.ground_truth)
+                if c.images in values:
+                    return
+                raise Unusable("invalid-row", f"{c.images}: is missing")
+            except Unusable as problem:
+                errors.append(f"{self._file.place(index)}, {problem.detail}")
         if errors:
-            more = f"\n  … and {len(errors) - _SHOWN_ERRORS} more" if len(errors) > _SHOWN_ERRORS else ""
-            raise InputError(
-                "unusable rows:\n  " + "\n  ".join(errors[:_SHOWN_ERRORS]) + more,
-                where=self.uri,
-                fix=f"each row has {{{c.prompt}, {c.images}, {c.ground_truth}}}; recipe.external.columns names others",
-            )
+            fix = f"each row has {{{c.prompt}, {c.images}, {c.ground_truth}}}; recipe.external.columns names others"
+            raise unusable(self.uri, errors, self._file.hint(), fix)
 
     def rows(self, start: int, stop: int) -> Iterator[SuppliedRow]:
-        """Rows of a range; `check` has let them pass."""
+        """Rows of a range; one that is no sample has a `problem`."""
         c = self._columns
         found = self._file.rows(start, stop, (c.prompt, c.images, c.ground_truth))
         for index, values in enumerate(found, start):
-            truth = values[c.ground_truth]
-            yield SuppliedRow(
-                self._file.place(index),
-                _MARKER.sub("", values[c.prompt]).strip(),
-                _images(values.get(c.images)),
-                _unboxed(truth) if isinstance(truth, str) else tuple(map(_unboxed, truth)),
-            )
+            place = self._file.place(index)
+            try:
+                yield self._row(place, values)
+            except Unusable as problem:
+                yield SuppliedRow(place, problem=problem)
+
+    def _row(self, place: str, values: Mapping[str, Any] | Unusable) -> SuppliedRow:
+        if isinstance(values, Unusable):
+            raise values
+        c = self._columns
+        prompt, truth = text_of(values, c.prompt), truth_of(values, c.ground_truth)
+        images = images_of(values.get(c.images))
+        if not images:
+            raise Unusable("no-image", "the row has no image")
+        return SuppliedRow(
+            place,
+            prompt_of(prompt, len(images)),
+            images,
+            _unboxed(truth) if isinstance(truth, str) else tuple(map(_unboxed, truth)),
+        )
 
 
 def open_supplied(uri: str, columns: ExternalColumns, work_dir: Path) -> Supplied:
@@ -105,32 +127,32 @@ def open_supplied(uri: str, columns: ExternalColumns, work_dir: Path) -> Supplie
         store.get_file(key, path)
     except NotFoundError:
         raise InputError("there is no such file", where=uri, fix="correct recipe.external.uri") from None
+    except ObjectError as e:
+        raise InputError(f"cannot be read: {e.what}", where=uri, fix=e.fix or "correct recipe.external.uri") from None
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Supplied(uri, digest, store, _Parquet(uri, path, columns), columns)
 
 
 class _Lines:
-    """JSONL; empty lines do not count."""
+    """JSONL, or one JSON list."""
 
     def __init__(self, uri: str, data: bytes) -> None:
-        try:
-            lines = data.decode("utf-8").split("\n")
-        except UnicodeDecodeError as e:
-            raise InputError(f"is not UTF-8: {e}", where=uri, fix="save the file as UTF-8") from None
-        self._lines = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+        self._lines = Lines(uri, data)
         self.count = len(self._lines)
 
     def place(self, index: int) -> str:
-        return f"line {self._lines[index][0]}"
+        return self._lines.place(index)
 
-    def rows(self, start: int, stop: int, columns: tuple[str, ...]) -> Iterator[Mapping[str, Any]]:
-        for _, line in self._lines[start:stop]:
+    def hint(self) -> str:
+        return self._lines.hint()
+
+    def rows(self, start: int, stop: int, columns: tuple[str, ...]) -> Iterator[Mapping[str, Any] | Unusable]:
+        for index in range(start, min(stop, self.count)):
             try:
-                value = json.loads(line)
+                yield self._lines.row(index)
             except ValueError as e:
-                value = {"": f"is not JSON: {e}"}
-            yield value if isinstance(value, dict) else {"": "is not a JSON object"}
+                yield Unusable("invalid-row", str(e))
 
 
 class _Parquet:
@@ -142,8 +164,9 @@ class _Parquet:
 
         try:
             self._file: pq.ParquetFile = pq.ParquetFile(path)
-        except pa.ArrowInvalid as e:
+        except (pa.ArrowException, OSError) as e:
             raise InputError(f"is not a Parquet file: {e}", where=uri) from None
+        self._uri = uri
         names = self._file.schema_arrow.names
         wanted = (columns.prompt, columns.images, columns.ground_truth)
         if missing := [n for n in wanted if n not in names]:
@@ -157,7 +180,19 @@ class _Parquet:
     def place(self, index: int) -> str:
         return f"row {index + 1}"
 
-    def rows(self, start: int, stop: int, columns: tuple[str, ...]) -> Iterator[Mapping[str, Any]]:
+    def hint(self) -> str:
+        return ""
+
+    def rows(self, start: int, stop: int, columns: tuple[str, ...]) -> Iterator[Mapping[str, Any] | Unusable]:
+        import pyarrow as pa
+
+        try:
+            for batch in self._batches(start, stop, columns):
+                yield from _rows(batch)
+        except (pa.ArrowException, OSError) as e:
+            raise InputError(f"is a damaged Parquet file: {e}", where=self._uri, fix="copy it again") from None
+
+    def _batches(self, start: int, stop: int, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
         passed = 0
         for group in range(self._file.num_row_groups):
             size = self._file.metadata.row_group(group).num_rows
@@ -166,37 +201,21 @@ class _Parquet:
                 for batch in self._file.iter_batches(64, row_groups=[group], columns=list(columns)):
                     if here + len(batch) > start and here < stop:
                         first = max(0, start - here)
-                        yield from batch.slice(first, min(len(batch), stop - here) - first).to_pylist()
+                        yield batch.slice(first, min(len(batch), stop - here) - first)
                     here += len(batch)
             passed += size
 
 
-def _text_problem(values: Mapping[str, Any], name: str) -> str:
-    if "" in values:
-        return str(values[""])
-    if name not in values:
-        return f"{name}: is missing"
-    text = values[name]
-    if not isinstance(text, str):
-        return f"{name}: is {type(text).__name__}, not a text"
-    return "" if text.strip() else f"{name}: is empty"
-
-
-def _truth_problem(values: Mapping[str, Any], name: str) -> str:
-    truth = values.get(name)
-    if isinstance(truth, list):
-        return "" if all(isinstance(t, str) for t in truth) else f"{name}: is a list of other things than texts"
-    problem = _text_problem(values, name)
-    return "" if problem.endswith("is empty") else problem  # a row without an answer is left out, not an error
-
-
-def _images(value: Any) -> tuple[str | bytes, ...]:
-    """Paths or bytes; also of Hugging Face's `{bytes, path}`. Anything else counts as no image."""
-    if isinstance(value, list):
-        return tuple(image for item in value for image in _images(item))
-    if isinstance(value, dict):
-        return _images(value.get("bytes") or value.get("path"))
-    return (value,) if isinstance(value, str | bytes) and value else ()
+def _rows(batch: pa.RecordBatch) -> Iterator[Mapping[str, Any] | Unusable]:
+    """The rows of a batch; a text that is no UTF-8 is told when it is read, and costs its row."""
+    try:
+        yield from batch.to_pylist()
+    except UnicodeDecodeError:
+        for index in range(len(batch)):
+            try:
+                yield from batch.slice(index, 1).to_pylist()
+            except UnicodeDecodeError:
+                yield Unusable("invalid-row", "is not UTF-8")
 
 
 def _unboxed(text: str) -> str:

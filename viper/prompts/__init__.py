@@ -29,6 +29,16 @@ NAMES = (
 _MARKS = re.compile(r"<(?=\|[^<>|\s]+\|>|(?:image|video|audio)>)")
 
 
+#: As above, without those of images.
+_CHAT_MARKS = re.compile(r"<\|[^<>|\s]+\|>|<(?:video|audio)>")
+
+
+def chat_mark(text: str) -> str:
+    """The first mark in a text that a chat template or a processor takes for more than text; empty without any."""
+    found = _CHAT_MARKS.search(text)
+    return found[0] if found else ""
+
+
 def without_marks(text: str) -> str:
     """The text with a blank in each mark that a model's tokens or a data set's images are written as.
 

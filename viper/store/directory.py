@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 import time
 import uuid
@@ -14,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from viper.errors import AlreadyExistsError, NotFoundError, StoreError, UnfitStoreError
+from viper.errors import AlreadyExistsError, NotFoundError, ObjectError, StoreError, UnfitStoreError
 from viper.store.base import RESERVED, ObjectInfo, check_key, check_prefix, open_source
 
 _TEMPORARY = f"{RESERVED}tmp"
@@ -46,8 +47,8 @@ class DirectoryStore:
 
     def get(self, key: str) -> bytes:
         path = self.path(key)
-        with _explained(path):
-            return path.read_bytes()
+        with _explained(path), _opened(path) as file:
+            return file.read()
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         def write(file: IO[bytes]) -> None:
@@ -64,7 +65,7 @@ class DirectoryStore:
 
     def get_file(self, key: str, path: Path) -> None:
         source_path = self.path(key)
-        with _explained(source_path), source_path.open("rb") as source:
+        with _explained(source_path), _opened(source_path) as source:
             temporary = path.parent / f"{RESERVED}{uuid.uuid4().hex}"
             with _explained(path, writing=True):
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +88,7 @@ class DirectoryStore:
     def sha256(self, key: str) -> str | None:
         path = self.path(key)
         try:
-            with _explained(path), path.open("rb") as file:
+            with _explained(path), _opened(path) as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except NotFoundError:
             return None
@@ -110,8 +111,9 @@ class DirectoryStore:
                 if key.startswith(prefix) or prefix.startswith(key):
                     yield from self._walk(key, prefix)
             elif key.startswith(prefix):
-                with suppress(FileNotFoundError):  # deleted meanwhile
-                    yield ObjectInfo(key, names[name].stat().st_size)
+                size = _size(names[name])
+                if size is not None:
+                    yield ObjectInfo(key, size)
 
     def delete(self, key: str) -> None:
         path = self.path(key)
@@ -142,6 +144,17 @@ class DirectoryStore:
                 _sync_folder(path.parent)
             finally:
                 temporary.unlink(missing_ok=True)
+
+
+def _size(entry: os.DirEntry[str]) -> int | None:
+    """None for what is no object: deleted meanwhile, or a link that leads nowhere or to itself."""
+    try:
+        return entry.stat().st_size
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ELOOP}:
+            return None
+        with _explained(Path(entry.path)):
+            raise
 
 
 def _publish(temporary: Path, path: Path, if_absent: bool) -> None:
@@ -203,6 +216,18 @@ def _remove_abandoned(temporary: Path) -> None:
                     path.unlink()
 
 
+def _opened(path: Path) -> IO[bytes]:
+    """A file for reading; never waits, as opening a named pipe would."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    raise ObjectError("is no regular file", where=str(path), fix="put a file in its place")
+
+
 @contextmanager
 def _explained(path: Path, *, writing: bool = False) -> Iterator[None]:
     """Turn an OSError about `path` into a StoreError that says what to do."""
@@ -214,11 +239,14 @@ def _explained(path: Path, *, writing: bool = False) -> Iterator[None]:
             raise NotFoundError("there is no object under this key", where=str(path)) from error
         fallback = (f"the file system refused: {error.strerror or error}", "")
         what, fix = _EXPLANATIONS.get(number, fallback)
-        raise StoreError(what, where=str(path), fix=fix) from error
+        kind = ObjectError if number in _OF_ONE_OBJECT and not writing else StoreError
+        raise kind(what, where=str(path), fix=fix) from error
 
 
 _FULL = ("the disk is full", "free some space and run the same command again; what is complete is kept")
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
+#: What concerns one path, and nothing beside it.
+_OF_ONE_OBJECT = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG})
 _CONFLICT = (
     "this key would be both an object and a folder of objects",
     "choose a key that is not part of another one's path",

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from viper.engines.base import RlSample
 from viper.errors import InputError, StageError
 from viper.images import decode
-from viper.jsonl import read_image, read_rows
+from viper.ingest.checked import checked
+from viper.jsonl import read_rows
 from viper.models import model_dir, policy_of
 from viper.seeds import derive
 from viper.spec import IterationSpec
@@ -102,11 +103,11 @@ def read_samples(uri: str) -> SuppliedSamples:
     """Reads a JSONL file of `SampleRow`s; raises `InputError` naming the lines that cannot be used."""
 
     def convert(store: ObjectStore, row: SampleRow) -> SuppliedSample:
-        images = tuple(read_image(store, key) for key in row.images)
+        prompt, images = checked(store, row.prompt, row.response, row.images)
         digest = hashlib.sha256(row.model_dump_json().encode())
-        for data in images:
-            digest.update(hashlib.sha256(data).digest())
-        return SuppliedSample(digest.hexdigest(), row.prompt, images, row.response)
+        for image in images:
+            digest.update(hashlib.sha256(image.data).digest())
+        return SuppliedSample(digest.hexdigest(), prompt, tuple(image.data for image in images), row.response)
 
     samples = read_rows(uri, SampleRow, convert)
     if not samples:
