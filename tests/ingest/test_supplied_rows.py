@@ -314,9 +314,9 @@ def test_marks_that_do_not_match_or_are_no_text_cost_the_row(
 
 def test_half_a_character_is_replaced_and_costs_nothing(folder: Path) -> None:
     row = only(
-        folder, '{"prompt": "What \\ud83d?\\u0000", "images": ["ok.png"], "ground_truth": "\\ud83d", "\\ud83d": 1}'
+        folder, '{"prompt": "What \\ud83d?\\u0000", "images": ["ok.png"], "ground_truth": "a \\ud83d", "\\ud83d": 1}'
     )
-    assert (row["accepted"], row["prompt"], row["ground_truth"]) == (True, "What \ufffd?\ufffd", ["\ufffd"])
+    assert (row["accepted"], row["prompt"], row["ground_truth"]) == (True, "What \ufffd?\ufffd", ["a \ufffd"])
     assert (
         only(folder, '{"prompt": "p", "images": ["\\ud83d.png"], "ground_truth": "g"}')["reason"] == "unreadable-image"
     )

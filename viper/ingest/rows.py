@@ -81,7 +81,7 @@ def images_of(value: Any) -> tuple[str | bytes, ...]:
     if value is None or value in ("", []):
         return ()
     if isinstance(value, list | tuple):
-        found = []
+        found: list[str | bytes] = []
         for number, item in enumerate(value, 1):
             images = images_of(item)
             if not images:
