@@ -17,6 +17,7 @@ from viper.modelcache import pin
 from viper.modelcache.needs import engine_models
 from viper.modelcache.uris import is_remote
 from viper.models import resolve_endpoint, resolve_model
+from viper.preflight import check_supplied
 from viper.registry import MissingError, ModelVersion, Registry
 from viper.spec import IterationSpec, ViperIteration
 from viper.stage.frozen import FrozenIteration, PinnedWeights, ResolvedModel, Tracking, load_frozen
@@ -47,13 +48,16 @@ class Frozen:
     changed: tuple[str, ...] = ()
 
 
-def freeze(iteration: ViperIteration, store: ObjectStore, registry: Registry) -> Frozen:
+def freeze(iteration: ViperIteration, store: ObjectStore, registry: Registry, *, files_here: bool = True) -> Frozen:
     """Opens the iteration in the store, or resolves and writes it.
 
+    Args:
+        files_here: whether the folders of supplied files are those that the stages will see (`check_supplied`).
+
     Raises `SpecError` when an iteration of this name with another spec is there, its profile is a reference or verl
-    could not be given its settings, `InputError` when a model cannot be used, `UnfitStoreError` when the store does not
-    do what stages rely on, `NewerFormError` when a later release has to carry out the iteration that is there,
-    `RegistryError`, `StoreError`.
+    could not be given its settings, `InputError` when a model or a supplied file cannot be used, `UnfitStoreError` when
+    the store does not do what stages rely on, `NewerFormError` when a later release has to carry out the iteration that
+    is there, `RegistryError`, `StoreError`.
     """
     if iteration.spec.profile_ref is not None:
         raise SpecError(
@@ -65,6 +69,7 @@ def freeze(iteration: ViperIteration, store: ObjectStore, registry: Registry) ->
     there = load_frozen(store, wanted.metadata.name)
     if there is None:
         probe(store)
+        check_supplied(wanted.spec, files_here=files_here)
         data = _resolve(wanted, store, registry).to_store(store.uri).to_bytes()
         key = f"iterations/{wanted.metadata.name}/iteration.json"
         with suppress(AlreadyExistsError):
