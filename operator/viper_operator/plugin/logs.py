@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TextIO
 
-from viper.spec.status import IterationStatus
+from viper.spec.status import IterationStatus, read_status
 from viper_operator.job_specs import CONTAINER
 from viper_operator.names import ITERATION, STAGE
 from viper_operator.plugin.api import ITERATIONS, PATIENCE, PAUSE, PODS, Cluster, Object, connect, patiently
@@ -278,4 +278,4 @@ def _not_begun(stage: str, attempts: Sequence[Object]) -> ClusterError:
 
 
 def _status(body: Object) -> IterationStatus:
-    return IterationStatus.model_validate(body.get("status") or {})
+    return read_status(IterationStatus, body.get("status"))

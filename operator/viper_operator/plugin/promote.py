@@ -13,7 +13,7 @@ import uuid
 
 from viper.cli.person import person
 from viper.digests import digest_of
-from viper.spec.status import IterationStatus
+from viper.spec.status import IterationStatus, read_status
 from viper_operator.plugin.api import ITERATIONS, Object, connect
 from viper_operator.plugin.errors import ClusterError
 from viper_operator.plugin.find import iteration
@@ -81,7 +81,7 @@ def _tell(text: str) -> None:
 
 def promotion(body: Object) -> Wish:
     """To move the alias to what an iteration made; raises `ClusterError` when it has made nothing yet."""
-    status = IterationStatus.model_validate(body.get("status") or {})
+    status = read_status(IterationStatus, body.get("status"))
     name, spec = body["metadata"]["name"], body["spec"]
     if status.version is None:
         raise ClusterError(
