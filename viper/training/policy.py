@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from viper.engines.base import RlSample
 from viper.errors import InputError
+from viper.text import clean
 
 
 @dataclass(frozen=True)
@@ -268,7 +269,7 @@ class Policy:
         drop = {*self.eos, self.pad}
         rows = [[t for t in row if t not in drop] for row in samples.ids.tolist()]
         texts: list[str] = self.processor.tokenizer.batch_decode(rows, skip_special_tokens=False)
-        return texts
+        return [clean(text) for text in texts]
 
 
 def _bias(visible: Tensor, dtype: torch.dtype) -> Tensor:
