@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from training_fakes import FakeTrainer, Killed, Verified, model_directory, open_stage, tools
@@ -14,6 +16,7 @@ from viper.spec.stages import TRAIN_CAPTIONS
 from viper.stage import StageContext
 from viper.store import DirectoryStore, ObjectStore
 from viper.training.mirror import NoMirror, StoreMirror, mirror_for
+from viper.training.settings import GrpoResult, StepMetrics
 from viper.training.stage import train
 
 
@@ -109,6 +112,27 @@ def test_a_store_that_is_down_does_not_stop_training(store: RemoteStore, tmp_pat
     ctx, trainer = stage(store, tmp_path, "machine"), FakeTrainer()
     assert train(ctx, tools(trainer)) is not None
     assert trainer.computed == [1, 2, 3, 4, 5]
+
+
+def test_a_checkpoint_that_was_stored_in_vain_is_stored_before_the_process_ends(
+    store: RemoteStore, tmp_path: Path
+) -> None:
+    ctx = stage(store, tmp_path, "machine")
+
+    class ComesBack(FakeTrainer):
+        """The store is down while the steps are taken, and back when the process is told to stop."""
+
+        def __call__(self, *arguments: Any, on_step: Callable[[StepMetrics], None], **more: Any) -> GrpoResult:
+            def told(step: StepMetrics) -> None:
+                store.down = True
+                on_step(step)
+                store.down = False
+
+            return super().__call__(*arguments, on_step=told, **more)
+
+    with pytest.raises(SystemExit):
+        train(ctx, tools(ComesBack(stop_at=3)))
+    assert steps(store, ctx) == {"000002"}
 
 
 def test_candidates_and_cut_logs_travel_with_the_checkpoint(store: RemoteStore, tmp_path: Path) -> None:

@@ -24,8 +24,11 @@ class Mirror(Protocol):
         """Brings the stored checkpoint into the work directory when it is ahead; returns its step if so."""
         ...
 
-    def save(self) -> None:
-        """Stores the newest checkpoint of the work directory, unless it is stored already."""
+    def save(self, *, last: bool = False) -> None:
+        """Stores the newest checkpoint of the work directory, unless that was done or tried already.
+
+        `last`: the process ends after this, so that one that was tried in vain is tried again.
+        """
         ...
 
     def clear(self) -> None:
@@ -39,7 +42,7 @@ class NoMirror:
     def restore(self) -> int | None:
         return None
 
-    def save(self) -> None:
+    def save(self, *, last: bool = False) -> None:
         return None
 
     def clear(self) -> None:
@@ -55,7 +58,7 @@ class StoreMirror:
     def __init__(self, store: ObjectStore, prefix: str, work_dir: Path, folders: str = FOLDERS) -> None:
         self._store, self._work_dir, self._folders = store, work_dir, folders
         self._prefix = f"{prefix}/checkpoints/"
-        self._saved = 0
+        self._tried = self._stored = 0
 
     def restore(self) -> int | None:
         """See `Mirror.restore`. Raises `StoreError` when the stored checkpoint cannot be read."""
@@ -71,15 +74,15 @@ class StoreMirror:
             if (fetched / name).exists():
                 (fetched / name).replace(self._work_dir / name)
         shutil.rmtree(fetched)
-        self._saved = stored
+        self._tried = self._stored = stored
         return stored
 
-    def save(self) -> None:
+    def save(self, *, last: bool = False) -> None:
         """See `Mirror.save`. A store that is down costs this copy, not the training: the next one is tried again."""
         step = _newest(self._work_dir, self._folders)
-        if step <= self._saved:
+        if step <= (self._stored if last else self._tried):
             return
-        self._saved = step
+        self._tried = step
         snapshot = self._work_dir / ".snapshot"
         shutil.rmtree(snapshot, ignore_errors=True)
         _snapshot(self._work_dir, self._folders.format(step), snapshot)
@@ -87,6 +90,7 @@ class StoreMirror:
             # A step that is there already was stored by an earlier attempt: the same weights, or as good.
             with suppress(AlreadyExistsError):
                 upload_directory(self._store, f"{self._prefix}{step:06d}", snapshot)
+            self._stored = step
             self._drop(before=step)
         shutil.rmtree(snapshot)
 
