@@ -11,6 +11,7 @@ import argparse
 import sys
 import uuid
 
+from viper.cli.options import version, whole
 from viper.cli.person import person
 from viper.digests import digest_of
 from viper.spec.status import IterationStatus, read_status
@@ -47,13 +48,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
             parser.add_argument("name", metavar="NAME", help="an iteration, or a loop for its current one")
         else:
             parser.add_argument("model", metavar="MODEL", help="registered model (spec.model)")
-            parser.add_argument("--to", type=int, metavar="VERSION", help="the version to go back to")
+            parser.add_argument("--to", type=version, metavar="VERSION", help="the version to go back to")
             parser.add_argument(
                 "--alias", default="generator", metavar="ALIAS", help="which alias (default: generator)"
             )
         parser.add_argument("--reason", default="", metavar="TEXT", help="recorded with the move")
         parser.add_argument(
-            "--timeout", type=int, default=300, metavar="SECONDS", help="how long to wait (default: 300)"
+            "--timeout",
+            type=whole(1, 86_400, "number of seconds"),
+            default=300,
+            metavar="SECONDS",
+            help="how long to wait (default: 300)",
         )
         parser.add_argument("--dry-run", action="store_true", help="print the Job and create nothing")
         connection(parser)
@@ -93,8 +98,6 @@ def promotion(body: Object) -> Wish:
 
 
 def _rollback(args: argparse.Namespace) -> Wish:
-    if args.to is not None and args.to < 1:
-        raise ClusterError("versions count from 1", where="--to", fix="name a version of the model")
     return Wish("rollback", args.model, args.alias, args.to)
 
 
