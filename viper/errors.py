@@ -63,6 +63,10 @@ class ObjectError(StoreError):
     """This object cannot be read; the store is well, and so are the others."""
 
 
+class DamagedError(ObjectError):
+    """What is stored is not what its digests say."""
+
+
 class RegistryError(ViperError):
     """The MLflow tracking server or registry cannot be used."""
 
@@ -83,6 +87,10 @@ class StageError(ViperError):
 
 class SupersededError(StageError):
     """Another attempt has finished the stage: this one has nothing to add."""
+
+
+class OvertakenError(StageError):
+    """Another attempt wrote a part of this stage first, with other rows."""
 
 
 class EngineError(ViperError):

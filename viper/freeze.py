@@ -70,9 +70,9 @@ def freeze(iteration: ViperIteration, store: ObjectStore, registry: Registry, *,
     if there is None:
         probe(store)
         check_supplied(wanted.spec, files_here=files_here)
-        data = _resolve(wanted, store, registry).to_store(store.uri).to_bytes()
         key = f"iterations/{wanted.metadata.name}/iteration.json"
         with suppress(AlreadyExistsError):
+            data = _resolve(wanted, store, registry).to_store(store.uri).to_bytes()
             store.put(key, data, if_absent=True)
             return Frozen(FrozenIteration.read(data).at(store.uri), resumed=False)
         there = load_frozen(store, wanted.metadata.name)  # another process was first
@@ -110,6 +110,9 @@ def _resolve(iteration: ViperIteration, store: ObjectStore, registry: Registry) 
 
     critic, judge = role("critic"), role("judge")
     uid = hashlib.sha256(f"{store.uri} {iteration.metadata.name}".encode()).hexdigest()[:16]
+    if load_frozen(store, iteration.metadata.name) is not None:
+        # Another process froze it while this one slept: its run may have ended by now, and is not begun again.
+        raise AlreadyExistsError("another process froze it", where=f"{store.uri}, {iteration.metadata.name}")
     run = registry.iteration_run(spec.model, iteration.metadata.name, uid, {"viper.store": store.uri})
     return FrozenIteration(
         min_version=least_version(iteration),

@@ -18,7 +18,7 @@ from typing import Any
 from viper.engines.base import Sampling, VisionLanguageModel, VlmRequest
 from viper.errors import EngineError, NotFoundError, ViperError
 from viper.evaluation.runner import answer_of
-from viper.store import ObjectStore
+from viper.store import ObjectStore, put_once
 
 #: Longest answer of the judge. lmms-eval asks for 16 tokens, which a judge that reasons does not get by with.
 MAX_TOKENS = 4096
@@ -51,7 +51,11 @@ class Judge:
             raise EngineError(
                 f"the judge does not answer: {why}", where="spec.evaluation.benchmarks.judge", fix="take another judge"
             )
-        self._store.put(key, json.dumps({"prompt": prompt, "verdict": verdict}, ensure_ascii=False).encode())
+        said = json.dumps({"prompt": prompt, "verdict": verdict}, ensure_ascii=False).encode()
+        try:
+            return str(json.loads(put_once(self._store, key, said))["verdict"])
+        except (ValueError, KeyError, TypeError):  # what is there cannot be read
+            self._store.put(key, said)
         return verdict
 
 

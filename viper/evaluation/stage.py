@@ -25,6 +25,8 @@ from viper.stage import Manifest, ResolvedModel, StageContext
 BASE, THETA0, THETA1, THETA2 = "base", "theta0", "theta1", "theta2"
 NAMES = {COLD_START: "coldStart", TRAIN_CAPTIONS: THETA1, TRAIN_OPERATIONS: THETA2, TRAIN_MIXED: THETA2}
 """How the outputs of training stages are called in scores."""
+#: Folder of what is said of a benchmark's answers, beside the parts that hold them.
+_ABOUT = "benchmarks"
 
 
 @dataclass(frozen=True)
@@ -154,16 +156,17 @@ class _Opened:
 
 def _write(ctx: StageContext, index: int, checkpoint: Checkpoint, result: Result, seconds: float) -> None:
     counted = {} if not result.about else counts(result.rows)
-    if result.about:
-        about = {**result.about, **counted}
-        ctx.store.put(_about_key(ctx, index), json.dumps(about, ensure_ascii=False, sort_keys=True).encode())
+    about = json.dumps({**result.about, **counted}, ensure_ascii=False, sort_keys=True).encode()
     named = {"model": checkpoint.name, "model_digest": checkpoint.model.digest, "accepted": True, "reason": ""}
     rows = [{**named, **row} for row in result.rows]
-    ctx.write_part(index, rows, schema(), seconds=seconds, counters={k: n for k, n in counted.items() if n})
-
-
-def _about_key(ctx: StageContext, index: int) -> str:
-    return f"{ctx.prefix}/benchmarks/{index:05d}.json"
+    ctx.write_part(
+        index,
+        rows,
+        schema(),
+        seconds=seconds,
+        counters={k: n for k, n in counted.items() if n},
+        beside=(_ABOUT, about) if result.about else None,
+    )
 
 
 def _benchmarks(
@@ -179,7 +182,7 @@ def _benchmarks(
         of_model = {}
         for task in tasks:
             index = units.index((c, task))
-            said = json.loads(ctx.store.get(_about_key(ctx, index)))
+            said = json.loads(ctx.beside(_ABOUT, index))
             metrics.setdefault(c.name, {})[task] = said.pop("metrics")
             notes.setdefault(c.name, {})[task] = {k: said.pop(k) for k in ("truncated", "unanswered")}
             if about.setdefault(task, said) != said:
