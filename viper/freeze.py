@@ -16,8 +16,7 @@ from viper.lineage import BASE_VERSION, PARENT_VERSION
 from viper.modelcache import pin
 from viper.modelcache.needs import engine_models
 from viper.modelcache.uris import is_remote
-from viper.models import resolve_endpoint, resolve_model
-from viper.preflight import check_supplied
+from viper.models import in_store, resolve_endpoint, resolve_model
 from viper.registry import MissingError, ModelVersion, Registry
 from viper.spec import IterationSpec, ViperIteration
 from viper.stage.frozen import FrozenIteration, PinnedWeights, ResolvedModel, Tracking, load_frozen
@@ -48,16 +47,13 @@ class Frozen:
     changed: tuple[str, ...] = ()
 
 
-def freeze(iteration: ViperIteration, store: ObjectStore, registry: Registry, *, files_here: bool = True) -> Frozen:
+def freeze(iteration: ViperIteration, store: ObjectStore, registry: Registry) -> Frozen:
     """Opens the iteration in the store, or resolves and writes it.
 
-    Args:
-        files_here: whether the folders of supplied files are those that the stages will see (`check_supplied`).
-
     Raises `SpecError` when an iteration of this name with another spec is there, its profile is a reference or verl
-    could not be given its settings, `InputError` when a model or a supplied file cannot be used, `UnfitStoreError` when
-    the store does not do what stages rely on, `NewerFormError` when a later release has to carry out the iteration that
-    is there, `RegistryError`, `StoreError`.
+    could not be given its settings, `InputError` when a model cannot be used, `UnfitStoreError` when the store does not
+    do what stages rely on, `NewerFormError` when a later release has to carry out the iteration that is there,
+    `RegistryError`, `StoreError`.
     """
     if iteration.spec.profile_ref is not None:
         raise SpecError(
@@ -69,10 +65,9 @@ def freeze(iteration: ViperIteration, store: ObjectStore, registry: Registry, *,
     there = load_frozen(store, wanted.metadata.name)
     if there is None:
         probe(store)
-        check_supplied(wanted.spec, files_here=files_here)
+        data = _resolve(wanted, store, registry).to_store(store.uri).to_bytes()
         key = f"iterations/{wanted.metadata.name}/iteration.json"
         with suppress(AlreadyExistsError):
-            data = _resolve(wanted, store, registry).to_store(store.uri).to_bytes()
             store.put(key, data, if_absent=True)
             return Frozen(FrozenIteration.read(data).at(store.uri), resumed=False)
         there = load_frozen(store, wanted.metadata.name)  # another process was first
@@ -110,9 +105,6 @@ def _resolve(iteration: ViperIteration, store: ObjectStore, registry: Registry) 
 
     critic, judge = role("critic"), role("judge")
     uid = hashlib.sha256(f"{store.uri} {iteration.metadata.name}".encode()).hexdigest()[:16]
-    if load_frozen(store, iteration.metadata.name) is not None:
-        # Another process froze it while this one slept: its run may have ended by now, and is not begun again.
-        raise AlreadyExistsError("another process froze it", where=f"{store.uri}, {iteration.metadata.name}")
     run = registry.iteration_run(spec.model, iteration.metadata.name, uid, {"viper.store": store.uri})
     return FrozenIteration(
         min_version=least_version(iteration),
@@ -173,7 +165,13 @@ def _register_first(spec: IterationSpec, alias: str, store: ObjectStore, registr
 
 
 def _of_version(found: ModelVersion, store: ObjectStore) -> ResolvedModel:
-    resolved = resolve_model(found.source_uri, store)
+    try:
+        resolved = resolve_model(found.source_uri, store)
+    except (InputError, StoreError):  # the registry has its place in full: has the store moved since?
+        moved = in_store(store, ResolvedModel(uri=found.source_uri, digest=found.digest))
+        if moved is None:
+            raise
+        resolved = moved
     if found.digest and found.digest != resolved.digest:
         raise InputError(
             f"its files have changed since version {found.version} of {found.model} was registered: their digest is "

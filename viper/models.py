@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from viper.engines.endpoints import endpoint
-from viper.errors import InputError, StageError
+from viper.errors import InputError, StageError, StoreError
 from viper.modelcache import ModelCache, fetch, model_cache
 from viper.spec.stages import THETA0, stage_graph
 from viper.stage.frozen import ResolvedModel
@@ -149,6 +151,26 @@ def model_dir(ctx: StageContext, model: ResolvedModel | str) -> Path:
     Raises `StageError` when the content is not what the iteration was frozen with.
     """
     resolved = trained_model(ctx, model) if isinstance(model, str) else model
+    try:
+        return _directory(resolved)
+    except (InputError, StoreError):
+        moved = in_store(ctx.store, resolved)
+        if moved is None or moved == resolved:
+            raise
+        return _directory(moved)
+
+
+def in_store(store: ObjectStore, model: ResolvedModel) -> ResolvedModel | None:
+    """The same content in `store`, where its URI is of a place that the store had before; None when it is not there."""
+    inside = re.search(r"(?:^|/)(iterations/[^/]+/stages/[^?]+|models/[^/?]+)", urlsplit(model.uri).path)
+    for key in dict.fromkeys([f"models/{model.digest.replace(':', '-')}", *([inside[1]] if inside else [])]):
+        with suppress(StoreError):
+            if stored_digests(store, key).digest == model.digest:
+                return model.model_copy(update={"uri": child_uri(store.uri, key)})
+    return None
+
+
+def _directory(resolved: ResolvedModel) -> Path:
     place = _file(resolved.uri)
     if place is not None and not (place / MANIFEST).is_file():
         _same(resolved, directory_digest(place, cache=cache_dir() / "digests.json"))

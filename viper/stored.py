@@ -45,13 +45,15 @@ class StoredPart(SpecModel):
 class StoredForm(StoredPart):
     """Base of what is stored as an object of its own.
 
-    `FORM`: the newest form that this release reads. `WHAT`: what it is called. A change that an older reader would
+    `FORM`: the newest form that this release reads. `WHAT`: what it is called. `FIX`: what to do about one that cannot
+    be read. A change that an older reader would
     misunderstand takes the next number, and the release that brings it as `SINCE`; a further field takes neither.
     """
 
     FORM: ClassVar[int] = 1
     SINCE: ClassVar[str] = FIRST
     WHAT: ClassVar[str] = "what it should be"
+    FIX: ClassVar[str] = KEEP
 
     schema_version: int = setting(1, ge=0, description="Form of this object; 0: written before forms had numbers.")
     min_version: str = setting("", description="The least release of viper that understands it.")
@@ -70,18 +72,19 @@ class StoredForm(StoredPart):
     @classmethod
     def of(cls, content: Mapping[str, Any], *, where: str = "", error: type[ViperError] = StoreError) -> Self:
         """From the JSON object that was stored; raises `NewerFormError`, `error`."""
-        check_form(content, cls.FORM, what=cls.WHAT, where=where, error=error)
+        check_form(content, cls.FORM, what=cls.WHAT, where=where, error=error, fix=cls.FIX)
         try:
             made = cls.model_validate({SCHEMA_VERSION: 0, **content}, context=STORED)
         except ValidationError as problem:
-            raise error(f"is not {cls.WHAT}: {first_problem(problem)}", where=where, fix=KEEP) from None
+            raise error(f"is not {cls.WHAT}: {first_problem(problem)}", where=where, fix=cls.FIX) from None
         made._content = dict(content)
         return made
 
     @classmethod
     def read(cls, data: bytes, *, where: str = "", error: type[ViperError] = StoreError) -> Self:
         """From an object's bytes; raises `NewerFormError`, `error`."""
-        return cls.of(read_object(data, what=cls.WHAT, where=where, error=error), where=where, error=error)
+        content = read_object(data, what=cls.WHAT, where=where, error=error, fix=cls.FIX)
+        return cls.of(content, where=where, error=error)
 
     @property
     def content(self) -> dict[str, Any]:
@@ -124,31 +127,55 @@ def enveloped(content: Mapping[str, Any]) -> dict[str, Any]:
     return {SCHEMA_VERSION: 1, MIN_VERSION: FIRST, **content}
 
 
-def read_object(data: bytes, *, what: str, where: str = "", error: type[ViperError] = StoreError) -> dict[str, Any]:
+def read_content(
+    data: bytes, *, what: str, where: str = "", error: type[ViperError] = StoreError, names: bool = False
+) -> dict[str, Any]:
+    """What `enveloped` wrote, or the same from before envelopes; raises `NewerFormError`, `error`."""
+    found = read_object(data, what=what, where=where, error=error, names=names)
+    check_form(found, what=what, where=where, error=error)
+    return {key: value for key, value in found.items() if key not in ENVELOPE}
+
+
+def read_object(
+    data: bytes,
+    *,
+    what: str,
+    where: str = "",
+    error: type[ViperError] = StoreError,
+    fix: str = KEEP,
+    names: bool = False,
+) -> dict[str, Any]:
     """The one door for JSON from a store: an object of plain values, else `error` says what is wrong.
 
     Refused are: bytes that are not UTF-8 or not JSON, another value than an object, a name twice in one object, numbers
-    that no 64 bits hold, half of a surrogate pair, and more than a hundred levels.
+    that no 64 bits hold, half of a surrogate pair, and more than a hundred levels. With `names`, a half stands for a
+    byte of a file's name that is no UTF-8, as Python has it.
     """
     try:
         text = data.decode("utf-8")
         value = json.loads(text, object_pairs_hook=_once, parse_int=_whole, parse_float=_finite)
-        if _SURROGATE.search(text):
+        if not names and _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode()
         if not isinstance(value, dict):
             raise ValueError(f"a JSON object is expected, this is {_named(value)}")
         _check_depth(value)
     except RecursionError:
-        raise error(f"is not {what}: it is nested too deeply", where=where, fix=KEEP) from None
+        raise error(f"is not {what}: it is nested too deeply", where=where, fix=fix) from None
     except (UnicodeDecodeError, UnicodeEncodeError) as problem:
-        raise error(f"is not {what}: not valid Unicode ({problem.reason})", where=where, fix=KEEP) from None
+        raise error(f"is not {what}: not valid Unicode ({problem.reason})", where=where, fix=fix) from None
     except ValueError as problem:
-        raise error(f"is not {what}: {problem}", where=where, fix=KEEP) from None
+        raise error(f"is not {what}: {problem}", where=where, fix=fix) from None
     return value
 
 
 def check_form(
-    content: Mapping[str, Any], newest: int = 1, *, what: str, where: str = "", error: type[ViperError] = StoreError
+    content: Mapping[str, Any],
+    newest: int = 1,
+    *,
+    what: str,
+    where: str = "",
+    error: type[ViperError] = StoreError,
+    fix: str = KEEP,
 ) -> int:
     """The number of a stored form; 0 where it has none.
 
@@ -157,11 +184,11 @@ def check_form(
     """
     form, least = content.get(SCHEMA_VERSION, 0), content.get(MIN_VERSION, "")
     if not isinstance(form, int) or isinstance(form, bool) or form < 0 or not isinstance(least, str):
-        raise error(f"is not {what}: its {SCHEMA_VERSION} or {MIN_VERSION} is none", where=where, fix=KEEP)
+        raise error(f"is not {what}: its {SCHEMA_VERSION} or {MIN_VERSION} is none", where=where, fix=fix)
     try:
         newer = bool(least) and release(least) > release(viper.__version__)
     except ValueError as problem:
-        raise error(f"is not {what}: {MIN_VERSION}: {problem}", where=where, fix=KEEP) from None
+        raise error(f"is not {what}: {MIN_VERSION}: {problem}", where=where, fix=fix) from None
     if newer or form > newest:
         needed = f"viper {least}" if newer else "a newer viper"
         raise NewerFormError(

@@ -262,7 +262,10 @@ def test_a_name_that_is_not_valid_unicode_is_read_and_shown(tmp_path: Path) -> N
 
 def test_the_listing_is_stored_once(tmp_path: Path) -> None:
     _, ctx, _ = run(tmp_path, str(folder(tmp_path, 2)))
-    assert [name for name, _ in json.loads(ctx.store.get(f"{ctx.prefix}/listing.json"))] == ["0.png", "more/1.png"]
+    assert [name for name, _ in json.loads(ctx.store.get(f"{ctx.prefix}/listing.json"))["entries"]] == [
+        "0.png",
+        "more/1.png",
+    ]
 
 
 def test_images_that_a_model_finds_alike_are_near_duplicates_also_after_a_restart(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from fakes import world
-from viper.errors import BusyError, InputError, SpecError
+from viper.errors import BusyError, InputError, NewerFormError, SpecError
 from viper.local import RunDirectory
 
 
@@ -66,4 +67,38 @@ def test_a_relative_store_means_the_same_from_everywhere(tmp_path: Path, monkeyp
 def test_a_damaged_record_is_reported_with_its_place(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(InputError, match=r"run\.json"):
+        RunDirectory(tmp_path).record()
+
+
+def test_what_lies_in_the_directory_moves_with_it(tmp_path: Path) -> None:
+    RunDirectory(tmp_path / "before").open(world.iteration(), None, None)
+    text = (tmp_path / "before" / "run.json").read_text("utf-8")
+    assert str(tmp_path) not in text
+    (tmp_path / "before").rename(tmp_path / "after")
+    record = RunDirectory(tmp_path / "after").record()
+    assert record is not None
+    assert record.store == (tmp_path / "after" / "store").as_uri()
+    assert record.tracking == f"sqlite:///{tmp_path}/after/mlflow.db"
+    assert RunDirectory(tmp_path / "after").open(world.iteration(), record.store, record.tracking) == record
+
+
+@pytest.mark.parametrize("place", ["s3://bucket/run", "file:///elsewhere/store"])
+def test_what_lies_elsewhere_stays_where_it_is(tmp_path: Path, place: str) -> None:
+    RunDirectory(tmp_path / "before").open(world.iteration(), place, "sqlite:////elsewhere/mlflow.db")
+    (tmp_path / "before").rename(tmp_path / "after")
+    record = RunDirectory(tmp_path / "after").record()
+    assert record is not None
+    assert (record.store, record.tracking) == (place, "sqlite:////elsewhere/mlflow.db")
+
+
+def test_a_record_of_a_later_release_is_read_as_far_as_it_is_known_and_refused_when_it_must_be(tmp_path: Path) -> None:
+    record = RunDirectory(tmp_path).open(world.iteration(), None, None)
+    content = json.loads((tmp_path / "run.json").read_text("utf-8"))
+    content["resource"]["spec"]["recipe"]["later"] = content["later"] = 1
+    (tmp_path / "run.json").write_text(json.dumps(content), "utf-8")
+    found = RunDirectory(tmp_path).record()
+    assert found is not None
+    assert (found.store, found.resource) == (record.store, record.resource)
+    (tmp_path / "run.json").write_text(json.dumps({**content, "minVersion": "99.0.0"}), "utf-8")
+    with pytest.raises(NewerFormError, match=r"needs viper 99\.0\.0"):
         RunDirectory(tmp_path).record()

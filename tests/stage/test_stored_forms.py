@@ -252,7 +252,10 @@ def test_a_stored_key_cannot_lead_out_of_its_store(bad: str) -> None:
     ("store", "uri", "there"),
     [
         ("file:///r/store", "sqlite:////r/mlflow.db", "../mlflow.db"),
-        ("file:///r/store", "sqlite:////elsewhere/mlflow.db", "../../elsewhere/mlflow.db"),
+        ("file:///r/store", "sqlite:////elsewhere/mlflow.db", None),
+        ("file:///r/store", "sqlite:////r/store/mlflow.db", "mlflow.db"),
+        ("file:///r/store", "sqlite:////r/x/../mlflow.db", None),
+        ("file:///r/store", "sqlite:///mlflow.db", None),
         ("file:///r/store", "http://mlflow:5000", None),
         ("s3://b/run", "sqlite:////r/mlflow.db", None),
     ],

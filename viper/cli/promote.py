@@ -32,14 +32,14 @@ def run(args: argparse.Namespace) -> int:
     """Moves the alias and says from where to where."""
     from viper.cli.render import iterations
     from viper.cli.status import opened
-    from viper.registry import existing_registry
+    from viper.registry import Registry
     from viper.registry.moves import Choice, move_alias
 
     _, record = opened(args.dir)
     spec = next(iterations(record.resource)).spec
     promote = args.command == "promote"
     done = "promoted" if promote else "rolled back"
-    choice: Choice = ("newest" if promote else "parent") if args.version is None else args.version
+    choice: Choice = args.version or ("newest" if promote else "parent")
     target = (spec.model, spec.promotion.alias)
-    print(move_alias(existing_registry(record.tracking), target, choice, f"{done} by {person()}: {args.reason}"))
+    print(move_alias(Registry(record.tracking), target, choice, f"{done} by {person()}: {args.reason}"))
     return 0

@@ -14,7 +14,6 @@ from viper.cli import calibrate
 from viper.cli.options import SHARE, whole
 from viper.engines import factory
 from viper.errors import InputError
-from viper.text import clean, load_json
 from viper.training.reward import Reward, RewardParameters, score_batch
 
 _EXAMPLE = """\
@@ -144,20 +143,20 @@ def _text(value: str, option: str) -> str:
         if path.is_dir() and ("/" in value or value in (".", "..")):
             raise InputError("is a folder", where=f"{option} {value}", fix="name a file in it")
     except OSError:  # a long text is no file name
-        return clean(value)
+        return value
     if there:
         with path.open("rb") as file:
             return _decoded(file.read(_LARGEST + 1), value)
     if len(value.split()) == 1 and (value.lower().endswith(_SUFFIXES) or value.startswith(_STARTS)):
         raise InputError("there is no such file", where=f"{option} {value}", fix="correct the name, or give a sentence")
-    return clean(value)
+    return value
 
 
 def _decoded(data: bytes, where: str) -> str:
     if len(data) > _LARGEST:
         raise InputError(f"is larger than {_LARGEST // 2**20} MiB", where=where)
     try:
-        return clean(data.decode("utf-8-sig"))
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError("is not UTF-8 text", where=where, fix="save the file as UTF-8") from error
 
@@ -174,9 +173,10 @@ def _sentences(value: str) -> list[str]:
 
 def _json(text: str, where: str) -> Any:
     try:
-        return load_json(text)
-    except ValueError as error:
-        raise InputError(f"this is not JSON: {error}", where=where) from error
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise InputError(f"this is not JSON: {reason}", where=where) from error
 
 
 def _listed(found: Any, where: str) -> list[str]:

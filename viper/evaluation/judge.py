@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from viper.engines.base import Sampling, VisionLanguageModel, VlmRequest
-from viper.errors import EngineError, NotFoundError, ViperError
+from viper.errors import EngineError, NewerFormError, NotFoundError, StageError, ViperError
 from viper.evaluation.runner import answer_of
-from viper.store import ObjectStore, put_once
+from viper.store import ObjectStore
+from viper.stored import enveloped, read_content
 
 #: Longest answer of the judge. lmms-eval asks for 16 tokens, which a judge that reasons does not get by with.
 MAX_TOKENS = 4096
@@ -41,8 +42,9 @@ class Judge:
         """What the judge answers to a prompt; raises `EngineError` when it does not."""
         key = f"{self._prefix}/{hashlib.sha256(prompt.encode()).hexdigest()}.json"
         try:
-            return str(json.loads(self._store.get(key))["verdict"])
-        except (NotFoundError, ValueError, KeyError):
+            said = read_content(self._store.get(key), what="a verdict", where=key, error=StageError)
+            return str(said["verdict"])
+        except (NotFoundError, StageError, NewerFormError, KeyError):
             pass
         (output,) = self._vlm.generate([VlmRequest((), prompt)], Sampling(temperature=0.0, max_tokens=MAX_TOKENS))
         verdict = answer_of(output.text, output.finished)
@@ -51,11 +53,7 @@ class Judge:
             raise EngineError(
                 f"the judge does not answer: {why}", where="spec.evaluation.benchmarks.judge", fix="take another judge"
             )
-        said = json.dumps({"prompt": prompt, "verdict": verdict}, ensure_ascii=False).encode()
-        try:
-            return str(json.loads(put_once(self._store, key, said))["verdict"])
-        except (ValueError, KeyError, TypeError):  # what is there cannot be read
-            self._store.put(key, said)
+        self._store.put(key, json.dumps(enveloped({"prompt": prompt, "verdict": verdict}), ensure_ascii=False).encode())
         return verdict
 
 

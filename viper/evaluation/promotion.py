@@ -22,9 +22,6 @@ from viper.store import child_uri
 def promote(ctx: StageContext, registry: Registry) -> Manifest | None:
     """Runs the stage. Every step may be repeated: one version per digest, an alias that is compared before it is set.
 
-    Once another attempt has finished the stage the alias is its owner's again, and what it was moved to since stands:
-    `SupersededError`.
-
     Raises:
         RegistryError: MLflow cannot be used; nothing is lost, the next attempt goes on.
         StageError: the evaluation is of other models than the ones to promote.
@@ -43,13 +40,11 @@ def promote(ctx: StageContext, registry: Registry) -> Manifest | None:
     ctx.progress.advance()
     candidate = _candidate(ctx, evaluation.outputs, version, registry.get_alias(spec.model, spec.promotion.alias))
     decision = decide(spec.promotion.policy, spec.promotion.alias, spec.promotion.gate.significance, candidate)
-    ctx.give_way()
     if decision.outcome == "promoted":
         try:
             registry.promote(spec.model, spec.promotion.alias, version, expected=frozen.alias_version)
         except AliasMovedError as error:
             decision = Decision("held", f"alias moved meanwhile: {error.what}")
-    ctx.give_way()
     if version != frozen.generator.version:
         outcome = {"viper.decision": decision.outcome, "viper.reason": decision.reason}
         registry.set_tags(spec.model, version, outcome)

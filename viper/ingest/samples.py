@@ -17,10 +17,10 @@ from viper.images import Limits, Prepared, Unusable, prepare
 from viper.ingest.supplied import Supplied, SuppliedRow, open_supplied
 from viper.passport import Passport, text_digest
 from viper.seeds import derive
-from viper.spec import ExternalData
 from viper.spec.stages import INGEST_SAMPLES
 from viper.stage import Manifest, StageContext
-from viper.stage.context import Row, in_order
+from viper.stage.context import Row
+from viper.stored import enveloped, read_content
 from viper.training.sentences import normalise, split_sentences
 from viper.validation.dataset import Selection
 
@@ -68,11 +68,6 @@ def ingest_samples(ctx: StageContext) -> Manifest | None:
         raise InputError("there is no sample", where=external.uri, fix="give at least one row")
     _pin(ctx, supplied)
     supplied.check()
-    return in_order(lambda: _ingest(ctx, supplied, external))
-
-
-def _ingest(ctx: StageContext, supplied: Supplied, external: ExternalData) -> Manifest | None:
-    spec = ctx.frozen.iteration.spec
     size = spec.recipe.part_size
     parts = -(-len(supplied) // size)
     wanted = drawn(len(supplied), external.samples, derive(spec.recipe.seed, INGEST_SAMPLES))
@@ -97,7 +92,7 @@ def _ingest(ctx: StageContext, supplied: Supplied, external: ExternalData) -> Ma
                 ctx.progress.advance()
             splits = Counter(row["split"] for row in rows if row["accepted"])
             counters = {"train": splits["train"], "held_out": splits["held_out"]}
-            ctx.write_part(index, rows, schema(), seconds=ctx.clock() - started, counters=counters, ordered=True)
+            ctx.write_part(index, rows, schema(), seconds=ctx.clock() - started, counters=counters)
     outputs = {"source": external.uri, "digest": f"sha256:{supplied.digest}", "rows": len(supplied)}
     return ctx.finish((), parts=parts, outputs=outputs)
 
@@ -112,11 +107,12 @@ def drawn(rows: int, count: int | None, seed: int) -> frozenset[int]:
 def _pin(ctx: StageContext, supplied: Supplied) -> None:
     """The file must stay what it was when the stage first saw it: parts are cut from it."""
     key = f"{ctx.prefix}/listing.json"
-    seen = json.dumps({"digest": supplied.digest, "rows": len(supplied)}).encode()
+    seen = {"digest": supplied.digest, "rows": len(supplied)}
     try:
-        ctx.store.put(key, seen, if_absent=True)
+        ctx.store.put(key, json.dumps(enveloped(seen)).encode(), if_absent=True)
     except AlreadyExistsError:
-        if ctx.store.get(key) != seen:
+        before = read_content(ctx.store.get(key), what="a listing", where=f"{ctx.store.uri}/{key}")
+        if {name: before.get(name) for name in seen} != seen:
             raise StageError(
                 "the file has changed since the stage began",
                 where=supplied.uri,

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from viper.errors import AlreadyExistsError, InputError, NotFoundError
+from viper.errors import AlreadyExistsError, InputError, NotFoundError, StoreError
 from viper.images import Limits, Prepared, Unusable, decode, prepare, reading
 from viper.ingest.near import NearDuplicates, NearEmbeddings
 from viper.ingest.sources import Entry, Source, open_source
 from viper.spec.iteration import Images
 from viper.spec.stages import INGEST
 from viper.stage import Manifest, StageContext
-from viper.stage.context import Row, in_order
+from viper.stage.context import Row
+from viper.stored import KEEP, enveloped, read_content
 from viper.synthesis.engines import StageEngines
 
 if TYPE_CHECKING:
@@ -57,11 +58,6 @@ def ingest(ctx: StageContext, engines: StageEngines | None = None) -> Manifest |
     """
     if ctx.shard:
         return None
-    engines = engines or StageEngines(ctx)
-    return in_order(lambda: _ingest(ctx, engines))
-
-
-def _ingest(ctx: StageContext, engines: StageEngines) -> Manifest | None:
     spec = ctx.frozen.iteration.spec
     source = open_source(spec.images.uri)
     entries = _entries(ctx, source, spec.images)
@@ -73,6 +69,7 @@ def _ingest(ctx: StageContext, engines: StageEngines) -> Manifest | None:
     prepare_entry = partial(_prepare, source, _limits(spec.images))
     limits = spec.recipe.validation
     seen = _Seen(limits.near_duplicate_distance, limits.near_duplicate_similarity)
+    engines = engines or StageEngines(ctx)
     known = ["image_id", "phash", "embedding", "source", "accepted"]
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for index, part in enumerate(parts):
@@ -94,7 +91,7 @@ def _ingest(ctx: StageContext, engines: StageEngines) -> Manifest | None:
                 changed += isinstance(prepared, Prepared) and prepared.changed
                 ctx.progress.advance()
             counters = {"images.reencoded": changed}
-            ctx.write_part(index, rows, schema(), seconds=ctx.clock() - started, counters=counters, ordered=True)
+            ctx.write_part(index, rows, schema(), seconds=ctx.clock() - started, counters=counters)
     return ctx.finish((), parts=len(parts), outputs={"source": source.uri, "images": len(entries)})
 
 
@@ -109,7 +106,8 @@ def _entries(ctx: StageContext, source: Source, images: Images) -> list[Entry]:
         listed = _listing(ctx, key)
         if listed is None:
             chosen = _choose(source, images)
-            text = json.dumps([[e.name, e.size] for e in chosen], indent=0)  # ASCII: names may not be valid Unicode
+            # ASCII: names may not be valid Unicode.
+            text = json.dumps(enveloped({"entries": [[e.name, e.size] for e in chosen]}), indent=0)
             try:
                 ctx.store.put(key, text.encode(), if_absent=True)
                 return chosen
@@ -121,9 +119,17 @@ def _entries(ctx: StageContext, source: Source, images: Images) -> list[Entry]:
 
 def _listing(ctx: StageContext, key: str) -> list[Entry] | None:
     try:
-        return [Entry(name, size) for name, size in json.loads(ctx.store.get(key))]
+        data = ctx.store.get(key)
     except NotFoundError:
         return None
+    where = f"{ctx.store.uri}/{key}"
+    if data.startswith(b"["):  # 0.1.0 wrote the list alone
+        data = b'{"entries": ' + data + b"}"
+    found = read_content(data, what="a listing", where=where, names=True)
+    try:
+        return [Entry(str(name), int(size)) for name, size in found["entries"]]
+    except (KeyError, TypeError, ValueError):
+        raise StoreError("is not a listing: it has no names with their sizes", where=where, fix=KEEP) from None
 
 
 def _choose(source: Source, images: Images) -> list[Entry]:

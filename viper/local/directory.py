@@ -20,19 +20,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
+from typing import Any, ClassVar
 
 from viper.errors import BusyError, InputError, SpecError
-from viper.spec.base import SpecModel, setting
+from viper.spec.base import setting
 from viper.spec.iteration import ViperIteration, ViperLoop
-from viper.store import DirectoryStore
+from viper.store import DirectoryStore, relative_database, relative_uri, resolve_database, resolve_uri
 from viper.store.places import expanded
+from viper.stored import StoredForm, least_version
 
 
-class RunRecord(SpecModel):
-    """`run.json`: what was started here."""
+class RunRecord(StoredForm):
+    """`run.json`: what was started here. What lies in the run directory is written by its path there."""
+
+    WHAT: ClassVar[str] = "the record of a run"
+    FIX: ClassVar[str] = "restore this file from a copy, or choose another --dir; what is there stays"
 
     store: str = setting(description="Object store URI.")
     tracking: str = setting(description="MLflow tracking URI.")
@@ -66,14 +68,19 @@ class RunDirectory:
         return log
 
     def record(self) -> RunRecord | None:
-        """What was started here, None for a new directory; raises `InputError` when it cannot be read."""
+        """What was started here, None for a new directory; raises `InputError`, `StoreError` when it cannot be read."""
         path = self.path / "run.json"
         try:
-            return RunRecord.model_validate_json(path.read_bytes())
+            data = path.read_bytes()
         except FileNotFoundError:
             return None
-        except (OSError, ValidationError) as e:
-            raise InputError(f"is not the record of a run: {e}", where=str(path), fix="choose another --dir") from None
+        except OSError as e:
+            raise InputError(
+                f"is not {RunRecord.WHAT}: {e.strerror or e}", where=str(path), fix=RunRecord.FIX
+            ) from None
+        stored = RunRecord.read(data, where=str(path), error=InputError)
+        place = self.path.as_uri()
+        return stored.read_as(store=resolve_uri(place, stored.store), tracking=resolve_database(place, stored.tracking))
 
     def open(self, resource: ViperIteration | ViperLoop, store: str | None, tracking: str | None) -> RunRecord:
         """Records what is run here; the locations of an earlier run in this directory are kept.
@@ -85,6 +92,7 @@ class RunDirectory:
             store=_absolute(store) or (before.store if before else (self.path / "store").as_uri()),
             tracking=tracking or (before.tracking if before else f"sqlite:///{self.path / 'mlflow.db'}"),
             resource=resource,
+            min_version=least_version(resource),
         )
         for option, old, new in (
             ("--store", before and before.store, record.store),
@@ -96,7 +104,14 @@ class RunDirectory:
                     where=str(self.path),
                     fix=f"leave out {option} to go on with that run, or choose another --dir",
                 )
-        DirectoryStore(self.path).put("run.json", (record.model_dump_json(by_alias=True, indent=1) + "\n").encode())
+        place = self.path.as_uri()
+        written = record.model_copy(
+            update={
+                "store": relative_uri(place, record.store),
+                "tracking": relative_database(place, record.tracking),
+            }
+        )
+        DirectoryStore(self.path).put("run.json", written.to_bytes())
         return record
 
     def busy(self) -> bool:

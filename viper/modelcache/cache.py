@@ -28,6 +28,7 @@ from viper.modelcache.remotes import Remote
 from viper.store import DirectoryStore
 from viper.store.places import cache_dir
 from viper.store.transfer import MANIFEST, DirectoryDigests, FileDigest, directory_digests, in_parallel
+from viper.stored import enveloped, read_content
 
 Report = Callable[[str, int, int], None]
 """Called with what is being fetched, bytes done and bytes in all; with a remark and zeros while nothing is."""
@@ -179,7 +180,9 @@ class ModelCache:
         for path in wrong:
             if digests is None or fetched.files.get(path) != digests.files[path]:
                 raise StoreError(
-                    f"the file {path} is another one now", where=remote.uri, fix=f"remove {entry.path} and pull again"
+                    f"the file {path} is another one now",
+                    where=remote.uri,
+                    fix="the origin has changed: fill another cache (VIPER_MODEL_CACHE), or pull it under its new URI",
                 )
             _move(work / path, entry.path / path)
         if digests is not None:
@@ -196,7 +199,7 @@ class ModelCache:
             raise StoreError(
                 f"{remote.uri} takes {_gb(total - present)} more, {_gb(free)} are free",
                 where=str(self.root),
-                fix="enlarge the volume, or remove models that are no longer used (`viper models list`)",
+                fix="enlarge the volume, or use another one (VIPER_MODEL_CACHE); `viper models list` shows them",
             )
         found: dict[str, FileDigest] = {}
 
@@ -281,15 +284,15 @@ class ModelCache:
 
     def _read_ref(self, path: Path) -> Entry | None:
         try:
-            content = json.loads(path.read_bytes())
+            content = read_content(path.read_bytes(), what="a reference", where=str(path))
             digest = str(content["digest"])
             return Entry(str(content["uri"]), str(content["pinned"]), digest, int(content["size"]), self._place(digest))
-        except (OSError, ValueError, KeyError, TypeError):  # a record that cannot be read is none
+        except (OSError, StoreError, ValueError, KeyError, TypeError):  # a record that cannot be read is none
             return None
 
     def _write_ref(self, entry: Entry) -> None:
         content = {"uri": entry.uri, "pinned": entry.pinned, "digest": entry.digest, "size": entry.size}
-        data = json.dumps(content, indent=1).encode()
+        data = json.dumps(enveloped(content), indent=1).encode()
         store, key = DirectoryStore(self.root), f"refs/{_key(entry.uri)}.json"
         with suppress(NotFoundError):
             if store.get(key) == data:

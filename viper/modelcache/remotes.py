@@ -64,7 +64,9 @@ def stored(uri: str) -> Remote:
             store.get_file(path, directory / path)
         except NotFoundError as error:
             raise StoreError(
-                f"the file {path} is missing", where=uri, fix="remove the directory there and upload it again"
+                f"the file {path} is missing",
+                where=uri,
+                fix="upload the directory again: what is complete there stays, what is missing is sent",
             ) from error
 
     files = {path: RemoteFile(d.size, sha256=d.sha256) for path, d in digests.files.items()}

@@ -15,7 +15,6 @@ from viper.registry.connection import Connection, MissingError
 
 DIGEST = "viper.digest"
 SOURCE = "viper.source"
-_DIGITS = 18  # of a version's number
 _STORE_URI = re.compile(r"^(s3|file)://|^/")
 
 
@@ -96,7 +95,7 @@ class Models:
     def get_alias(self, model: str, alias: str) -> int | None:
         """The version behind `alias`; None when the model or the alias does not exist."""
         try:
-            return _number(self._connection.call("get_model_version_by_alias", model, alias).version)
+            return int(self._connection.call("get_model_version_by_alias", model, alias).version)
         except MissingError:
             return None
         except RegistryError as error:  # MLflow reports a missing alias of an existing model as a bad parameter
@@ -129,7 +128,7 @@ class Models:
         `reference` is an alias (`generator`), a number (`3`), `models:/name@alias`, `models:/name/3`, or the URI it was
         registered with. Raises MissingError with the known versions and aliases.
         """
-        match = re.fullmatch(r"models:/([^@/]+)(?:@(.+)|/([0-9]+))", reference)
+        match = re.fullmatch(r"models:/([^@/]+)(?:@(.+)|/(\d+))", reference)
         if match:
             model, alias, number = match.groups()
         elif _STORE_URI.match(reference):
@@ -138,9 +137,7 @@ class Models:
                     return known
             raise self._unknown(model, reference)
         else:
-            alias, number = (None, reference) if re.fullmatch(r"[0-9]+", reference) else (reference, None)
-        if number is not None and len(number) > _DIGITS:
-            raise self._unknown(model, reference)
+            alias, number = (None, reference) if reference.isdigit() else (reference, None)
         version = int(number) if number else self.get_alias(model, alias or "")
         if version is None:
             raise self._unknown(model, reference)
@@ -190,18 +187,11 @@ def _moved(model: str, alias: str, version: int, expected: int | None, current: 
     )
 
 
-def _number(version: Any) -> int:
-    text = str(version)
-    if not re.fullmatch(rf"[0-9]{{1,{_DIGITS}}}", text):
-        raise RegistryError(f"MLflow answers with the version {text[:40]!r}", fix="check that the server is MLflow's")
-    return int(text)
-
-
 def _model_version(entity: Any) -> ModelVersion:
     tags = dict(entity.tags)
     return ModelVersion(
         model=str(entity.name),
-        version=_number(entity.version),
+        version=int(entity.version),
         source_uri=tags.get(SOURCE, str(entity.source)),
         digest=tags.get(DIGEST, ""),
         run=str(entity.run_id or ""),

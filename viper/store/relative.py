@@ -44,11 +44,15 @@ def resolve_uri(store_uri: str, uri: str) -> str:
 
 
 def relative_database(store_uri: str, tracking_uri: str) -> str:
-    """A tracking URI as it is stored: an SQLite file by its path from a store in a directory (`../mlflow.db`)."""
+    """A tracking URI as it is stored: an SQLite file in the same folder as a store, or in that, by its path from the
+    store (`../mlflow.db`), since the two of them move together; every other in full."""
     store = urlsplit(store_uri)
     if store.scheme != "file" or not tracking_uri.startswith(f"{_SQLITE}/"):
         return tracking_uri
-    return os.path.relpath(tracking_uri.removeprefix(_SQLITE), unquote(store.path))
+    place, database = unquote(store.path), tracking_uri.removeprefix(_SQLITE)
+    if os.path.normpath(database) != database or Path(database).parent not in (Path(place), Path(place).parent):
+        return tracking_uri
+    return os.path.relpath(database, place)
 
 
 def resolve_database(store_uri: str, tracking_uri: str) -> str:

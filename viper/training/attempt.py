@@ -76,7 +76,7 @@ def following(
         try:
             yield on_step
         except (KeyboardInterrupt, SystemExit):
-            mirror.save(last=True)  # stopped in order: the checkpoint that the trainer wrote on its way out
+            mirror.save()  # stopped in order: the checkpoint that the trainer wrote on its way out
             raise
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -93,7 +93,8 @@ def check_steps(history: History, steps: int, expected: int, work_dir: Path) -> 
         raise StageError(
             f"training ended after {told[-1] if told else 0} of {expected} steps ({len(told)} in its log)",
             where=str(work_dir),
-            fix="run the stage again; if it ends like this again, remove the work directory",
+            fix="run the stage again; if it ends like this again, keep this folder to find out why, and run the "
+            "iteration under another name",
         )
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from viper.errors import StageError, StoreError
+from viper.stored import check_form, enveloped
 
 
 def weights_digest(model_dir: Path) -> str:
@@ -48,8 +49,10 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def check_own(state: Mapping[str, Any], fingerprint: str, where: Path) -> None:
-    """Raises `StageError` when what a work directory holds was left by a run that was started with something else."""
-    if state["fingerprint"] != fingerprint:
+    """Raises `StageError` when what a work directory holds was left by a run that was started with something else,
+    `NewerFormError` when a later release left it."""
+    check_form(state, what="the state of a training", where=str(where), error=StageError)
+    if state.get("fingerprint") != fingerprint:
         raise StageError(
             "this directory holds a run with other settings, data or starting model",
             where=str(where),
@@ -104,7 +107,7 @@ class Checkpoints:
             for name, value in entry.items()
         }
         save_file(tensors, str(temporary / "optimizer.safetensors"))
-        write_json(temporary / "state.json", {**state, "step": step, "fingerprint": self.fingerprint})
+        write_json(temporary / "state.json", enveloped({**state, "step": step, "fingerprint": self.fingerprint}))
         publish(temporary, self.root / f"step-{step:06d}")
         for old in self.root.glob("step-*"):
             if old.name < f"step-{step:06d}":

@@ -97,15 +97,13 @@ def chunk_of(rollout: Rollout, rows: Sequence[int]) -> Chunk:
 
     prompts = sorted({r // rollout.group for r in rows})
     place = {p: i for i, p in enumerate(prompts)}
-    out = rollout.outputs
-    device = out.ids.device
-    index = torch.tensor(rows, device=device)
+    index, out = torch.tensor(rows), rollout.outputs
     width = int(out.mask[index].sum(1).max())
     return Chunk(
         rollout.prompts.select(prompts),
-        torch.tensor([place[r // rollout.group] for r in rows], device=device),
+        torch.tensor([place[r // rollout.group] for r in rows]),
         out.ids[index, :width],
         out.mask[index, :width],
         out.logprobs[index, :width],
-        torch.from_numpy(rollout.advantages[list(rows)]).to(device),
+        torch.from_numpy(rollout.advantages[list(rows)]),
     )

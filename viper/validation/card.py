@@ -17,7 +17,10 @@ from viper.spec.stages import (
     stage_graph,
 )
 from viper.stage import Manifest, ResolvedModel, StageContext
+from viper.store import relative_uri
+from viper.stored import enveloped
 
+JSON_KEY, MARKDOWN_KEY = "card.json", "card.md"
 #: Counters: edits that the judge was shown as what they are not, and those it accepted.
 CONTROLS, CONTROLS_ACCEPTED = "judge.controls", "judge.controls.accepted"
 TITLES = {VALIDATE_CAPTIONS: "Captions and their flaws", VALIDATE_OPERATIONS: "Visual operations"}
@@ -26,7 +29,7 @@ TITLES = {VALIDATE_CAPTIONS: "Captions and their flaws", VALIDATE_OPERATIONS: "V
 def write_card(
     ctx: StageContext, sources: Sequence[str], prompts: Sequence[str], figures: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Stores `card-<digest>.json` and `card-<digest>.md` below the stage prefix; every part must be there.
+    """Stores `card.json` and `card.md` below the stage prefix; every part must be there.
 
     `sources` are the stages whose funnel belongs to the data; the last one has as many parts as this one. Returns what
     the manifest's outputs say.
@@ -64,12 +67,10 @@ def write_card(
         "distributions": figures["distributions"],
         "provenance": provenance(ctx, sources, prompts),
     }
-    text = json.dumps(card, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    return {
-        "card": ctx.keep("card.json", text.encode()),
-        "cardMarkdown": ctx.keep("card.md", markdown(card).encode()),
-        "counts": counts,
-    }
+    text = json.dumps(enveloped(card), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    ctx.store.put(f"{ctx.prefix}/{JSON_KEY}", text.encode())
+    ctx.store.put(f"{ctx.prefix}/{MARKDOWN_KEY}", markdown(card).encode())
+    return {"card": JSON_KEY, "cardMarkdown": MARKDOWN_KEY, "counts": counts}
 
 
 def provenance(ctx: StageContext, sources: Sequence[str], prompts: Sequence[str]) -> dict[str, Any]:
@@ -81,7 +82,12 @@ def provenance(ctx: StageContext, sources: Sequence[str], prompts: Sequence[str]
         "identity": frozen.identity,
         "images": spec.images.dump(),
         "models": {
-            role: {"uri": m.uri, "digest": m.digest, "model": m.model, "version": m.version}
+            role: {
+                "uri": relative_uri(ctx.store.uri, m.uri),
+                "digest": m.digest,
+                "model": m.model,
+                "version": m.version,
+            }
             for role, m in roles.items()
         },
         "engines": spec.engines.dump(),

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from viper.errors import StageError
+from viper.stored import enveloped
 from viper.training.checkpoints import check_own, write_json, writing
 
 STATE, TRACKER = "state.json", "latest_checkpointed_iteration.txt"
@@ -90,7 +91,7 @@ def confirm(root: Path, step: int, state: Mapping[str, Any]) -> None:
         for name in sizes(folder):
             with (folder / name).open("rb") as file:
                 os.fsync(file.fileno())
-        write_json(folder / STATE, {**state, "step": step, "files": sizes(folder)})
+        write_json(folder / STATE, enveloped({**state, "step": step, "files": sizes(folder)}))
 
 
 def confirmed(root: Path, fingerprint: str) -> dict[str, Any] | None:
