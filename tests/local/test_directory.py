@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from fakes import world
-from viper.errors import BusyError, InputError, NewerFormError, SpecError
+from viper.errors import BusyError, InputError, NewerFormError, NotFoundError, SpecError
 from viper.local import RunDirectory
+from viper.store import open_store
 
 
 def test_a_second_run_is_refused_and_told_who_is_there(tmp_path: Path) -> None:
@@ -62,6 +63,34 @@ def test_a_relative_store_means_the_same_from_everywhere(tmp_path: Path, monkeyp
     assert RunDirectory(tmp_path / "run").path == tmp_path / "run"
     (tmp_path / "run").mkdir()
     assert RunDirectory(tmp_path / "run").open(world.iteration(), "data", None).store == (tmp_path / "data").as_uri()
+
+
+@pytest.mark.parametrize(
+    ("ran", "stored", "gone"),
+    [
+        ([], [], None),
+        (["it"], ["it"], None),
+        (["it", "older"], ["it", "older", "of another directory"], None),
+        (["it"], [], "it"),
+        (["it", "older"], ["it"], "older"),
+    ],
+    ids=["nothing ran", "as it should be", "several", "an empty store", "one of two"],
+)
+def test_what_has_run_and_is_not_in_its_store_is_not_new(
+    tmp_path: Path, ran: list[str], stored: list[str], gone: str | None
+) -> None:
+    directory, store = RunDirectory(tmp_path / "run"), open_store(tmp_path / "mounted")
+    for name in stored:
+        store.put(f"iterations/{name}/iteration.json", b"{}")
+    for name in ran:
+        directory.next_log(name, "ingest-images", 0, 1)
+    (tmp_path / "run" / "logs" / "never started").mkdir(parents=True)
+    if gone is None:
+        directory.check(store)
+        return
+    with pytest.raises(NotFoundError, match=f"the iteration {gone} has run in .* and is not in its store") as error:
+        directory.check(store)
+    assert "mount the store's volume" in error.value.fix
 
 
 def test_a_damaged_record_is_reported_with_its_place(tmp_path: Path) -> None:

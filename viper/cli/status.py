@@ -69,10 +69,13 @@ def opened(path: Path) -> tuple[RunDirectory, RunRecord]:
 
 
 def store_of(directory: RunDirectory, record: RunRecord) -> ObjectStore:
-    """The store of a run, to be read; raises `NotFoundError` where it is missing and nobody is about to make it."""
+    """The store of a run, to be read; raises `NotFoundError` where it is missing and nobody is about to make it, or
+    lacks what has run."""
     from viper.store import existing_store, open_store
 
-    return open_store(record.store) if directory.busy() else existing_store(record.store)
+    store = open_store(record.store) if directory.busy() else existing_store(record.store)
+    directory.check(store)
+    return store
 
 
 def observe(directory: RunDirectory, record: RunRecord, store: ObjectStore) -> Iterator[dict[str, Any]]:

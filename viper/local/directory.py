@@ -22,10 +22,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from viper.errors import BusyError, InputError, SpecError
+from viper.errors import BusyError, InputError, NotFoundError, SpecError
 from viper.spec.base import setting
 from viper.spec.iteration import ViperIteration, ViperLoop
-from viper.store import DirectoryStore, relative_database, relative_uri, resolve_database, resolve_uri
+from viper.store import DirectoryStore, ObjectStore, relative_database, relative_uri, resolve_database, resolve_uri
 from viper.store.places import expanded
 from viper.stored import StoredForm, least_version
 
@@ -113,6 +113,22 @@ class RunDirectory:
         )
         DirectoryStore(self.path).put("run.json", written.to_bytes())
         return record
+
+    def check(self, store: ObjectStore) -> None:
+        """Raises `NotFoundError` when an iteration that has run here is not in the store: absence is not "new".
+
+        A folder that is not mounted, or a directory that was moved, must neither make a run begin anew nor be reported
+        as if nothing had happened.
+        """
+        for folder in sorted((self.path / "logs").glob("*/")):
+            name = folder.name
+            if not any(folder.glob("*.log")) or store.stat(f"iterations/{name}/iteration.json") is not None:
+                continue
+            raise NotFoundError(
+                f"the iteration {name} has run in {self.path} and is not in its store",
+                where=store.uri,
+                fix="mount the store's volume, or move it back to this place; to begin anew, choose another --dir",
+            )
 
     def busy(self) -> bool:
         """Whether a `viper run` works here now."""

@@ -75,6 +75,8 @@ class LocalRun:
 
     Args:
         entry, preload: the stage program and what its processes find imported.
+
+    Raises `NotFoundError` when the store lacks what has run in the directory.
     """
 
     directory: RunDirectory
@@ -89,6 +91,7 @@ class LocalRun:
 
     def __post_init__(self) -> None:
         self.store = open_store(self.record.store)
+        self.directory.check(self.store)
         self.registry = Registry(self.record.tracking)
 
     def run(self) -> RunResult:
