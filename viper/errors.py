@@ -42,6 +42,10 @@ class UnfitStoreError(StoreError):
     exit_code = 9
 
 
+class LockedError(StoreError):
+    """Others have held a lock for longer than anybody waits."""
+
+
 class AlreadyExistsError(StoreError):
     """A conditional create found an object under that key."""
 

@@ -17,7 +17,8 @@ from viper.modelcache import pin
 from viper.modelcache.needs import engine_models
 from viper.modelcache.uris import is_remote
 from viper.models import in_store, resolve_endpoint, resolve_model
-from viper.registry import MissingError, ModelVersion, Registry
+from viper.registry import LOCKS, MissingError, ModelVersion, Registry
+from viper.registry.moves import set_alias
 from viper.spec import IterationSpec, ViperIteration
 from viper.stage.frozen import FrozenIteration, PinnedWeights, ResolvedModel, Tracking, load_frozen
 from viper.store import ObjectStore, probe
@@ -159,9 +160,9 @@ def _register_first(spec: IterationSpec, alias: str, store: ObjectStore, registr
             "the alias",
         )
     first = resolve_model(spec.generator.initial_uri, store)
-    number = registry.register(spec.model, first.uri, first.digest)
+    number = registry.register(spec.model, first.uri, first.digest, tags={LOCKS: store.uri})
     registry.set_tags(spec.model, number, {BASE_VERSION: number, "viper.initial_uri": spec.generator.initial_uri})
-    registry.promote(spec.model, alias, number, expected=None)
+    set_alias(registry, (spec.model, alias), number, None, store=store, who="the first version is registered")
 
 
 def _of_version(found: ModelVersion, store: ObjectStore) -> ResolvedModel:

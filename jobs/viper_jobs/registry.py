@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from viper.registry import Registry
 from viper.registry.moves import Choice, move_alias
+from viper.store import open_store
 from viper_jobs.main import exit_status
 
 
@@ -17,6 +19,8 @@ def main(argv: Sequence[str] | None = None, *, registry: Callable[[str], Registr
     parser = argparse.ArgumentParser(prog="viper-registry", description="Moves a registry alias and records the move.")
     parser.add_argument("command", choices=("promote", "rollback"), help="what is recorded, and which version is meant")
     parser.add_argument("--tracking", required=True, metavar="URI", help="MLflow's tracking URI")
+    here = os.environ.get("VIPER_STORE", "")
+    parser.add_argument("--store", default=here, metavar="URI", help="where movers lock (default: $VIPER_STORE)")
     parser.add_argument("--model", required=True, metavar="NAME", help="registered model")
     parser.add_argument("--alias", required=True, metavar="NAME", help="the alias to move")
     parser.add_argument(
@@ -36,7 +40,8 @@ def main(argv: Sequence[str] | None = None, *, registry: Callable[[str], Registr
 
     def work() -> None:
         target = (args.model, args.alias)
-        print(move_alias(registry(args.tracking), target, choice, why, request=args.request))
+        store = open_store(args.store) if args.store else None
+        print(move_alias(registry(args.tracking), target, choice, why, store=store, request=args.request))
 
     return exit_status(work, args.termination_log)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -181,9 +181,9 @@ def test_an_alias_that_moves_between_reading_and_setting_is_left_too(
     other = world.registry.register("small", "file:///models/x", "sha256:eee")
     really = world.registry.promote
 
-    def late(model: str, alias: str, version: int, expected: int | None) -> None:
+    def late(model: str, alias: str, version: int, expected: int | None, **still: Callable[[], None]) -> None:
         really(model, alias, other, expected=1)
-        really(model, alias, version, expected=expected)
+        really(model, alias, version, expected=expected, **still)
 
     monkeypatch.setattr(world.registry, "promote", late)
     manifest = promote(ctx, world.registry)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from viper.registry import MissingError, ModelVersion
 
@@ -46,9 +46,18 @@ class MemoryRegistry:
     def get_alias(self, model: str, alias: str) -> int | None:
         return self.aliases.get((model, alias))
 
-    def promote(self, model: str, alias: str, version: int, expected: int | None) -> None:
+    def promote(
+        self,
+        model: str,
+        alias: str,
+        version: int,
+        expected: int | None,
+        *,
+        still: Callable[[], None] = lambda: None,
+    ) -> None:
         self.calls.append("promote")
         assert self.get_alias(model, alias) in (expected, version)
+        still()
         self.aliases[model, alias] = version
 
     def resolve(self, model: str, reference: str) -> ModelVersion:

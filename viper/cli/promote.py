@@ -34,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from viper.cli.status import opened
     from viper.registry import Registry
     from viper.registry.moves import Choice, move_alias
+    from viper.store import open_store
 
     _, record = opened(args.dir)
     spec = next(iterations(record.resource)).spec
@@ -41,5 +42,6 @@ def run(args: argparse.Namespace) -> int:
     done = "promoted" if promote else "rolled back"
     choice: Choice = args.version or ("newest" if promote else "parent")
     target = (spec.model, spec.promotion.alias)
-    print(move_alias(Registry(record.tracking), target, choice, f"{done} by {person()}: {args.reason}"))
+    why, store = f"{done} by {person()}: {args.reason}", open_store(record.store)
+    print(move_alias(Registry(record.tracking), target, choice, why, store=store))
     return 0

@@ -13,7 +13,8 @@ from viper.evaluation.statistics import OVERALL
 from viper.evaluation.summary import below_floor
 from viper.lineage import BASE_VERSION, PARENT_VERSION
 from viper.models import trained_model
-from viper.registry import AliasMovedError, Registry
+from viper.registry import LOCKS, AliasMovedError, Registry
+from viper.registry.moves import set_alias
 from viper.spec.stages import EVALUATE, PROMOTE, stage_graph
 from viper.stage import Manifest, ResolvedModel, StageContext
 from viper.store import child_uri
@@ -23,7 +24,7 @@ def promote(ctx: StageContext, registry: Registry) -> Manifest | None:
     """Runs the stage. Every step may be repeated: one version per digest, an alias that is compared before it is set.
 
     Raises:
-        RegistryError: MLflow cannot be used; nothing is lost, the next attempt goes on.
+        RegistryError, StoreError: MLflow or the store cannot be used; nothing is lost, the next attempt goes on.
         StageError: the evaluation is of other models than the ones to promote.
     """
     if ctx.shard != 0:
@@ -42,7 +43,8 @@ def promote(ctx: StageContext, registry: Registry) -> Manifest | None:
     decision = decide(spec.promotion.policy, spec.promotion.alias, spec.promotion.gate.significance, candidate)
     if decision.outcome == "promoted":
         try:
-            registry.promote(spec.model, spec.promotion.alias, version, expected=frozen.alias_version)
+            target, who = (spec.model, spec.promotion.alias), f"iteration {frozen.name}"
+            set_alias(registry, target, version, frozen.alias_version, store=ctx.store, who=who)
         except AliasMovedError as error:
             decision = Decision("held", f"alias moved meanwhile: {error.what}")
     if version != frozen.generator.version:
@@ -67,7 +69,7 @@ def _register(ctx: StageContext, registry: Registry, model: ResolvedModel) -> in
     name = frozen.iteration.spec.model
     if model.digest == frozen.generator.digest and frozen.generator.version is not None:
         return frozen.generator.version
-    tags = lineage(ctx)
+    tags = {**lineage(ctx), LOCKS: ctx.store.uri}
     for known in registry.versions(name):
         # The same weights came out of another iteration: the lineage they were registered with stays.
         if known.digest == model.digest and known.tags.get("viper.iteration") not in (None, frozen.name):

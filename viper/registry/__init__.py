@@ -8,12 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from viper.registry.connection import Connection, MissingError
-from viper.registry.models import DIGEST, AliasMovedError, Models, ModelVersion
+from viper.registry.models import DIGEST, LOCKS, AliasMovedError, Models, ModelVersion
 from viper.registry.runs import ITERATION, STAGE, UID, Runs, RunStatus
 
 __all__ = [
     "DIGEST",
     "ITERATION",
+    "LOCKS",
     "STAGE",
     "UID",
     "AliasMovedError",

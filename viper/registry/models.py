@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,9 @@ from viper.registry.connection import Connection, MissingError
 
 DIGEST = "viper.digest"
 SOURCE = "viper.source"
+#: Tag of a version, set when it is made and never again: URI of the store in which movers of the model's aliases lock.
+#: The oldest version that has it decides, so that all of them agree.
+LOCKS = "viper.locks"
 _STORE_URI = re.compile(r"^(s3|file)://|^/")
 
 
@@ -51,13 +54,14 @@ class Models:
     ) -> int:
         """Register the files at `source_uri` (a store's URI; nothing is copied) and return the version.
 
-        Idempotent: a `digest` (`sha256:…`, of the directory) that is registered keeps its version, with `tags` updated.
+        Idempotent: a `digest` (`sha256:…`, of the directory) that is registered keeps its version, with `tags` updated
+        (but for `LOCKS`).
         """
         values = {key: str(value) for key, value in (tags or {}).items()}
         known = self._by_digest(model, digest)
         if known:
             for key, value in values.items():
-                if known[0].tags.get(key) != value:
+                if key != LOCKS and known[0].tags.get(key) != value:
                     self._connection.call("set_model_version_tag", model, str(known[0].version), key, value)
             return known[0].version
         try:
@@ -103,12 +107,21 @@ class Models:
                 return None
             raise
 
-    def promote(self, model: str, alias: str, version: int, expected: int | None) -> None:
+    def promote(
+        self,
+        model: str,
+        alias: str,
+        version: int,
+        expected: int | None,
+        *,
+        still: Callable[[], None] = lambda: None,
+    ) -> None:
         """Move `alias` to `version` if it is still at `expected` (None: it does not exist yet).
 
         Done already is success. Raises AliasMovedError when it points elsewhere. With SQLite comparison and move are
         one step for all processes of this machine; a server offers no such operation: there the alias is read
-        immediately before and after, which leaves a window of milliseconds.
+        immediately before and after. What lies between is closed by the lock of `viper.registry.moves.set_alias`,
+        through which aliases are moved; `still` is called before the move, and raises where it must not be made.
         """
         self.get(model, version)
         with self._connection.exclusive():
@@ -117,6 +130,7 @@ class Models:
                 return
             if current != expected:
                 raise _moved(model, alias, version, expected, current)
+            still()
             self._connection.call("set_registered_model_alias", model, alias, str(version))
             current = self.get_alias(model, alias)
         if current != version:

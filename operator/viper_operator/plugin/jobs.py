@@ -45,7 +45,8 @@ def registry_job(name: str, wish: Wish, operator: Installation, *, by: str, reas
         "imagePullPolicy": operator.pull_policy,
         "command": ["viper-registry"],
         "args": [a.replace("$(", "$$(") for a in arguments],
-        "env": [{"name": "HOME", "value": SCRATCH}],
+        # As environment, not as argument: an image of an earlier release knows no such argument.
+        "env": [{"name": "HOME", "value": SCRATCH}, {"name": "VIPER_STORE", "value": settings.store}],
         "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
         "volumeMounts": [{"name": "tmp", "mountPath": SCRATCH}],
         **restricted_container(settings),
