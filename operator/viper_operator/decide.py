@@ -10,7 +10,14 @@ from viper.plan import Plan, RetryAt, StartStage, StopStage
 from viper.spec.status import IterationStatus
 from viper_operator.cache import trains
 from viper_operator.observed import Problem
-from viper_operator.status import INTERNAL_ERROR, NEWER_VERSION, STORE_UNAVAILABLE, WAITS_FOR_MODEL, failures
+from viper_operator.status import (
+    INTERNAL_ERROR,
+    ITERATION_MISSING,
+    NEWER_VERSION,
+    STORE_UNAVAILABLE,
+    WAITS_FOR_MODEL,
+    failures,
+)
 from viper_operator.views import IterationView, JobView
 
 
@@ -103,7 +110,7 @@ def quiet(
         return status.outcome == "Suspended" and not working
     summary = status.conditions[0] if status.outcome == "Running" and status.conditions else None
     news = any(unreadable.values()) != any(c.type == INTERNAL_ERROR for c in status.conditions)
-    again = (STORE_UNAVAILABLE, INTERNAL_ERROR, NEWER_VERSION)
+    again = (STORE_UNAVAILABLE, ITERATION_MISSING, INTERNAL_ERROR, NEWER_VERSION)
     if news or summary is None or summary.status != "Unknown" or summary.reason in again:
         return False
     for stage in status.stages:

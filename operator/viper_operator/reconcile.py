@@ -38,6 +38,7 @@ from viper_operator.observed import (
 from viper_operator.settings import Settings
 from viper_operator.status import (
     INTERNAL_ERROR,
+    ITERATION_MISSING,
     NEWER_VERSION,
     STORE_UNAVAILABLE,
     Facts,
@@ -47,7 +48,7 @@ from viper_operator.status import (
     noticeable,
     with_progress,
 )
-from viper_operator.stores import Stores
+from viper_operator.stores import LostError, Stores
 from viper_operator.tracking import TrackingServer
 from viper_operator.views import FINISHED, IterationView, JobView
 from viper_operator.writes import RefusedError, UnreadableError, Writer, is_internal, why
@@ -164,7 +165,8 @@ class IterationReconciler:
                 for job in self.cache.jobs_of(view):
                     if job.working and not job.queued:
                         await self.writer.suspend_job(job, self.clock())
-            await self._write(view, previous, self._explained(view, previous, STORE_UNAVAILABLE, error.what))
+            reason = ITERATION_MISSING if isinstance(error, LostError) else STORE_UNAVAILABLE
+            await self._write(view, previous, self._explained(view, previous, reason, error.what))
             raise
 
     # ---- observe, plan, act ------------------------------------------------------------------------------------
@@ -175,7 +177,7 @@ class IterationReconciler:
         jobs = current_jobs(self.cache.jobs_of(view), retry)
         frozen = await self._frozen(view, previous, jobs)
         one = self._resource(body) if frozen is None else frozen.iteration
-        stored = await self._stored(view, frozen)
+        stored = await self._stored(view, previous, frozen)
         reports = await self._reports(jobs, stored)
         seen = Seen(view, one, frozen, stored, reports)
         made = self._plan(seen, jobs, now)
@@ -218,14 +220,23 @@ class IterationReconciler:
         job = jobs.get(FREEZE)
         if not said and (job is None or not job.complete):
             return None
-        return await self.stores.frozen(view.uid, view.name)
+        found = await self.stores.frozen(view.uid, view.name)
+        if found is None and said:
+            await self.stores.check(view.name)
+        return found
 
-    async def _stored(self, view: IterationView, frozen: FrozenIteration | None) -> dict[str, Stage]:
+    async def _stored(
+        self, view: IterationView, previous: IterationStatus, frozen: FrozenIteration | None
+    ) -> dict[str, Stage]:
         if frozen is None:
             return {}
+        stages = await self.stores.stages(view.uid)
+        done = [s.name for s in previous.stages if s.state == "Succeeded" and s.name in stages]
+        if any(stages[name].done is None for name in done):
+            await self.stores.check(view.name)
         model = frozen.generator
         what = model.uri if model.version is None else f"version {model.version} of {model.model}"
-        return {FREEZE: Stage(done=Done(headline=f"generator is {what}")), **await self.stores.stages(view.uid)}
+        return {FREEZE: Stage(done=Done(headline=f"generator is {what}")), **stages}
 
     async def _reports(self, jobs: Mapping[str, JobView], stored: Mapping[str, Stage]) -> dict[str, list[PodReport]]:
         """What pods say of Jobs that have failed, or had attempts that did, of which nobody has heard yet."""

@@ -24,6 +24,8 @@ from viper_operator.views import JobView
 #: Reasons of our own that are looked for again.
 WAITS_FOR_MODEL = "WaitsForModel"
 STORE_UNAVAILABLE = "StoreUnavailable"
+#: It has begun, and the store knows nothing of it.
+ITERATION_MISSING = "IterationMissing"
 NEWER_VERSION = "NewerVersionNeeded"
 #: Reason of the summary, and a condition of its own, where something cannot be understood.
 INTERNAL_ERROR = "InternalError"

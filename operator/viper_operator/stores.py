@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from viper.errors import StoreError
 from viper.observe import StoreObserver, read_progress
 from viper.plan import Stage
 from viper.stage.frozen import FrozenIteration, load_frozen
@@ -18,6 +19,10 @@ Result = TypeVar("Result")
 
 #: Iterations whose frozen spec and manifests are remembered; the others are read again when something happens.
 REMEMBERED = 500
+
+
+class LostError(StoreError):
+    """What has begun is not in the store any more."""
 
 
 class Stores:
@@ -40,6 +45,15 @@ class Stores:
                 self._observers.popitem(last=False)
         self._observers.move_to_end(uid)
         return observer.frozen
+
+    async def check(self, name: str) -> None:
+        """Raises `LostError` when an iteration that was frozen is not in the store: absence is not "new"."""
+        if await self._read(lambda: self.store.stat(f"iterations/{name}/iteration.json")) is None:
+            raise LostError(
+                f"the iteration has begun, and iterations/{name}/ is not in the store: nothing is started, lest it "
+                "begins anew; bring the bucket back, or point the operator at the one that has it",
+                where=self.store.uri,
+            )
 
     async def stages(self, uid: str) -> dict[str, Stage]:
         """What manifests say of each stage; `frozen` comes first."""
