@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from viper.beside import beside
 from viper.errors import InputError, NotFoundError, ObjectError
 from viper.images import Unusable
 from viper.ingest.rows import images_of, prompt_of, text_of, truth_of
+from viper.ingest.unwrapped import unwrapped
 from viper.jsonl import Lines, unusable
 from viper.spec.options import ExternalColumns
 from viper.store import ObjectStore
@@ -20,8 +20,6 @@ from viper.store import ObjectStore
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
-
-_BOXED = re.compile(r"^\$*\\boxed\{(.*)\}\$*$", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ class Supplied:
             place,
             prompt_of(prompt, len(images)),
             images,
-            _unboxed(truth) if isinstance(truth, str) else tuple(map(_unboxed, truth)),
+            _unwrapped(truth),
         )
 
 
@@ -218,7 +216,9 @@ def _rows(batch: pa.RecordBatch) -> Iterator[Mapping[str, Any] | Unusable]:
                 yield Unusable("invalid-row", "is not UTF-8")
 
 
-def _unboxed(text: str) -> str:
-    r"""Without the `\boxed{…}` that answers for verifiers are wrapped in."""
-    found = _BOXED.match(text.strip())
-    return found[1].strip() if found else text.strip()
+def _unwrapped(truths: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    """Answers without what they are wrapped in for verifiers."""
+    if isinstance(truths, str):
+        return unwrapped(truths)
+    made = map(unwrapped, truths)
+    return tuple(t for truth in made for t in ((truth,) if isinstance(truth, str) else truth))
