@@ -21,6 +21,7 @@ from viper.recording import record_stage
 from viper.spec.stages import STAGES, stage_graph
 from viper.stage import Manifest, StageContext, open_stage
 from viper.stage.termination import leave_message, stoppable
+from viper.store import split_iteration_path
 
 
 class StageProgram(Protocol):
@@ -137,15 +138,15 @@ def _attempt(ctx: StageContext, program: StageProgram) -> None:
 def split_iteration_uri(uri: str) -> tuple[str, str]:
     """Store URI and iteration name of `<store URI>/iterations/<name>`; raises `SpecError`."""
     parts = urlsplit(uri)
-    found = re.fullmatch(r"(.*?)/*iterations/([^/]+)/?", parts.path)
+    found = split_iteration_path(parts.path)
     if found is None:
         raise SpecError("is not the URI of an iteration", where=uri, fix="write <store URI>/iterations/<name>")
-    return urlunsplit(parts._replace(path=found[1])), found[2]
+    return urlunsplit(parts._replace(path=found[0])), found[1]
 
 
 def parse_shard(text: str) -> tuple[int, int]:
     """Index and number of shards from `i/n`; raises `SpecError`."""
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
     if found is None or not int(found[1]) < int(found[2]):
         raise SpecError(f"{text!r} is not a shard", where="--shard", fix="write i/n with 0 ≤ i < n")
     return int(found[1]), int(found[2])

@@ -111,7 +111,7 @@ def torch_cuda() -> str:
     if spec is None or spec.origin is None:
         return ""
     text = _read(str(Path(spec.origin).parent / "version.py")) or ""
-    found = re.search(r"^cuda\b[^=]*=\s*'([\d.]+)'", text, re.MULTILINE)
+    found = re.search(r"^cuda\b[^=\n]*=[ \t]*'([\d.]+)'", text, re.MULTILINE)
     return found[1] if found else ""
 
 

@@ -16,8 +16,9 @@ from viper.text import clean
 #: Where a file marks the places of its images in the text: here they all come before it.
 _MARK = re.compile(r"<image(?:[ _]?\d+)?>", re.IGNORECASE)
 _MARKS_BEFORE = re.compile(rf"\s*(?:{_MARK.pattern}\s*)*", re.IGNORECASE)
-_MARKS_AFTER = re.compile(rf"(?<=[.?!:;。?!:\n])\s*(?:{_MARK.pattern}\s*)+$", re.IGNORECASE)
 _MARKS_ALONE = re.compile(rf"^[ \t]*(?:{_MARK.pattern}[ \t]*)+$\n?", re.IGNORECASE | re.MULTILINE)
+#: What a sentence ends with before marks that follow it.
+_ENDS = ".?!:;。?!:"
 _SHOWN = 40
 
 
@@ -35,12 +36,23 @@ def prompt_of(text: str, images: int) -> str:
         return text.strip()
     bare = _MARKS_BEFORE.sub("", text, count=1)
     bare = _MARKS_ALONE.sub("", bare)
-    bare = _MARKS_AFTER.sub("", bare)
+    bare = _without_marks_after(bare)
     if within := _MARK.search(bare):
         raise Unusable("image-marks", f"{within[0]} stands within a sentence: images are shown before the prompt")
     if not bare.strip():
         raise Unusable("invalid-row", "the prompt has nothing but marks")
     return bare.strip()
+
+
+def _without_marks_after(text: str) -> str:
+    """Without the marks at the end, where they follow a sentence or stand on a line of their own."""
+    end = len(text)
+    for mark in reversed(list(_MARK.finditer(text))):
+        if text[mark.end() : end].strip():
+            break
+        end = mark.start()
+    before = text[:end].rstrip()
+    return before if before.endswith(tuple(_ENDS)) or "\n" in text[len(before) : end] else text
 
 
 def no_chat_marks(text: str) -> None:

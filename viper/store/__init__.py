@@ -42,6 +42,7 @@ __all__ = [
     "relative_uri",
     "resolve_database",
     "resolve_uri",
+    "split_iteration_path",
     "store_of",
     "stored_digests",
     "upload_directory",
@@ -96,8 +97,20 @@ def store_of(uri: str) -> tuple[ObjectStore, str]:
         parts = urlsplit(uri)
     except ValueError:
         raise StoreError("is not the URI of an iteration", where=uri) from None
-    if found := re.fullmatch(r"(.*?)/*iterations/([^/]+)/?", parts.path):
-        return existing_store(urlunsplit(parts._replace(path=found[1]))), found[2]
-    if found := re.fullmatch(r"(.+?)/iterations/([^/]+)", uri):  # 0.1.0 wrote it behind `?endpoint=…`
-        return existing_store(found[1]), found[2]
+    if found := split_iteration_path(parts.path):
+        return existing_store(urlunsplit(parts._replace(path=found[0]))), found[1]
+    place, _, name = uri.rpartition("/iterations/")  # 0.1.0 wrote it behind `?endpoint=…`
+    if place and name and "/" not in name:
+        return existing_store(place), name
     raise StoreError("is not the URI of an iteration", where=uri)
+
+
+def split_iteration_path(path: str) -> tuple[str, str] | None:
+    """The store's path and the name in `<store>/iterations/<name>`, with or without a slash after it; None for others.
+
+    By looking from the end: a pattern that looks from the beginning takes time with the square of a row of slashes.
+    """
+    above, _, name = path.removesuffix("/").rpartition("/")
+    if not name or not above.endswith("iterations"):
+        return None
+    return above.removesuffix("iterations").rstrip("/"), name
