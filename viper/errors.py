@@ -1,5 +1,7 @@
 """Errors that are meant for a person: what is wrong, where, and what to do."""
 
+from viper.text import clean
+
 
 class ViperError(Exception):
     """An error whose text a user can act on; the command line prints it without a traceback.
@@ -13,7 +15,8 @@ class ViperError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
-        self.what, self.where, self.fix = what, where, fix
+        # What is wrong is often in the words of a file, a server or a library, and is stored and shown.
+        self.what, self.where, self.fix = what, where, fix = clean(what), clean(where), clean(fix)
         text = f"{where}: {what}" if where else what
         super().__init__(f"{text}\n  → {fix}" if fix else text)
 
@@ -64,6 +67,10 @@ class ObjectError(StoreError):
     """This object cannot be read; the store is well, and so are the others."""
 
 
+class DamagedError(ObjectError):
+    """What is stored is not what its digests say."""
+
+
 class RegistryError(ViperError):
     """The MLflow tracking server or registry cannot be used."""
 
@@ -84,6 +91,10 @@ class StageError(ViperError):
 
 class SupersededError(StageError):
     """Another attempt has finished the stage: this one has nothing to add."""
+
+
+class OvertakenError(StageError):
+    """Another attempt wrote a part of this stage first, with other rows."""
 
 
 class EngineError(ViperError):

@@ -17,6 +17,7 @@ from viper.modelcache import pin
 from viper.modelcache.needs import engine_models
 from viper.modelcache.uris import is_remote
 from viper.models import in_store, resolve_endpoint, resolve_model
+from viper.preflight import check_supplied
 from viper.registry import LOCKS, MissingError, ModelVersion, Registry
 from viper.registry.moves import set_alias
 from viper.spec import IterationSpec, ViperIteration
@@ -48,13 +49,16 @@ class Frozen:
     changed: tuple[str, ...] = ()
 
 
-def freeze(iteration: ViperIteration, store: ObjectStore, registry: Registry) -> Frozen:
+def freeze(iteration: ViperIteration, store: ObjectStore, registry: Registry, *, files_here: bool = True) -> Frozen:
     """Opens the iteration in the store, or resolves and writes it.
 
+    Args:
+        files_here: whether the folders of supplied files are those that the stages will see (`check_supplied`).
+
     Raises `SpecError` when an iteration of this name with another spec is there, its profile is a reference or verl
-    could not be given its settings, `InputError` when a model cannot be used, `UnfitStoreError` when the store does not
-    do what stages rely on, `NewerFormError` when a later release has to carry out the iteration that is there,
-    `RegistryError`, `StoreError`.
+    could not be given its settings, `InputError` when a model or a supplied file cannot be used, `UnfitStoreError` when
+    the store does not do what stages rely on, `NewerFormError` when a later release has to carry out the iteration that
+    is there, `RegistryError`, `StoreError`.
     """
     if iteration.spec.profile_ref is not None:
         raise SpecError(
@@ -66,9 +70,10 @@ def freeze(iteration: ViperIteration, store: ObjectStore, registry: Registry) ->
     there = load_frozen(store, wanted.metadata.name)
     if there is None:
         probe(store)
-        data = _resolve(wanted, store, registry).to_store(store.uri).to_bytes()
+        check_supplied(wanted.spec, files_here=files_here)
         key = f"iterations/{wanted.metadata.name}/iteration.json"
         with suppress(AlreadyExistsError):
+            data = _resolve(wanted, store, registry).to_store(store.uri).to_bytes()
             store.put(key, data, if_absent=True)
             return Frozen(FrozenIteration.read(data).at(store.uri), resumed=False)
         there = load_frozen(store, wanted.metadata.name)  # another process was first
@@ -106,6 +111,9 @@ def _resolve(iteration: ViperIteration, store: ObjectStore, registry: Registry) 
 
     critic, judge = role("critic"), role("judge")
     uid = hashlib.sha256(f"{store.uri} {iteration.metadata.name}".encode()).hexdigest()[:16]
+    if load_frozen(store, iteration.metadata.name) is not None:
+        # Another process froze it while this one slept: its run may have ended by now, and is not begun again.
+        raise AlreadyExistsError("another process froze it", where=f"{store.uri}, {iteration.metadata.name}")
     run = registry.iteration_run(spec.model, iteration.metadata.name, uid, {"viper.store": store.uri})
     return FrozenIteration(
         min_version=least_version(iteration),

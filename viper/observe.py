@@ -10,6 +10,7 @@ from viper.plan import Done, Observed, Shard, Stage
 from viper.spec.stages import COLD_START, EVALUATE, PROMOTE, StageNode, stage_graph
 from viper.stage.frozen import FrozenIteration
 from viper.stage.manifest import Manifest, load_manifest
+from viper.stage.outputs import manifest_shape
 from viper.stage.progress import ProgressRecord
 from viper.store import ObjectStore
 from viper.stored import KEEP
@@ -107,7 +108,8 @@ def manifest_problem(node: StageNode, manifest: Manifest, frozen: FrozenIteratio
         return "the manifest lacks parts"
     if manifest.accepted != sum(p.accepted for p in manifest.parts):
         return "the manifest's counts are not those of its parts"
-    return _outputs_problem(node, manifest.outputs)
+    shape = manifest_shape(manifest)
+    return f"the manifest cannot be understood: {shape}" if shape else _outputs_problem(node, manifest.outputs)
 
 
 def _outputs_problem(node: StageNode, outputs: Mapping[str, Any]) -> str:

@@ -106,6 +106,8 @@ CONCERNS: dict[str, tuple[str, ...]] = {
 }
 _COMMON = ("recipe.seed", "recipe.prompts", "recipe.stages")
 _LARGEST_ARTIFACT = 8 << 20  # bytes; larger objects stay where they are, in the store
+#: What `StageContext.keep` adds to a name: a run has one artifact of it.
+_DIGEST = re.compile(r"-[0-9a-f]{16}(?=\.)")
 _NOT_IN_NAMES = re.compile(r"[^\w\-. :/]")
 
 
@@ -265,5 +267,6 @@ def _artifacts(ctx: StageContext, manifest: Manifest, registry: Registry, run: s
                 continue
             info = ctx.store.stat(f"{ctx.prefix}/{value}")
             if info is not None and info.size <= _LARGEST_ARTIFACT:
-                ctx.store.get_file(info.key, Path(folder) / value)
-                registry.log_artifact(run, Path(folder) / value)
+                path = Path(folder) / _DIGEST.sub("", value)
+                ctx.store.get_file(info.key, path)
+                registry.log_artifact(run, path)

@@ -97,7 +97,9 @@ class Kit:
                 self._timed(work)
             each = (time.perf_counter() - began) / max(1, warm)
             took = [self._timed(work)]
-            while len(took) < repetitions and self.left > 1.5 * max(each, took[-1]):
+            while len(took) < (min(repetitions, 2) if self.tiny else repetitions) and self.left > 1.5 * max(
+                each, took[-1]
+            ):
                 took.append(self._timed(work))
         except Exception as error:
             self.leave_out(name, f"{type(error).__name__}: {error}")

@@ -42,7 +42,7 @@ def main(
     def work() -> None:
         iteration = _iteration(environment)
         store = open_store(arguments.store)
-        found = freeze(iteration, store, registry(arguments.tracking))
+        found = freeze(iteration, store, registry(arguments.tracking), files_here=False)
         print(_described(found, child_uri(store.uri, found.iteration.prefix)))
 
     return exit_status(work, arguments.termination_log)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from viper.cli.options import version
 from viper.registry import Registry
 from viper.registry.moves import Choice, move_alias
 from viper.store import open_store
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None, *, registry: Callable[[str], Registr
     parser.add_argument("--alias", required=True, metavar="NAME", help="the alias to move")
     parser.add_argument(
         "--version",
-        type=int,
+        type=version,
         metavar="N",
         help="where to (promote: the newest; rollback: what the present one was made from)",
     )
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None, *, registry: Callable[[str], Registr
     parser.add_argument("--termination-log", type=Path, metavar="FILE", help="receives the last error as JSON")
     args = parser.parse_args(argv)
     promote = args.command == "promote"
-    choice: Choice = args.version or ("newest" if promote else "parent")
+    choice: Choice = ("newest" if promote else "parent") if args.version is None else args.version
     why = f"{'promoted' if promote else 'rolled back'} by {args.by}: {args.reason}"
 
     def work() -> None:

@@ -15,6 +15,7 @@ TEMPORARY = 75
 #: Ray in images/training, as KubeRay has to be told.
 RAY_VERSION = "2.60.0"
 RAY_GROUP, RAY_GROUP_VERSION = "ray.io", "v1"
+_STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
 #: Where Ray's agent on every node says how that is.
 _AGENT_PORT = 52365
 #: The uid of the Job, in the environment of its pods: their token is made from it (`viper_jobs.ray_node.secret`).
@@ -71,6 +72,8 @@ def ray_job(metadata: dict[str, Any], template: dict[str, Any], resources: Stage
     container, *others = template["spec"]["containers"]
     program = [*container["command"], *container["args"]]
     node = {k: v for k, v in container.items() if k not in ("command", "args")}
+    # How long Ray waits after SIGTERM before it kills the program of a job that is stopped; 3 s by default.
+    node["env"] = [*node["env"], {"name": _STOP_WAIT, "value": str(resources.termination_grace_period_seconds)}]
     # KubeRay's own needs wget.
     look = (
         f"import urllib.request as u; u.urlopen('http://localhost:{_AGENT_PORT}/api/local_raylet_healthz', timeout=5)"

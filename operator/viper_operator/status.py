@@ -29,6 +29,8 @@ ITERATION_MISSING = "IterationMissing"
 NEWER_VERSION = "NewerVersionNeeded"
 #: Reason of the summary, and a condition of its own, where something cannot be understood.
 INTERNAL_ERROR = "InternalError"
+#: Characters of a condition's message.
+LONGEST = 8000
 RUNNING_STATES = ("Running", "Pending", "Retrying")
 
 
@@ -101,7 +103,7 @@ def conditions(found: Iterable[Condition], facts: Facts, previous: Sequence[Stat
                 type=c.type,
                 status=c.status,
                 reason=c.reason,
-                message=c.message,
+                message=c.message if len(c.message) <= LONGEST else f"{c.message[: LONGEST - 1]}…",
                 last_transition_time=since,
                 observed_generation=facts.generation,
             )

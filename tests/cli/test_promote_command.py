@@ -23,7 +23,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> MemoryRegistry:
         if number > 1:
             memory.set_tags("m", number, {PARENT_VERSION: number - 1})
     memory.promote("m", "generator", 2, expected=None)
-    monkeypatch.setattr("viper.registry.Registry", lambda _uri: memory)
+    monkeypatch.setattr("viper.registry.existing_registry", lambda _uri: memory)
     return memory
 
 

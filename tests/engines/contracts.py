@@ -14,11 +14,14 @@ from PIL import Image, ImageDraw
 
 from viper.engines.base import (
     Editor,
+    EditResult,
     ImageSimilarityModel,
+    Reconstruction,
     Reconstructor,
     Sampling,
     SimilarityModel,
     VisionLanguageModel,
+    VlmOutput,
     VlmRequest,
 )
 
@@ -82,6 +85,10 @@ class VisionLanguageModelContract(EngineContract):
         sampling = Sampling(max_tokens=8, seed=3)
         assert engine.generate(self.requests, sampling) == engine.generate(self.requests, sampling)
 
+    def test_its_words_come_in_by_the_door_that_cleans_them(self, engine: VisionLanguageModel) -> None:
+        """`VlmOutput` makes every text clean; what is not one is not cleaned."""
+        assert {type(output) for output in engine.generate(self.requests, Sampling(max_tokens=4))} == {VlmOutput}
+
     def test_an_output_cut_off_at_the_limit_is_not_finished(self, engine: VisionLanguageModel) -> None:
         outputs = engine.generate(self.requests, Sampling(temperature=0, max_tokens=1))
         assert all(output.tokens <= 1 for output in outputs)
@@ -108,6 +115,9 @@ class ReconstructorContract(EngineContract):
 
     def test_no_captions_give_no_images(self, engine: Reconstructor) -> None:
         assert engine.reconstruct([], [], self.sizes[0]) == []
+
+    def test_its_words_come_in_by_the_door_that_cleans_them(self, engine: Reconstructor) -> None:
+        assert {type(r) for r in engine.reconstruct(self.captions[:1], [0], self.sizes[0])} == {Reconstruction}
 
     def test_images_have_exactly_the_size_that_is_asked_for(self, engine: Reconstructor) -> None:
         for size in self.sizes:
@@ -143,6 +153,9 @@ class EditorContract(EngineContract):
 
     def test_no_images_give_no_results(self, engine: Editor) -> None:
         assert engine.edit([], [], []) == []
+
+    def test_its_words_come_in_by_the_door_that_cleans_them(self, engine: Editor) -> None:
+        assert {type(result) for result in engine.edit(self.images[:1], self.instructions[:1], [0])} == {EditResult}
 
     def test_results_keep_size_and_order_of_the_originals(self, engine: Editor) -> None:
         results = engine.edit(self.images, self.instructions, range(len(self.images)))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
 from support.synthesis import frozen
 from viper.engines import factory
-from viper.engines.base import Editor, Reconstructor
+from viper.engines.base import Editor, EditResult, Reconstruction, Reconstructor, VlmOutput
 from viper.errors import SpecError
 from viper.spec import IterationSpec
 
@@ -82,3 +83,21 @@ def test_the_factory_itself_imports_no_deep_learning_library() -> None:
         "import sys, viper.engines.factory; sys.exit(bool({'torch', 'transformers', 'open_clip'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+#: What an interface's method that says something returns: types that make their words clean.
+SAYING = {
+    "vlm": ("generate", VlmOutput),
+    "reconstructor": ("reconstruct", Reconstruction),
+    "editor": ("edit", EditResult),
+}
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("interface", "name"), [(interface, name) for interface in SAYING for name in factory.ENGINES[interface]]
+)
+def test_every_engines_words_come_in_by_the_door_that_cleans_them(interface: str, name: str) -> None:
+    cls, _ = factory.engine_class(interface, name)
+    method, result = SAYING[interface]
+    assert get_type_hints(getattr(cls, method))["return"] == list[result]  # type: ignore[valid-type]

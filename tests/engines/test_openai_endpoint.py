@@ -347,3 +347,46 @@ def test_importing_the_engine_needs_no_deep_learning_library() -> None:
 
     code = "import sys, viper.engines.openai_endpoint; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=Path.cwd()).returncode == 0
+
+
+# ---- texts ----
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b'"half \\ud83d"', "half \ufffd"),
+        (b'"\\ud83d\\ude00"', "😀"),
+        (b'"nul \\u0000"', "nul \ufffd"),
+        (b'"no UTF-8 \xff"', "no UTF-8 \ufffd"),
+        (b'"a raw\x01 control\nand a line"', "a raw\ufffd control\nand a line"),
+        (b'"\\ufffe \\u0085"', "\ufffd \n"),
+    ],
+)
+def test_what_a_server_says_is_clean_and_its_bytes_are_no_reason_to_ask_again(
+    server: ChatServer, content: bytes, text: str
+) -> None:
+    engine = OpenAiEndpoint(server.place)
+    body = b'{"\\udc00": 1, "choices": [{"message": {"content": ' + content + b'}, "finish_reason": "stop"}]}'
+    server.faults.append(says(200, body))
+    assert one(engine).text == text
+    assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "finished"),
+    [
+        ("stop", True),
+        (None, True),
+        ("eos", True),
+        ("tool_calls", True),
+        ("length", False),
+        ("max_tokens", False),
+        ("abort", False),
+        ("error", False),
+    ],
+)
+def test_the_reason_of_the_end_says_whether_it_is_one(server: ChatServer, reason: str | None, finished: bool) -> None:
+    choice = {"message": {"content": "A red ring."}, "finish_reason": reason}
+    server.faults.append(says(200, {"choices": [choice]}))
+    assert one(OpenAiEndpoint(server.place)).finished is finished

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from evaluation_fakes import FakeVlm, Opener, question_file
 
-from viper.errors import StageError
+from viper.errors import StageError, SupersededError
 from viper.evaluation.benchmarks import Verdict
 from viper.evaluation.promotion import promote
 from viper.evaluation.stage import evaluate
@@ -223,6 +223,31 @@ def test_killed_anywhere_it_ends_in_one_version_and_the_same_manifest(
     assert (manifest.outputs["decision"], manifest.outputs["version"]) == ("promoted", 2)
     assert (world.alias, world.numbers) == (2, [1, 2])
     assert ctx.done() == manifest
+
+
+@pytest.mark.parametrize("sleeps", ["versions", "get_alias", "register"])
+def test_a_late_promotion_leaves_the_alias_where_a_person_moved_it_since(
+    world: World, monkeypatch: pytest.MonkeyPatch, sleeps: str
+) -> None:
+    ctx, registry = world.stage(), Registry(world.registry.uri)
+    other = StageContext(ctx.frozen, ctx.store, PROMOTE, ctx.work_dir)
+    really = getattr(registry, sleeps)
+    before: list[Mapping[str, str]] = []
+
+    def asleep(*args: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        manifest = promote(other, world.registry)
+        assert manifest is not None
+        assert manifest.outputs["decision"] == "promoted"
+        world.registry.promote("small", "generator", 1, expected=2)  # rolled back
+        before.append(dict(world.registry.get("small", 2).tags))
+        return really(*args, **options)
+
+    monkeypatch.setattr(registry, sleeps, asleep)
+    with pytest.raises(SupersededError):
+        promote(ctx, registry)
+    assert (world.alias, world.numbers) == (1, [1, 2])
+    assert [dict(world.registry.get("small", 2).tags)] == before
 
 
 def test_training_that_kept_the_starting_weights_makes_no_new_version(world: World) -> None:

@@ -57,8 +57,9 @@ def test_the_program_and_the_pods_are_those_of_one_node() -> None:
         pod = group["template"]["spec"]
         stage = pod["containers"][0]
         assert "command" not in stage, "KubeRay starts Ray"
-        for same in ("image", "env", "envFrom", "resources", "volumeMounts", "securityContext"):
+        for same in ("image", "envFrom", "resources", "volumeMounts", "securityContext"):
             assert stage[same] == container[same]
+        assert stage["env"] == [*container["env"], {"name": "RAY_JOB_STOP_WAIT_TIME_S", "value": "60"}]
         assert pod["volumes"] == alone["spec"]["template"]["spec"]["volumes"]
         assert "activeDeadlineSeconds" not in pod
     assert body["spec"]["activeDeadlineSeconds"] == 60

@@ -57,9 +57,11 @@ def test_all_nodes_run_the_same_program_and_the_first_one_the_stage() -> None:
     template = made()["spec"]["template"]
     container = template["spec"]["containers"][0]
     assert container["command"] == ["python3", "-m", "viper_jobs.ray_node"]
-    ours, stage = container["args"][:10], container["args"][11:]
+    ours, stage = container["args"][:12], container["args"][13:]
     assert ours[:4] == ["--nodes", "2", "--node", "$(JOB_COMPLETION_INDEX)"]
-    assert ours[4:8] == ["--head", "it-train-captions-0.nodes-it", "--gpus", "8"]
+    assert ours[4:10] == ["--head", "it-train-captions-0.nodes-it", "--gpus", "8", "--grace", "60"]
+    assert container["env"][-1]["name"] == "VIPER_JOB_UID"
+    assert template["spec"]["terminationGracePeriodSeconds"] == 60
     assert stage[:2] == ["viper-job", STAGE]
     assert stage[stage.index("--shard") + 1] == "0/1"
     assert stage[stage.index("--work-dir") + 1] == "/work/it/train-captions"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from training_fakes import FakeTrainer, Killed, Verified, model_directory, open_stage, tools
@@ -12,8 +14,9 @@ from viper.errors import StoreError
 from viper.models import model_dir
 from viper.spec.stages import TRAIN_CAPTIONS
 from viper.stage import StageContext
-from viper.store import DirectoryStore, ObjectStore
+from viper.store import DirectoryStore, ObjectStore, upload_directory
 from viper.training.mirror import NoMirror, StoreMirror, mirror_for
+from viper.training.settings import GrpoResult, StepMetrics
 from viper.training.stage import train
 
 
@@ -39,7 +42,7 @@ def stage(store: RemoteStore, folder: Path, work: str) -> StageContext:
 
 
 def steps(store: RemoteStore, ctx: StageContext) -> set[str]:
-    return {i.key.removeprefix(f"{ctx.prefix}/checkpoints/").split("/")[0] for i in store.list(f"{ctx.prefix}/check")}
+    return {i.key.removeprefix(f"{ctx.prefix}/checkpoints/").split("-")[0] for i in store.list(f"{ctx.prefix}/check")}
 
 
 def test_only_a_remote_store_is_mirrored_to(tmp_path: Path) -> None:
@@ -111,6 +114,27 @@ def test_a_store_that_is_down_does_not_stop_training(store: RemoteStore, tmp_pat
     assert trainer.computed == [1, 2, 3, 4, 5]
 
 
+def test_a_checkpoint_that_was_stored_in_vain_is_stored_before_the_process_ends(
+    store: RemoteStore, tmp_path: Path
+) -> None:
+    ctx = stage(store, tmp_path, "machine")
+
+    class ComesBack(FakeTrainer):
+        """The store is down while the steps are taken, and back when the process is told to stop."""
+
+        def __call__(self, *arguments: Any, on_step: Callable[[StepMetrics], None], **more: Any) -> GrpoResult:
+            def told(step: StepMetrics) -> None:
+                store.down = True
+                on_step(step)
+                store.down = False
+
+            return super().__call__(*arguments, on_step=told, **more)
+
+    with pytest.raises(SystemExit):
+        train(ctx, tools(ComesBack(stop_at=3)))
+    assert steps(store, ctx) == {"000002"}
+
+
 def test_candidates_and_cut_logs_travel_with_the_checkpoint(store: RemoteStore, tmp_path: Path) -> None:
     work = tmp_path / "work"
     checkpoint, candidate = work / "checkpoints" / "step-000002", work / "candidates" / "step-000001"
@@ -127,6 +151,93 @@ def test_candidates_and_cut_logs_travel_with_the_checkpoint(store: RemoteStore, 
     assert (work / "metrics.jsonl").read_text("utf-8") == "1\n2\n"
     assert (work / "rollouts.jsonl").read_text("utf-8") == "a\n"
     assert (candidate / "model.safetensors").read_bytes() == b"step-000001"
+
+
+def checkpoint(folder: Path, step: int, weights: str) -> Path:
+    """A work directory with the checkpoint of a step."""
+    place = folder / "checkpoints" / f"step-{step:06d}"
+    place.mkdir(parents=True)
+    (place / "model.safetensors").write_bytes(weights.encode())
+    (place / "state.json").write_text(f'{{"step": {step}}}', "utf-8")
+    return folder
+
+
+def restored(store: ObjectStore, folder: Path) -> str | None:
+    """The weights that a new machine goes on with."""
+    folder.mkdir()
+    step = StoreMirror(store, "stage", folder).restore()
+    if step is None:
+        return None
+    return (folder / "checkpoints" / f"step-{step:06d}" / "model.safetensors").read_text("utf-8")
+
+
+def interrupted(store: RemoteStore, monkeypatch: pytest.MonkeyPatch, at: int, meanwhile: Callable[[], object]) -> None:
+    """Does something at the store's write number `at` from here, before it."""
+    left = [at]
+    for name in ("put", "put_file", "delete"):
+        really = getattr(store, name)
+
+        def write(*args: Any, really: Callable[..., None] = really, **options: Any) -> None:
+            left[0] -= 1
+            if left[0] == 0:
+                meanwhile()
+            really(*args, **options)
+
+        monkeypatch.setattr(store, name, write)
+
+
+@pytest.mark.parametrize("other", [2, 4, 6])
+@pytest.mark.parametrize("at", range(1, 6))
+def test_at_every_write_of_a_checkpoint_another_attempt_may_store_one(
+    store: RemoteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, other: int
+) -> None:
+    StoreMirror(store, "stage", checkpoint(tmp_path / "earlier", 1, "of both")).save()
+    mine, theirs = checkpoint(tmp_path / "mine", 4, "mine"), checkpoint(tmp_path / "theirs", other, "theirs")
+    interrupted(store, monkeypatch, at, lambda: StoreMirror(store, "stage", theirs).save())
+    StoreMirror(store, "stage", mine).save()
+    monkeypatch.undo()
+    found = restored(store, tmp_path / "new")
+    assert found in ({2: ["mine"], 4: ["mine", "theirs"], 6: ["theirs"]}[other] if at <= 3 else ["mine", "theirs"])
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        ("torn", "older"),
+        ("lost", "older"),
+        ("its digests torn", "older"),
+        ("both torn", None),
+        ("foreign names", "newer"),
+    ],
+)
+def test_a_damaged_checkpoint_is_passed_over(
+    store: RemoteStore, tmp_path: Path, what: str, expected: str | None
+) -> None:
+    older, newer = checkpoint(tmp_path / "a", 2, "older"), checkpoint(tmp_path / "b", 4, "newer")
+    StoreMirror(store, "stage", newer).save()
+    StoreMirror(store, "stage", older).save()
+    for info in list(store.list("stage/checkpoints/")):
+        place, weights = info.key.split("/")[2], info.key.endswith("model.safetensors")
+        if what == "foreign names":
+            for name in ("latest", "000009-x", "-1", "9999999999999999999999"):
+                store.put(f"stage/checkpoints/{name}/digests.json", b"{}")
+        elif weights and (what == "both torn" or (what == "torn" and place.startswith("000004"))):
+            store.put(info.key, b"torn!")
+        elif weights and what == "lost" and place.startswith("000004"):
+            store.delete(info.key)
+        elif what == "its digests torn" and place.startswith("000004") and info.key.endswith("digests.json"):
+            store.put(info.key, b"{")
+    assert restored(store, tmp_path / "new") == expected
+
+
+def test_a_checkpoint_from_before_they_were_called_by_their_content_is_restored(
+    store: RemoteStore, tmp_path: Path
+) -> None:
+    upload_directory(store, "stage/checkpoints/000004", checkpoint(tmp_path / "old", 4, "old"))
+    assert restored(store, tmp_path / "new") == "old"
+    StoreMirror(store, "stage", checkpoint(tmp_path / "next", 6, "next")).save()
+    assert restored(store, tmp_path / "newer") == "next"
+    assert not list(store.list("stage/checkpoints/000004"))
 
 
 @pytest.mark.server

@@ -352,7 +352,7 @@ def test_the_newest_checkpoint_survives_the_machine(
         train(tmp_path)
     mirror.save()
     steps = {key.split("/")[2] for key in (info.key for info in store.list("stage/checkpoints/"))}
-    assert steps == {"000004"}
+    assert [name[:7] for name in steps] == ["000004-"]
     (tmp_path / "other").mkdir()
     monkeypatch.delenv("FAKE_VERL")
     (tmp_path / "other" / "work").mkdir()

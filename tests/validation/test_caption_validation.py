@@ -100,15 +100,14 @@ def test_the_split_is_counted_and_about_the_share_that_was_asked_for(tmp_path: P
 def test_the_card_tells_counts_funnel_distributions_and_origin(tmp_path: Path) -> None:
     recipe = {"captions": {"samples": 4, "expectedAcceptance": 0.5}}
     manifest, ctx = validated(tmp_path, recipe, critique=flaws([], ["A.", "B."], ["C."]))
-    assert manifest.outputs["card"] == "card.json"
-    card = json.loads(ctx.store.get(f"{ctx.prefix}/card.json"))
+    card = json.loads(ctx.store.get(f"{ctx.prefix}/{manifest.outputs['card']}"))
     assert card["counts"]["accepted"] == card["counts"]["train"] + card["counts"]["heldOut"] == manifest.accepted
     assert [s["stage"] for s in card["funnel"]] == ["ingest-images", "synthesize-captions", "validate-captions"]
     assert card["funnel"][2]["rejected"] == manifest.rejected
     assert card["distributions"]["flaws per caption"]["max"] == 2
     assert card["provenance"]["models"]["author"]["digest"] == "sha256:theta0"
     assert len(card["provenance"]["prompts"]["critique"]) == 64
-    text = ctx.store.get(f"{ctx.prefix}/card.md").decode()
+    text = ctx.store.get(f"{ctx.prefix}/{manifest.outputs['cardMarkdown']}").decode()
     assert "perfect-caption 3" in text
     assert "smallworld:scenes" in text
 
@@ -116,8 +115,8 @@ def test_the_card_tells_counts_funnel_distributions_and_origin(tmp_path: Path) -
 def test_cards_and_manifests_are_the_same_bytes_for_the_same_iteration(tmp_path: Path) -> None:
     made = [validated(tmp_path / name) for name in "ab"]
     assert made[0][0].content_digest == made[1][0].content_digest
-    for key in ("card.json", "card.md"):
-        assert len({ctx.store.get(f"{ctx.prefix}/{key}") for _, ctx in made}) == 1
+    for name in ("card", "cardMarkdown"):
+        assert len({ctx.store.get(f"{ctx.prefix}/{manifest.outputs[name]}") for manifest, ctx in made}) == 1
 
 
 def test_a_rerun_after_any_part_ends_in_the_same_manifest(tmp_path: Path) -> None:
@@ -138,9 +137,9 @@ def test_a_rerun_after_any_part_ends_in_the_same_manifest(tmp_path: Path) -> Non
 def test_rejecting_every_sample_still_ends_in_a_manifest_that_says_why(tmp_path: Path) -> None:
     manifest, ctx = validated(tmp_path, critique=say_nothing)
     assert (manifest.accepted, manifest.rejected, manifest.counters["train"]) == (0, {}, 0)
-    card = json.loads(ctx.store.get(f"{ctx.prefix}/card.json"))
+    card = json.loads(ctx.store.get(f"{ctx.prefix}/{manifest.outputs['card']}"))
     assert card["funnel"][1]["rejected"] == {"invalid-json": 8}
-    assert "invalid-json 8" in ctx.store.get(f"{ctx.prefix}/card.md").decode()
+    assert "invalid-json 8" in ctx.store.get(f"{ctx.prefix}/{manifest.outputs['cardMarkdown']}").decode()
 
 
 def say_nothing(request: object, seed: int, place: int) -> str:

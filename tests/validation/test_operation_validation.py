@@ -162,7 +162,7 @@ def test_the_same_image_is_on_the_same_side_in_both_tasks(tmp_path: Path) -> Non
 def test_the_card_shows_the_balance_before_and_after_the_filters(tmp_path: Path) -> None:
     it = proposed(tmp_path, {"operations": {"editsPerImage": 2}})
     manifest, ctx, _ = validated(tmp_path, it, lambda r, s, p: json.dumps({"is_valid": p % 2 == 0}))
-    card = json.loads(ctx.store.get(f"{ctx.prefix}/card.json"))
+    card = json.loads(ctx.store.get(f"{ctx.prefix}/{manifest.outputs['card']}"))
     assert sum(card["tables"]["Candidates by category"].values()) == 16
     assert sum(card["tables"]["Samples by category"].values()) == manifest.accepted == 8
     assert card["distributions"]["CLIP score of candidates"]["n"] == 16
@@ -203,7 +203,7 @@ def test_the_card_says_how_many_known_bad_edits_the_judge_accepted(tmp_path: Pat
     assert manifest.accepted == 8
     assert (manifest.counters["judge.controls"], manifest.counters["judge.controls.accepted"]) == (8, 8)
     assert sum(count for _, count in engines.vlm.calls) == 16
-    card = ctx.store.get(f"{ctx.prefix}/card.md").decode()
+    card = ctx.store.get(f"{ctx.prefix}/{manifest.outputs['cardMarkdown']}").decode()
     assert "8 of 8 known-bad edits" in card
     assert "take another judge" in card
 
@@ -220,7 +220,7 @@ def test_a_judge_that_reads_instructions_has_no_false_accepts(tmp_path: Path) ->
     manifest, ctx, _ = validated(tmp_path, it, look)
     assert manifest.accepted == 8
     assert manifest.counters["judge.controls.accepted"] == 0
-    assert "it tells them apart" in ctx.store.get(f"{ctx.prefix}/card.md").decode()
+    assert "it tells them apart" in ctx.store.get(f"{ctx.prefix}/{manifest.outputs['cardMarkdown']}").decode()
 
 
 def test_edits_that_drew_another_picture_are_rejected_before_the_judge_is_paid(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_photographs_are_ingested_deduplicated_described_edited_and_validated(
         assert max(before.size) <= 640
     untouched = next(r for r in sources.values() if r["source"] == "astronaut.png")
     assert untouched["image"] == (photographs / "astronaut.png").read_bytes()
-    card = json.loads(ctx.store.get(f"{ctx.prefix}/card.json"))
+    card = json.loads(ctx.store.get(f"{ctx.prefix}/{ctx.manifest('validate-operations').outputs['card']}"))
     assert card["funnel"][0]["rejected"] == pool.rejected
     assert card["provenance"]["images"]["uri"] == photographs.as_uri()
 

@@ -131,8 +131,7 @@ def map_attention(ctx: StageContext, open_model: Callable[[ResolvedModel], Looke
         grids = {name: grid for name, by_image in made.items() for grid in [by_image[image.image_id][0]]}
         buffer = io.BytesIO()
         panel(decode(image.data), grids).save(buffer, "PNG")
-        maps.append(f"attention-{number:02d}.png")
-        ctx.store.put(f"{ctx.prefix}/{maps[-1]}", buffer.getvalue())
+        maps.append(ctx.keep(f"attention-{number:02d}.png", buffer.getvalue()))
     shares = {name: float(np.mean([share for _, share in by_image.values()])) for name, by_image in made.items()}
     node = next(n for n in stage_graph(recipe) if n.name == MAP_ATTENTION)
     outputs = {

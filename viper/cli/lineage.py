@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
     registry, found = _asked(args)
     version = walk(Records(registry), found)
-    if args.sample:
+    if args.sample is not None:
         sample = find_sample(version, args.sample)
         _print(args, sample.dump(), sample_lines(sample))
         return 0
@@ -72,22 +72,21 @@ def _asked(args: argparse.Namespace) -> tuple[Registry, ModelVersion]:
     """The registry, and the version that is meant."""
     from viper.cli.render import iterations
     from viper.cli.status import latest, opened
-    from viper.errors import InputError, RegistryError
-    from viper.registry import Registry
+    from viper.errors import InputError
+    from viper.registry import existing_registry
 
     named = re.fullmatch(r"(?:models:/)?([^@/]+)(?:@|/(?=\d+$))([^@/]+)", args.version)
-    uri = args.tracking_uri or (None if args.dir else os.environ.get("MLFLOW_TRACKING_URI"))
+    uri = args.tracking_uri
+    if uri is None and args.dir is None:
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or None
     model, reference = named.groups() if named else (None, args.version)
     if uri is None or model is None:
-        if model is None and args.dir is None and args.tracking_uri:
+        if model is None and args.dir is None and args.tracking_uri is not None:
             raise InputError("says nothing of the model", where=args.version, fix="write models:/name/version")
         _, record = opened(args.dir or latest())
         model = model or next(iterations(record.resource)).spec.model
-        uri = args.tracking_uri or record.tracking
-    registry = Registry(uri)
-    database = registry.connection.database
-    if database is not None and not database.is_file():
-        raise RegistryError("there is no such database", where=uri, fix="give the tracking URI of the run")
+        uri = record.tracking if args.tracking_uri is None else args.tracking_uri
+    registry = existing_registry(uri)
     return registry, registry.resolve(model, reference)
 
 

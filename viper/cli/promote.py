@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """Moves the alias and says from where to where."""
     from viper.cli.render import iterations
     from viper.cli.status import opened
-    from viper.registry import Registry
+    from viper.registry import existing_registry
     from viper.registry.moves import Choice, move_alias
     from viper.store import open_store
 
@@ -40,8 +40,8 @@ def run(args: argparse.Namespace) -> int:
     spec = next(iterations(record.resource)).spec
     promote = args.command == "promote"
     done = "promoted" if promote else "rolled back"
-    choice: Choice = args.version or ("newest" if promote else "parent")
+    choice: Choice = ("newest" if promote else "parent") if args.version is None else args.version
     target = (spec.model, spec.promotion.alias)
     why, store = f"{done} by {person()}: {args.reason}", open_store(record.store)
-    print(move_alias(Registry(record.tracking), target, choice, why, store=store))
+    print(move_alias(existing_registry(record.tracking), target, choice, why, store=store))
     return 0

@@ -14,6 +14,7 @@ from viper.cli import calibrate
 from viper.cli.options import SHARE, whole
 from viper.engines import factory
 from viper.errors import InputError
+from viper.text import clean, load_json
 from viper.training.reward import Reward, RewardParameters, score_batch
 
 _EXAMPLE = """\
@@ -143,20 +144,20 @@ def _text(value: str, option: str) -> str:
         if path.is_dir() and ("/" in value or value in (".", "..")):
             raise InputError("is a folder", where=f"{option} {value}", fix="name a file in it")
     except OSError:  # a long text is no file name
-        return value
+        return clean(value)
     if there:
         with path.open("rb") as file:
             return _decoded(file.read(_LARGEST + 1), value)
     if len(value.split()) == 1 and (value.lower().endswith(_SUFFIXES) or value.startswith(_STARTS)):
         raise InputError("there is no such file", where=f"{option} {value}", fix="correct the name, or give a sentence")
-    return value
+    return clean(value)
 
 
 def _decoded(data: bytes, where: str) -> str:
     if len(data) > _LARGEST:
         raise InputError(f"is larger than {_LARGEST // 2**20} MiB", where=where)
     try:
-        return data.decode("utf-8-sig")
+        return clean(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise InputError("is not UTF-8 text", where=where, fix="save the file as UTF-8") from error
 
@@ -173,10 +174,9 @@ def _sentences(value: str) -> list[str]:
 
 def _json(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
-        raise InputError(f"this is not JSON: {reason}", where=where) from error
+        return load_json(text)
+    except ValueError as error:
+        raise InputError(f"this is not JSON: {error}", where=where) from error
 
 
 def _listed(found: Any, where: str) -> list[str]:

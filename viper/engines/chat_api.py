@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -13,9 +12,12 @@ from viper.engines.pixels import within
 from viper.images import encode_png
 from viper.seeds import derive
 from viper.spec.engines import GenerationSettings
+from viper.text import load_json
 
 #: Status codes of a server that may answer later.
 TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+#: Reasons of an answer's end that leave it unfinished; a server that gives none, or another one, has finished it.
+_CUT_OFF = frozenset({"length", "max_tokens", "max_length", "model_length", "abort", "aborted", "cancelled", "error"})
 _TOO_LONG = ("context_length_exceeded", "maximum context length", "maximum model length")
 _REFUSED = ("content_filter", "content_policy_violation", "responsibleaipolicyviolation")
 
@@ -61,7 +63,7 @@ def read_completion(data: bytes) -> VlmOutput:
     server counts no tokens, four characters are one.
     """
     try:
-        content = json.loads(data)
+        content = load_json(data)
         choice = content["choices"][0]
         message, reason = choice["message"], choice.get("finish_reason")
         text, refusal = message.get("content") or "", message.get("refusal")
@@ -73,7 +75,7 @@ def read_completion(data: bytes) -> VlmOutput:
     tokens = counted if isinstance(counted, int) and counted >= 0 else -(-len(text) // 4)
     if refusal or reason == "content_filter":
         return VlmOutput("", True, tokens, f"refused: {str(refusal or 'content filter')[:200]}")
-    return VlmOutput(text, reason != "length", tokens)
+    return VlmOutput(text, reason not in _CUT_OFF, tokens)
 
 
 def rejected_request(status: int, data: bytes) -> VlmOutput | None:
@@ -89,7 +91,7 @@ def rejected_request(status: int, data: bytes) -> VlmOutput | None:
 def server_message(data: bytes) -> str:
     """What an error body says, at most 300 characters: `error.message`, `message` or `detail`, else its beginning."""
     try:
-        content = json.loads(data)
+        content = load_json(data)
     except ValueError:
         content = None
     said: Any = content
@@ -103,7 +105,7 @@ def server_message(data: bytes) -> str:
 def model_names(data: bytes) -> list[str]:
     """The names in the body of `GET /models`; raises `NotAnAnswerError`."""
     try:
-        return [str(model["id"]) for model in json.loads(data)["data"]]
+        return [str(model["id"]) for model in load_json(data)["data"]]
     except (ValueError, KeyError, TypeError) as error:
         raise NotAnAnswerError(f"{type(error).__name__}: {data[:120].decode(errors='replace')!r}") from None
 

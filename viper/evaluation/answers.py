@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from viper.engines.base import Sampling, VisionLanguageModel, VlmRequest
-from viper.errors import NotFoundError
+from viper.errors import AlreadyExistsError, NotFoundError
 from viper.evaluation.runner import answer_of
 from viper.store import ObjectStore
 
@@ -79,7 +79,8 @@ class Answers:
                     Said(q.question_id, q.prompt, o.text, answer_of(o.text, o.finished), o.finished, o.tokens, o.note)
                     for q, o in zip(chunk, outputs, strict=True)
                 ]
-                self._store.put(key, _parquet([asdict(s) for s in said]))
+                if not keep_rows(self._store, key, _parquet([asdict(s) for s in said])):
+                    said = self._recall(key, chunk) or said
             on_batch(len(chunk))
             yield from said
 
@@ -107,6 +108,17 @@ def read_rows(store: ObjectStore, key: str) -> list[dict[str, Any]] | None:
     except (NotFoundError, pa.ArrowInvalid):
         return None
     return rows
+
+
+def keep_rows(store: ObjectStore, key: str, data: bytes) -> bool:
+    """Stores rows as the ones that count from now on; False where there are some already that can be read."""
+    try:
+        store.put(key, data, if_absent=True)
+    except AlreadyExistsError:
+        if read_rows(store, key) is not None:
+            return False
+        store.put(key, data)
+    return True
 
 
 def _parquet(rows: Sequence[dict[str, Any]]) -> bytes:

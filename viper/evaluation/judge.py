@@ -18,7 +18,7 @@ from typing import Any
 from viper.engines.base import Sampling, VisionLanguageModel, VlmRequest
 from viper.errors import EngineError, NewerFormError, NotFoundError, StageError, ViperError
 from viper.evaluation.runner import answer_of
-from viper.store import ObjectStore
+from viper.store import ObjectStore, put_once
 from viper.stored import enveloped, read_content
 
 #: Longest answer of the judge. lmms-eval asks for 16 tokens, which a judge that reasons does not get by with.
@@ -53,7 +53,11 @@ class Judge:
             raise EngineError(
                 f"the judge does not answer: {why}", where="spec.evaluation.benchmarks.judge", fix="take another judge"
             )
-        self._store.put(key, json.dumps(enveloped({"prompt": prompt, "verdict": verdict}), ensure_ascii=False).encode())
+        data = json.dumps(enveloped({"prompt": prompt, "verdict": verdict}), ensure_ascii=False).encode()
+        try:
+            return str(read_content(put_once(self._store, key, data), what="a verdict", where=key)["verdict"])
+        except (ViperError, KeyError):  # what is there cannot be read
+            self._store.put(key, data)
         return verdict
 
 

@@ -23,6 +23,9 @@ from viper.store import child_uri
 def promote(ctx: StageContext, registry: Registry) -> Manifest | None:
     """Runs the stage. Every step may be repeated: one version per digest, an alias that is compared before it is set.
 
+    Once another attempt has finished the stage the alias is its owner's again, and what it was moved to since stands:
+    `SupersededError`.
+
     Raises:
         RegistryError, StoreError: MLflow or the store cannot be used; nothing is lost, the next attempt goes on.
         StageError: the evaluation is of other models than the ones to promote.
@@ -41,12 +44,14 @@ def promote(ctx: StageContext, registry: Registry) -> Manifest | None:
     ctx.progress.advance()
     candidate = _candidate(ctx, evaluation.outputs, version, registry.get_alias(spec.model, spec.promotion.alias))
     decision = decide(spec.promotion.policy, spec.promotion.alias, spec.promotion.gate.significance, candidate)
+    ctx.give_way()
     if decision.outcome == "promoted":
         try:
             target, who = (spec.model, spec.promotion.alias), f"iteration {frozen.name}"
             set_alias(registry, target, version, frozen.alias_version, store=ctx.store, who=who)
         except AliasMovedError as error:
             decision = Decision("held", f"alias moved meanwhile: {error.what}")
+    ctx.give_way()
     if version != frozen.generator.version:
         outcome = {"viper.decision": decision.outcome, "viper.reason": decision.reason}
         registry.set_tags(spec.model, version, outcome)

@@ -26,6 +26,8 @@ from viper.stored import enveloped, read_content
 BASE, THETA0, THETA1, THETA2 = "base", "theta0", "theta1", "theta2"
 NAMES = {COLD_START: "coldStart", TRAIN_CAPTIONS: THETA1, TRAIN_OPERATIONS: THETA2, TRAIN_MIXED: THETA2}
 """How the outputs of training stages are called in scores."""
+#: Folder of what is said of a benchmark's answers, beside the parts that hold them.
+_ABOUT = "benchmarks"
 
 
 @dataclass(frozen=True)
@@ -155,16 +157,17 @@ class _Opened:
 
 def _write(ctx: StageContext, index: int, checkpoint: Checkpoint, result: Result, seconds: float) -> None:
     counted = {} if not result.about else counts(result.rows)
-    if result.about:
-        about = {**result.about, **counted}
-        ctx.store.put(_about_key(ctx, index), json.dumps(enveloped(about), ensure_ascii=False, sort_keys=True).encode())
+    about = json.dumps(enveloped({**result.about, **counted}), ensure_ascii=False, sort_keys=True).encode()
     named = {"model": checkpoint.name, "model_digest": checkpoint.model.digest, "accepted": True, "reason": ""}
     rows = [{**named, **row} for row in result.rows]
-    ctx.write_part(index, rows, schema(), seconds=seconds, counters={k: n for k, n in counted.items() if n})
-
-
-def _about_key(ctx: StageContext, index: int) -> str:
-    return f"{ctx.prefix}/benchmarks/{index:05d}.json"
+    ctx.write_part(
+        index,
+        rows,
+        schema(),
+        seconds=seconds,
+        counters={k: n for k, n in counted.items() if n},
+        beside=(_ABOUT, about) if result.about else None,
+    )
 
 
 def _benchmarks(
@@ -180,8 +183,8 @@ def _benchmarks(
         of_model = {}
         for task in tasks:
             index = units.index((c, task))
-            key = _about_key(ctx, index)
-            said = read_content(ctx.store.get(key), what="about a benchmark", where=f"{ctx.store.uri}/{key}")
+            where = f"{ctx.store.uri}/{ctx.prefix}, {_ABOUT} of part {index}"
+            said = read_content(ctx.beside(_ABOUT, index), what="about a benchmark", where=where)
             metrics.setdefault(c.name, {})[task] = said.pop("metrics")
             notes.setdefault(c.name, {})[task] = {k: said.pop(k) for k in ("truncated", "unanswered")}
             if about.setdefault(task, said) != said:

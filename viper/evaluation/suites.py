@@ -6,14 +6,15 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from viper.digests import digest_of
 from viper.engines.base import VisionLanguageModel
-from viper.errors import NewerFormError, NotFoundError, StageError
-from viper.evaluation.answers import Answers, Asked, Said, read_rows
+from viper.errors import AlreadyExistsError, NewerFormError, NotFoundError, StageError
+from viper.evaluation.answers import Answers, Asked, Said, keep_rows, read_rows
 from viper.evaluation.benchmarks import CATALOGUE, Verdict
 from viper.evaluation.questions import Question, set_digest
 from viper.evaluation.runner import RULES_OF_READING, ask, normalise
@@ -22,7 +23,7 @@ from viper.spec import IterationSpec
 from viper.spec.evaluation import RULES
 from viper.stage.context import Row
 from viper.stage.progress import Progress
-from viper.store import ObjectStore
+from viper.store import ObjectStore, named_by_content
 from viper.stored import enveloped, read_content
 
 if TYPE_CHECKING:
@@ -98,7 +99,8 @@ class QuestionSuite:
             }
             for a in answered
         ]
-        store.put(key, parquet(rows))
+        if not keep_rows(store, key, parquet(rows)):
+            rows = self._recall(store, key) or rows
         return Result(rows, {})
 
     def _recall(self, store: ObjectStore, key: str) -> list[Row] | None:
@@ -190,10 +192,18 @@ class BenchmarkSuite:
         rows = [_row(self.name, said, scored.verdicts[said.question_id]) for said in scored.said]
         result = Result(rows, {**self._about, "metrics": scored.metrics})
         data = parquet(rows)
-        store.put(f"{key}.parquet", data)
-        # Last: a description without rows would be a result that claims to be whole.
-        description = {"rows": hashlib.sha256(data).hexdigest(), "about": result.about}
-        store.put(f"{key}.json", json.dumps(enveloped(description), ensure_ascii=False, sort_keys=True).encode())
+        digest = hashlib.sha256(data).hexdigest()
+        with suppress(AlreadyExistsError):
+            store.put(named_by_content(f"{key}.parquet", digest), data, if_absent=True)
+        # Last: a description without rows would be a result that claims to be whole. The first one counts.
+        description = enveloped({"rows": digest, "about": result.about})
+        text = json.dumps(description, ensure_ascii=False, sort_keys=True).encode()
+        try:
+            store.put(f"{key}.json", text, if_absent=True)
+        except AlreadyExistsError:
+            if (there := _recall_result(store, key)) is not None:
+                return there
+            store.put(f"{key}.json", text)  # what is there cannot be read
         return result
 
     def _open_judge(self, store: ObjectStore) -> Any:
@@ -208,10 +218,14 @@ class BenchmarkSuite:
 def _recall_result(store: ObjectStore, key: str) -> Result | None:
     try:
         described = read_content(store.get(f"{key}.json"), what="about a result", where=key, error=StageError)
-        data = store.get(f"{key}.parquet")
+        digest = str(described.get("rows"))
+        try:
+            data = store.get(named_by_content(f"{key}.parquet", digest))
+        except NotFoundError:  # from before rows were called by their content
+            data = store.get(f"{key}.parquet")
     except (NotFoundError, StageError, NewerFormError):
         return None
-    if described.get("rows") != hashlib.sha256(data).hexdigest() or not isinstance(described.get("about"), dict):
+    if digest != hashlib.sha256(data).hexdigest() or not isinstance(described.get("about"), dict):
         return None
     import pyarrow.parquet as pq
 

@@ -17,9 +17,10 @@ from viper.images import Limits, Prepared, Unusable, prepare
 from viper.ingest.supplied import Supplied, SuppliedRow, open_supplied
 from viper.passport import Passport, text_digest
 from viper.seeds import derive
+from viper.spec import ExternalData
 from viper.spec.stages import INGEST_SAMPLES
 from viper.stage import Manifest, StageContext
-from viper.stage.context import Row
+from viper.stage.context import Row, in_order
 from viper.stored import enveloped, read_content
 from viper.training.sentences import normalise, split_sentences
 from viper.validation.dataset import Selection
@@ -68,6 +69,11 @@ def ingest_samples(ctx: StageContext) -> Manifest | None:
         raise InputError("there is no sample", where=external.uri, fix="give at least one row")
     _pin(ctx, supplied)
     supplied.check()
+    return in_order(lambda: _ingest(ctx, supplied, external))
+
+
+def _ingest(ctx: StageContext, supplied: Supplied, external: ExternalData) -> Manifest | None:
+    spec = ctx.frozen.iteration.spec
     size = spec.recipe.part_size
     parts = -(-len(supplied) // size)
     wanted = drawn(len(supplied), external.samples, derive(spec.recipe.seed, INGEST_SAMPLES))
@@ -92,7 +98,7 @@ def ingest_samples(ctx: StageContext) -> Manifest | None:
                 ctx.progress.advance()
             splits = Counter(row["split"] for row in rows if row["accepted"])
             counters = {"train": splits["train"], "held_out": splits["held_out"]}
-            ctx.write_part(index, rows, schema(), seconds=ctx.clock() - started, counters=counters)
+            ctx.write_part(index, rows, schema(), seconds=ctx.clock() - started, counters=counters, ordered=True)
     outputs = {"source": external.uri, "digest": f"sha256:{supplied.digest}", "rows": len(supplied)}
     return ctx.finish((), parts=parts, outputs=outputs)
 

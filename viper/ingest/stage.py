@@ -20,7 +20,7 @@ from viper.ingest.sources import Entry, Source, open_source
 from viper.spec.iteration import Images
 from viper.spec.stages import INGEST
 from viper.stage import Manifest, StageContext
-from viper.stage.context import Row
+from viper.stage.context import Row, in_order
 from viper.stored import KEEP, enveloped, read_content
 from viper.synthesis.engines import StageEngines
 
@@ -58,6 +58,11 @@ def ingest(ctx: StageContext, engines: StageEngines | None = None) -> Manifest |
     """
     if ctx.shard:
         return None
+    engines = engines or StageEngines(ctx)
+    return in_order(lambda: _ingest(ctx, engines))
+
+
+def _ingest(ctx: StageContext, engines: StageEngines) -> Manifest | None:
     spec = ctx.frozen.iteration.spec
     source = open_source(spec.images.uri)
     entries = _entries(ctx, source, spec.images)
@@ -69,7 +74,6 @@ def ingest(ctx: StageContext, engines: StageEngines | None = None) -> Manifest |
     prepare_entry = partial(_prepare, source, _limits(spec.images))
     limits = spec.recipe.validation
     seen = _Seen(limits.near_duplicate_distance, limits.near_duplicate_similarity)
-    engines = engines or StageEngines(ctx)
     known = ["image_id", "phash", "embedding", "source", "accepted"]
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for index, part in enumerate(parts):
@@ -91,7 +95,7 @@ def ingest(ctx: StageContext, engines: StageEngines | None = None) -> Manifest |
                 changed += isinstance(prepared, Prepared) and prepared.changed
                 ctx.progress.advance()
             counters = {"images.reencoded": changed}
-            ctx.write_part(index, rows, schema(), seconds=ctx.clock() - started, counters=counters)
+            ctx.write_part(index, rows, schema(), seconds=ctx.clock() - started, counters=counters, ordered=True)
     return ctx.finish((), parts=len(parts), outputs={"source": source.uri, "images": len(entries)})
 
 

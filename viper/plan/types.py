@@ -38,6 +38,10 @@ class Shard:
     last: Exit | None = None
 
 
+#: Characters of a text that plans keep of a manifest, and the largest number.
+LONGEST_TEXT, LARGEST = 1000, 1e15
+
+
 @dataclass(frozen=True)
 class Done:
     """What a plan and its readers need to know of a valid manifest. `seconds`: time spent in the stage."""
@@ -59,18 +63,18 @@ class Done:
 
     @classmethod
     def of(cls, manifest: Manifest) -> Done:
-        """The summary of a manifest."""
+        """The summary of a manifest, whatever its outputs are: what has not the type it should have is left out."""
         outputs = manifest.outputs
         return cls(
             accepted=manifest.accepted,
             rejected=dict(manifest.rejected),
             train=manifest.counters.get("train"),
-            decision=str(outputs.get("decision", "")),
-            reason=str(outputs.get("reason", "")),
-            version=outputs.get("version"),
+            decision=_text(outputs.get("decision")),
+            reason=_text(outputs.get("reason")),
+            version=_whole(outputs.get("version")),
             seconds=manifest.seconds,
-            headline=headline(manifest),
-            score=score(manifest),
+            headline=_text(headline(manifest)),
+            score=_text(score(manifest)),
         )
 
 
@@ -80,7 +84,8 @@ def score(manifest: Manifest) -> str:
     `80.3 % (+8.4)`; empty for another manifest.
     """
     final, found = manifest.outputs.get("final"), _overall(manifest.outputs)
-    after, before = (None if (value := found.get(name)) is None else 100 * value for name in (final, "theta0"))
+    names = (final if isinstance(final, str) else "", "theta0")
+    after, before = (None if (value := found.get(name)) is None else 100 * value for name in names)
     if after is None:
         return ""
     return f"{after:.1f} %" + ("" if before is None else f" ({after - before:+.1f})")
@@ -94,15 +99,31 @@ def _overall(outputs: Mapping[str, Any]) -> dict[Any, float]:
     )
     if not isinstance(scores, dict):
         return {}
-    found = {m: s.get("overall", {}).get(key) for m, s in scores.items() if isinstance(s, dict)}
-    return {m: float(value) for m, value in found.items() if isinstance(value, (int, float))}
+    overall = {m: s.get("overall") for m, s in scores.items() if isinstance(s, dict)}
+    found = {m: _number(s.get(key)) for m, s in overall.items() if isinstance(s, dict)}
+    return {m: value for m, value in found.items() if value is not None}
+
+
+def _text(value: object) -> str:
+    """A text of the length that a status may have; empty for anything else."""
+    return value[:LONGEST_TEXT] if isinstance(value, str) else ""
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**31 else None
+
+
+def _number(value: object) -> float | None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if abs(value) <= LARGEST else None
 
 
 def headline(manifest: Manifest) -> str:
     """What a stage made, in a few words."""
     outputs = manifest.outputs
     if manifest.stage == PROMOTE:
-        version = outputs.get("version")
+        version = _whole(outputs.get("version"))
         return f"{outputs.get('decision')}" + ("" if version is None else f", version {version}")
     if isinstance(outputs.get("scores"), dict):
         what = "benchmarks" if outputs.get("benchmarks") else "accuracy"

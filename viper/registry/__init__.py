@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from viper.registry.connection import Connection, MissingError
+from viper.registry.connection import Connection, MissingError, check_database
 from viper.registry.models import DIGEST, LOCKS, AliasMovedError, Models, ModelVersion
 from viper.registry.runs import ITERATION, STAGE, UID, Runs, RunStatus
 
@@ -22,6 +22,7 @@ __all__ = [
     "ModelVersion",
     "Registry",
     "RunStatus",
+    "existing_registry",
     "sqlite_uri",
 ]
 
@@ -44,6 +45,13 @@ class Registry(Runs, Models):
     def connection(self) -> Connection:
         """For calls that this class does not offer."""
         return self._connection
+
+
+def existing_registry(tracking_uri: str) -> Registry:
+    """A registry that is to be read or changed, never made; raises `RegistryError` where its database is none."""
+    if (database := Connection(tracking_uri).database) is not None:
+        check_database(database, tracking_uri)
+    return Registry(tracking_uri)
 
 
 def sqlite_uri(directory: Path) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import sqlite3
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
@@ -22,7 +24,8 @@ T = TypeVar("T")
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",  # else every new database prints its migrations
+    # Else every new database prints its migrations, and every error a traceback; errors are raised as well.
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     # MLflow's defaults wait four minutes before a server that is down is reported; these wait about half a minute.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
@@ -120,7 +123,13 @@ class MissingError(RegistryError):
 
 
 def _is_foreign(error: Exception) -> bool:
-    """Is it an error of MLflow, its database layer, its HTTP client or the system (and not a defect of ours)?"""
+    """Is it an error of MLflow, its database layer, its HTTP client or the system (and not a defect of ours)?
+
+    MLflow raises whatever it meets where an answer or a row is not as it expects, from within its own functions.
+    """
+    frames = traceback.walk_tb(error.__traceback__)
+    if any(str(frame.f_globals.get("__name__", "")).split(".")[0] == "mlflow" for frame, _ in frames):
+        return not isinstance(error, RegistryError)
     return isinstance(error, OSError) or type(error).__module__.split(".")[0] in {
         "mlflow",
         "sqlalchemy",
@@ -158,6 +167,21 @@ _EXPLANATIONS = (  # a sign in the error's text, what is wrong, what to do
     ),
     ("malformed", "the database is damaged", "restore it from a copy, or give another --dir or --tracking-uri"),
 )
+
+
+def check_database(database: Path, uri: str) -> None:
+    """Raises `RegistryError` where there is no MLflow database: MLflow would make one of whatever is there."""
+    if not database.is_file():
+        raise RegistryError("there is no such database", where=uri, fix="give the tracking URI of the run")
+    try:
+        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as opened:
+            tables = opened.execute("select name from sqlite_master where name = 'alembic_version'").fetchall()
+    except sqlite3.Error as error:
+        if "locked" in str(error):  # MLflow waits, and says so
+            return
+        raise _explain(error, uri) from error
+    if not tables:
+        raise RegistryError("holds nothing of MLflow", where=uri, fix="give the tracking URI of the run")
 
 
 def _create_database(database: Path) -> None:

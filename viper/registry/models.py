@@ -18,6 +18,7 @@ SOURCE = "viper.source"
 #: Tag of a version, set when it is made and never again: URI of the store in which movers of the model's aliases lock.
 #: The oldest version that has it decides, so that all of them agree.
 LOCKS = "viper.locks"
+_DIGITS = 18  # of a version's number
 _STORE_URI = re.compile(r"^(s3|file)://|^/")
 
 
@@ -99,7 +100,7 @@ class Models:
     def get_alias(self, model: str, alias: str) -> int | None:
         """The version behind `alias`; None when the model or the alias does not exist."""
         try:
-            return int(self._connection.call("get_model_version_by_alias", model, alias).version)
+            return _number(self._connection.call("get_model_version_by_alias", model, alias).version)
         except MissingError:
             return None
         except RegistryError as error:  # MLflow reports a missing alias of an existing model as a bad parameter
@@ -142,7 +143,7 @@ class Models:
         `reference` is an alias (`generator`), a number (`3`), `models:/name@alias`, `models:/name/3`, or the URI it was
         registered with. Raises MissingError with the known versions and aliases.
         """
-        match = re.fullmatch(r"models:/([^@/]+)(?:@(.+)|/(\d+))", reference)
+        match = re.fullmatch(r"models:/([^@/]+)(?:@(.+)|/([0-9]+))", reference)
         if match:
             model, alias, number = match.groups()
         elif _STORE_URI.match(reference):
@@ -151,7 +152,9 @@ class Models:
                     return known
             raise self._unknown(model, reference)
         else:
-            alias, number = (None, reference) if reference.isdigit() else (reference, None)
+            alias, number = (None, reference) if re.fullmatch(r"[0-9]+", reference) else (reference, None)
+        if number is not None and len(number) > _DIGITS:
+            raise self._unknown(model, reference)
         version = int(number) if number else self.get_alias(model, alias or "")
         if version is None:
             raise self._unknown(model, reference)
@@ -201,11 +204,18 @@ def _moved(model: str, alias: str, version: int, expected: int | None, current: 
     )
 
 
+def _number(version: Any) -> int:
+    text = str(version)
+    if not re.fullmatch(rf"[0-9]{{1,{_DIGITS}}}", text):
+        raise RegistryError(f"MLflow answers with the version {text[:40]!r}", fix="check that the server is MLflow's")
+    return int(text)
+
+
 def _model_version(entity: Any) -> ModelVersion:
     tags = dict(entity.tags)
     return ModelVersion(
         model=str(entity.name),
-        version=int(entity.version),
+        version=_number(entity.version),
         source_uri=tags.get(SOURCE, str(entity.source)),
         digest=tags.get(DIGEST, ""),
         run=str(entity.run_id or ""),

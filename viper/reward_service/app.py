@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from viper.reward_service.batching import Limits, MicroBatcher, Observer, QueueFullError
 from viper.reward_service.scorer import ScoreItem, Scorer
+from viper.text import load_json
 from viper.training.reward import Reward
 
 #: Longest body of a request. The longest output that is read has 65,536 characters.
@@ -86,10 +87,12 @@ def create_app(scorer: Scorer, limits: Limits | None = None) -> Starlette:
             if len(body) > MAX_BODY_BYTES:
                 return _problem(413, f"the body is longer than {MAX_BODY_BYTES} bytes")
         try:
-            asked = ScoreRequest.model_validate_json(body)
+            asked = ScoreRequest.model_validate(load_json(body))
         except ValidationError as error:
             first = error.errors()[0]
             return _problem(422, f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}")
+        except ValueError as error:
+            return _problem(422, f"body: is no JSON: {error}")
         try:
             reward = await batcher.submit(ScoreItem(asked.output, tuple(asked.ground_truth), asked.finished))
         except QueueFullError as full:

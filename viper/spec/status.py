@@ -19,6 +19,8 @@ def _seconds(time: datetime) -> datetime:
     return time.astimezone(UTC).replace(microsecond=0)
 
 
+#: Largest count of items, of anything else, and largest number that is no count.
+MOST_ITEMS, MOST, LARGEST = 10**12, 2**31 - 1, 1e18
 #: A point in time in UTC, whole seconds (the Kubernetes API convention).
 Time = Annotated[AwareDatetime, AfterValidator(_seconds)]
 
@@ -51,14 +53,18 @@ class StatusCondition(StatusModel):
     reason: str = setting(description="Why, in one word.")
     message: str = setting("", description="Why, for a person.")
     last_transition_time: Time = setting(description="When `status` last changed.")
-    observed_generation: int | None = setting(None, description="metadata.generation that it was observed for.")
+    observed_generation: int | None = setting(
+        None, ge=0, le=2**53, description="metadata.generation that it was observed for."
+    )
 
 
 class GeneratorStatus(StatusModel):
     """θ0 as it was resolved."""
 
     model: str | None = setting(None, description="Registered model; absent when outside the registry.")
-    version: int | None = setting(None, description="Registry version; absent when outside the registry.")
+    version: int | None = setting(
+        None, ge=0, le=MOST, description="Registry version; absent when outside the registry."
+    )
     uri: str = setting(description="Where its files are.")
     digest: str = setting(description="Digest over its files.")
 
@@ -66,10 +72,10 @@ class GeneratorStatus(StatusModel):
 class ItemsStatus(StatusModel):
     """Progress within a stage, over all shards."""
 
-    done: int = setting(unit="items", description="Items done.")
-    total: int = setting(unit="items", description="Items in all.")
-    rate: float = setting(0.0, unit="items/s", description="Items per second, lately.")
-    eta_seconds: float | None = setting(None, unit="s", description="Estimated time left.")
+    done: int = setting(unit="items", ge=0, le=MOST_ITEMS, description="Items done.")
+    total: int = setting(unit="items", ge=0, le=MOST_ITEMS, description="Items in all.")
+    rate: float = setting(0.0, unit="items/s", ge=0, le=LARGEST, description="Items per second, lately.")
+    eta_seconds: float | None = setting(None, unit="s", ge=-LARGEST, le=LARGEST, description="Estimated time left.")
 
 
 class StageStatus(StatusModel):
@@ -81,8 +87,10 @@ class StageStatus(StatusModel):
     message: str = setting("", description="Why, for a person.")
     job: str | None = setting(None, description="Name of its Job.")
     items: ItemsStatus | None = setting(None, description="Progress, while it runs.")
-    gpu_seconds: float = setting(0.0, unit="GPU·s", description="Time of its pods times their GPUs.")
-    seconds: float | None = setting(None, unit="s", description="Time spent in the stage, by its manifest.")
+    gpu_seconds: float = setting(0.0, unit="GPU·s", ge=0, le=LARGEST, description="Time of its pods times their GPUs.")
+    seconds: float | None = setting(
+        None, unit="s", ge=0, le=LARGEST, description="Time spent in the stage, by its manifest."
+    )
     headline: str | None = setting(None, description="What it made, in a few words.")
     started_at: Time | None = setting(None, description="When its Job started.")
     finished_at: Time | None = setting(None, description="When it was complete or had failed.")
@@ -91,7 +99,9 @@ class StageStatus(StatusModel):
 class IterationStatus(StatusModel):
     """`status` of a ViperIteration."""
 
-    observed_generation: int | None = setting(None, description="metadata.generation that this status describes.")
+    observed_generation: int | None = setting(
+        None, ge=0, le=2**53, description="metadata.generation that this status describes."
+    )
     conditions: list[StatusCondition] = setting(
         list, description="Succeeded (the summary) first, then Held, Suspended, GeneratorCurrent."
     )
@@ -99,11 +109,13 @@ class IterationStatus(StatusModel):
     stage: str | None = setting(None, description="The stage it is at.")
     progress: str | None = setting(None, description="How far that is, in a few words.")
     generator: GeneratorStatus | None = setting(None, description="θ0 as it was resolved.")
-    version: int | None = setting(None, description="Registry version that it made.")
+    version: int | None = setting(None, ge=0, le=MOST, description="Registry version that it made.")
     score: str | None = setting(None, description="Held-out accuracy of that version, and its gain over θ0.")
     stages: list[StageStatus] = setting(list, max_length=32, description="Every stage, in order.")
-    gpu_seconds: float = setting(0.0, unit="GPU·s", description="Sum over all stages.")
-    retries: int = setting(0, description="How often a person had it tried again (annotation viper.dev/retry).")
+    gpu_seconds: float = setting(0.0, unit="GPU·s", ge=0, le=LARGEST, description="Sum over all stages.")
+    retries: int = setting(
+        0, ge=0, le=MOST, description="How often a person had it tried again (annotation viper.dev/retry)."
+    )
     run: str | None = setting(None, description="MLflow run of the iteration.")
     store: str | None = setting(None, description="URI of its folder in the object store.")
 
@@ -111,13 +123,15 @@ class IterationStatus(StatusModel):
 class LoopStatus(StatusModel):
     """`status` of a ViperLoop."""
 
-    observed_generation: int | None = setting(None, description="metadata.generation that this status describes.")
+    observed_generation: int | None = setting(
+        None, ge=0, le=2**53, description="metadata.generation that this status describes."
+    )
     conditions: list[StatusCondition] = setting(list, description="Succeeded (the summary) first.")
-    iteration: int | None = setting(None, description="Number of the current or last iteration, from 1.")
-    of: int | None = setting(None, description="Number of iterations wanted.")
+    iteration: int | None = setting(None, ge=0, le=MOST, description="Number of the current or last iteration, from 1.")
+    of: int | None = setting(None, ge=0, le=MOST, description="Number of iterations wanted.")
     current: str | None = setting(None, description="Name of the current or last iteration.")
-    version: int | None = setting(None, description="Registry version promoted last.")
-    gpu_seconds: float = setting(0.0, unit="GPU·s", description="Sum over all iterations.")
+    version: int | None = setting(None, ge=0, le=MOST, description="Registry version promoted last.")
+    gpu_seconds: float = setting(0.0, unit="GPU·s", ge=0, le=LARGEST, description="Sum over all iterations.")
 
 
 Status = TypeVar("Status", bound=StatusModel)

@@ -9,9 +9,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from viper.errors import AlreadyExistsError, NotFoundError, StageError, StoreError, SupersededError
+from viper.errors import (
+    AlreadyExistsError,
+    NotFoundError,
+    OvertakenError,
+    StageError,
+    StoreError,
+    SupersededError,
+)
 from viper.stage.frozen import FrozenIteration, load_frozen
 from viper.stage.manifest import (
     OUTCOME,
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Row = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass
@@ -119,10 +127,19 @@ class StageContext:
         *,
         seconds: float = 0.0,
         counters: Mapping[str, int] | None = None,
+        beside: tuple[str, bytes] | None = None,
+        ordered: bool = False,
     ) -> PartRecord:
         """Stores rows as Parquet, then their record; returns the record that is there.
 
         That is another attempt's, with other rows, where one was first: what follows from a part is read from it.
+
+        Args:
+            rows, schema: of the part, accepted and rejected rows.
+            seconds: wall-clock time that it took.
+            counters: further counts.
+            beside: a folder below the stage prefix, and what it is to say of these rows; `beside` reads it.
+            ordered: the parts after it follow from it: another attempt's rows raise `OvertakenError` (see `in_order`).
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -147,14 +164,31 @@ class StageContext:
         )
         # Rows first: a record without rows would be a part that claims to be done. A crash between the two leaves rows
         # that nothing refers to, or that the next attempt's record does.
+        if beside is not None:
+            put_once(self.store, self._beside_key(beside[0], record), beside[1])
         with contextlib.suppress(AlreadyExistsError):
             self.store.put(f"{self.prefix}/{record.key}", data, if_absent=True)
         self._in_parts += seconds
         try:
             self.store.put(f"{self.prefix}/parts/{index:05d}.json", record.to_bytes(), if_absent=True)
         except AlreadyExistsError:
-            return self.part(index) or record
+            there = self.part(index) or record
+            if ordered and there.digest != digest:
+                where = f"{self.store.uri}/{self.prefix}"
+                raise OvertakenError(f"another attempt wrote part {index} first", where=where) from None
+            return there
         return record
+
+    def beside(self, folder: str, index: int) -> bytes:
+        """What was stored with a part of this stage (`write_part`, `beside`); raises `NotFoundError`."""
+        record = self.part(index)
+        if record is not None:
+            with contextlib.suppress(NotFoundError):
+                return self.store.get(self._beside_key(folder, record))
+        return self.store.get(f"{self.prefix}/{folder}/{index:05d}.json")  # from before it was called by the rows
+
+    def _beside_key(self, folder: str, record: PartRecord) -> str:
+        return f"{self.prefix}/" + named_by_content(f"{folder}/{record.index:05d}.json", record.digest)
 
     # ---- output ------------------------------------------------------------------------------------------------
 
@@ -259,6 +293,18 @@ class StageContext:
 
     def _manifest(self) -> Manifest | None:
         return load_manifest(self.store, self.frozen.prefix, self.stage)
+
+
+def in_order(work: Callable[[], T]) -> T:
+    """Does the work of a stage whose parts follow from those before them.
+
+    Where another attempt wrote a part first, with other rows, it begins again with the parts that are there.
+    """
+    while True:
+        try:
+            return work()
+        except OvertakenError:  # every time there is one part more
+            continue
 
 
 def open_stage(

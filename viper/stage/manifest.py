@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 from viper.digests import digest_of
-from viper.errors import NotFoundError, StageError
+from viper.errors import NotFoundError, StageError, StoreError
 from viper.spec.base import setting
 from viper.store import ObjectStore, relative_uri, resolve_uri
 from viper.stored import ENVELOPE, StoredForm
@@ -129,7 +129,12 @@ def load_manifest(store: ObjectStore, prefix: str, stage: str) -> Manifest | Non
 
 def read_manifest(data: bytes, store: ObjectStore, key: str) -> Manifest:
     """A manifest as it is stored under `key`; raises as `load_manifest`."""
-    return Manifest.read(data, where=f"{store.uri}/{key}", error=StageError).at(store.uri)
+    where = f"{store.uri}/{key}"
+    found = Manifest.read(data, where=where, error=StageError)
+    try:
+        return found.at(store.uri)
+    except StoreError as error:  # not the store's fault: what stands there is no place
+        raise StageError(f"outputs.model.uri is {error.what}", where=where) from None
 
 
 def _content(stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from viper.errors import AlreadyExistsError, NotFoundError, StageError
+from viper.errors import AlreadyExistsError, NotFoundError, StoreError
 from viper.stage.context import Row, StageContext
 from viper.stage.manifest import PartRecord
 from viper.stage.overlap import Behind, ahead
 from viper.stage.quota import Quota
-from viper.stored import KEEP
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -99,7 +98,8 @@ class Drafts:
         return {info.key for info in self._store.list(f"{self._prefix}/{part:05d}/")}
 
     def put(self, key: str, drafts: Sequence[Draft], seconds: float) -> None:
-        """Commits a chunk on which a phase spent so many seconds."""
+        """Commits a chunk on which a phase spent so many seconds, unless another attempt has: later phases follow from
+        what is there."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -111,7 +111,8 @@ class Drafts:
         table = pa.table(columns).replace_schema_metadata({"seconds": f"{seconds:.3f}"})
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="none")  # images are compressed already
-        self._store.put(key, buffer.getvalue())
+        with suppress(AlreadyExistsError):
+            self._store.put(key, buffer.getvalue(), if_absent=True)
 
     def read(self, part: int, phase: str, chunk: str = "") -> tuple[dict[int, Draft], float]:
         """What a phase made, by place, and the seconds it took: of the chunks whose names begin with `chunk`."""
@@ -127,10 +128,11 @@ class Drafts:
                     found[row["place"]] = Draft(row["place"], json.loads(row["data"]), row["blob"])
                 seconds += float((table.schema.metadata or {}).get(b"seconds", b"0"))
             except (pa.ArrowInvalid, KeyError, ValueError) as error:
-                raise StageError(
+                self._store.delete(info.key)  # nothing but this part's later phases refers to it
+                raise StoreError(
                     f"is no draft: {error}",
                     where=f"{self._store.uri}/{info.key}",
-                    fix=KEEP,
+                    fix="run the stage again: what it is to hold is made again",
                 ) from None
         return found, seconds
 
@@ -168,13 +170,21 @@ class PhasedStage:
             mine = claims.take([i for i in range(self.quota.wanted(done)) if i not in done])
             if not mine:
                 return None
-            self._make(mine)
+            self.ctx.give_way()
+            try:
+                self._make(mine)
+            except Exception:
+                # The drafts of a part go when the part is there: another attempt made one of these meanwhile.
+                if all(self.ctx.part(i) is None for i in mine):
+                    raise
 
     def _make(self, parts: Sequence[int]) -> None:
         run_phases(self.ctx, self.engines, self.drafts, self.phases, {i: self.items[i] for i in parts})
 
         def gathered() -> Iterator[tuple[int, Gathered, float]]:
             for part in parts:
+                if self.ctx.part(part) is not None:  # by another attempt, and its drafts are gone
+                    continue
                 made = {phase.name: self.drafts.read(part, phase.name) for phase in self.phases}
                 drafts = {name: found for name, (found, _) in made.items()}
                 yield part, drafts, sum(seconds for _, seconds in made.values())

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+from viper.text import clean
+
 #: What a shell reports for a process that ended by SIGTERM.
 STOPPED = 128 + signal.SIGTERM
 
@@ -24,6 +26,7 @@ def leave_message(path: Path | None, reason: str, message: str) -> None:
     if path is None:
         return
     limit = TERMINATION_BYTES // 4  # characters; four bytes of UTF-8 or a JSON escape each
+    message = clean(message)
     text = message if len(message) <= limit else message[: limit - 1] + "…"
     with suppress(OSError):  # it is in the log as well
         path.write_text(json.dumps({"reason": reason, "message": text}, ensure_ascii=False), "utf-8")

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from viper.errors import AlreadyExistsError, InputError, NotFoundError, StoreError
+from viper.errors import AlreadyExistsError, DamagedError, InputError, NotFoundError, StoreError
 from viper.store.base import RESERVED, ObjectStore, check_key
 from viper.store.directory import DirectoryStore
 from viper.stored import enveloped, read_content
@@ -60,14 +60,14 @@ class DirectoryDigests:
     @classmethod
     def from_json(cls, data: bytes, where: str) -> DirectoryDigests:
         """Raises StoreError when `data` is not what `to_json` wrote."""
-        content = read_content(data, what=f"a valid {MANIFEST}", where=where)
+        content = read_content(data, what=f"a valid {MANIFEST}", where=where, error=DamagedError)
         try:
             files = {check_key(p): FileDigest(int(f["size"]), str(f["sha256"])) for p, f in content["files"].items()}
             digests = cls(files)
             if digests.digest != content["digest"]:
                 raise ValueError("its digest does not belong to its list of files")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreError(
+            raise DamagedError(
                 f"is not a valid {MANIFEST}: {error}",
                 where=where,
                 fix="restore it from a copy, or upload the directory again elsewhere",
@@ -180,7 +180,8 @@ def download_directory(
     """Download what `upload_directory` stored into `directory`, in parallel; every file is checked against its digest.
 
     Files that are there with the right digest are kept, `digests.json` is written last. Raises StoreError when the
-    directory in the store is not complete or damaged, InputError when `directory` holds files that do not belong to it.
+    directory in the store is not complete, DamagedError when it is damaged, InputError when `directory` holds files
+    that do not belong to it.
     """
     digests = stored_digests(store, prefix)
     if directory.is_dir():
@@ -200,10 +201,12 @@ def download_directory(
         try:
             store.get_file(key, target)
         except NotFoundError as error:
-            raise StoreError("a file of this directory is missing", where=f"{store.uri} {key}", fix=_DAMAGED) from error
+            raise DamagedError(
+                "a file of this directory is missing", where=f"{store.uri} {key}", fix=_DAMAGED
+            ) from error
         if not _matches(target, expected):
             target.unlink()
-            raise StoreError("the file does not have the recorded digest", where=f"{store.uri} {key}", fix=_DAMAGED)
+            raise DamagedError("the file does not have the recorded digest", where=f"{store.uri} {key}", fix=_DAMAGED)
         return expected.size
 
     in_parallel(fetch, _largest_first(digests), digests.size, progress)
@@ -235,7 +238,7 @@ def local_directory(store: ObjectStore, prefix: str, cache: Path) -> Path:
         for path, expected in digests.files.items():
             file = place / path
             if not file.is_file() or file.stat().st_size != expected.size:
-                raise StoreError("a file is missing or has another size", where=str(file), fix=_DAMAGED)
+                raise DamagedError("a file is missing or has another size", where=str(file), fix=_DAMAGED)
         return place
     place = cache / digests.digest.replace(":", "-")
     if not (place / MANIFEST).is_file():

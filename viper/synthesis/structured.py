@@ -151,13 +151,18 @@ def parse(model: type[Form], text: str, finished: bool = True) -> Form:
             if model.decides in value:
                 raise Unreadable(problem) from None
     if not found:
-        if model is Critique and any(map(str.isalnum, reading.answer)) and says_none(reading.answer):
+        if model is Critique and _is_plain(reading.answer) and says_none(reading.answer):
             return model.model_validate({model.decides: []})
         raise Unreadable(problem or "no JSON object")
     said = [getattr(one, model.decides) for one in found]
     if any(other != said[0] for other in said):
         raise Unreadable(f"{len(found)} objects differ in {model.decides}")
     return found[0]
+
+
+def _is_plain(answer: str) -> bool:
+    """Whether an answer is words, not an object that cannot be read."""
+    return any(map(str.isalnum, answer)) and not {"{", "}"} & set(answer)
 
 
 def reader(model: type[Form]) -> Callable[[VlmOutput], Form]:

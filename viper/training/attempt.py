@@ -76,7 +76,7 @@ def following(
         try:
             yield on_step
         except (KeyboardInterrupt, SystemExit):
-            mirror.save()  # stopped in order: the checkpoint that the trainer wrote on its way out
+            mirror.save(last=True)  # stopped in order: the checkpoint that the trainer wrote on its way out
             raise
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):

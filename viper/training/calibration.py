@@ -7,7 +7,6 @@ about left and right.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from viper.engines.base import SimilarityModel
 from viper.errors import InputError
 from viper.smallworld.paraphrase import Fact, random_fact, replaced_among, swapped
 from viper.smallworld.wordings import CANONICAL, TRAINING
+from viper.text import load_json
 from viper.training.sentences import normalise
 
 PARAPHRASE: Final = "paraphrase"
@@ -160,8 +160,8 @@ def read_pairs(path: Path) -> list[Pair]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            row = load_json(line)
+        except ValueError as error:
             raise InputError(f"is not JSON: {error}", where=f"{path}:{number}") from error
         wanted = ("truth", "said", "kind")
         if not isinstance(row, dict) or not all(isinstance(row.get(key), str) and row[key].strip() for key in wanted):

@@ -67,7 +67,7 @@ def train_grpo(  # noqa: PLR0917 (the order is the stages' contract)
         KeyboardInterrupt, SystemExit: after SIGINT or SIGTERM, when the checkpoint is written.
     """
     _check(samples, held_out, settings, evaluate)
-    run = _Run(model_dir, samples, held_out, similarity, settings, work_dir, evaluate)
+    run = GrpoRun(model_dir, samples, held_out, similarity, settings, work_dir, evaluate)
     finished = recorded_result(work_dir, run.fingerprint)
     if finished is not None:
         return finished
@@ -90,7 +90,9 @@ def _check(
         raise InputError("selection by held-out perception needs an evaluation", where="settings.select")
 
 
-class _Run:
+class GrpoRun:
+    """One run, and its steps: `load`, then for every step `roll_out` and `update`."""
+
     def __init__(  # noqa: PLR0917
         self,
         model_dir: Path,
@@ -100,8 +102,9 @@ class _Run:
         settings: GrpoSettings,
         work_dir: Path,
         evaluate: Evaluate | None,
+        device: str = "cpu",
     ) -> None:
-        self.model_dir, self.work_dir = model_dir, work_dir
+        self.model_dir, self.work_dir, self.device = model_dir, work_dir, device
         self.samples, self.held_out = samples, held_out[: settings.held_out_limit]
         self.similarity, self.settings, self.evaluate = similarity, settings, evaluate
         self.steps = settings.total_steps(len(samples))
@@ -119,7 +122,8 @@ class _Run:
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
-    def train(self, on_step: OnStep, stop: StopRequest) -> GrpoResult:
+    def load(self) -> None:
+        """Loads the policy, and makes its loss and optimiser."""
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
         import torch
 
@@ -128,9 +132,12 @@ class _Run:
 
         if self.settings.threads is not None:
             torch.set_num_threads(self.settings.threads)
-        self.policy = Policy(self.model_dir)
+        self.policy = Policy(self.model_dir, device=self.device)
         self.trainer = SharedPromptGrpo(self.policy, self.settings, self.work_dir)
         self.optimizer = self.trainer.create_optimizer()
+
+    def train(self, on_step: OnStep, stop: StopRequest) -> GrpoResult:
+        self.load()
         self.checkpoints = Checkpoints(self.work_dir, self.fingerprint)
         state = self.checkpoints.load(self.policy.model, self.optimizer) or {"step": 0, "metrics": 0, "rollouts": 0}
         self.scores: dict[int, float] = {int(k): v for k, v in state.get("scores", {}).items()}
@@ -142,8 +149,8 @@ class _Run:
             self._score(0)
         for step in range(first + 1, self.steps + 1):
             start = time.monotonic()
-            rollout = self._roll_out(step)
-            values = {**rollout_metrics(rollout), **self._update(rollout, step)}
+            rollout = self.roll_out(step)
+            values = {**rollout_metrics(rollout), **self.update(rollout, step)}
             saving = step % self.settings.save_every == 0 or step == self.steps
             if saving:
                 values |= self._score(step)
@@ -173,7 +180,7 @@ class _Run:
         rollouts.close()
         return self._finish(history)
 
-    def _roll_out(self, step: int) -> Rollout:
+    def roll_out(self, step: int) -> Rollout:
         """Samples and scores the outputs of step `step` (counted from 1)."""
         import torch
 
@@ -190,13 +197,13 @@ class _Run:
         table = np.array([r.reward for r in rewards]).reshape(-1, s.group_size)
         return Rollout(batch, s.group_size, prompts, outputs, texts, rewards, group_advantages(table).reshape(-1))
 
-    def _update(self, rollout: Rollout, step: int) -> dict[str, float]:
+    def update(self, rollout: Rollout, step: int) -> dict[str, float]:
         """The optimiser updates of one step, one per mini-batch; sums of shares are over all output tokens."""
         import torch
 
         s, rate = self.settings, self.settings.learning_rate_at(step - 1)
         rows, parameters = s.mini_batch_prompts * s.group_size, list(self.policy.model.parameters())
-        lengths = rollout.outputs.mask.sum(1).numpy()
+        lengths = rollout.outputs.mask.sum(1).cpu().numpy()
         updates: dict[str, list[float]] = {"loss": [], "grad_norm": []}
         clipped = {"clip/low": 0.0, "clip/high": 0.0}
         self.policy.model.train()

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from viper.errors import AlreadyExistsError, StoreError
-from viper.store import ObjectStore
-from viper.store.transfer import MANIFEST, download_directory, upload_directory
+from viper.errors import DamagedError, StoreError
+from viper.store import ObjectStore, named_by_content
+from viper.store.transfer import MANIFEST, directory_digests, download_directory, upload_directory
 
 FOLDERS = "step-{:06d}"
+_RESTORING = ".restore"
 _LOGS = {"metrics.jsonl": "metrics", "rollouts.jsonl": "rollouts"}
 
 
@@ -24,8 +27,11 @@ class Mirror(Protocol):
         """Brings the stored checkpoint into the work directory when it is ahead; returns its step if so."""
         ...
 
-    def save(self) -> None:
-        """Stores the newest checkpoint of the work directory, unless it is stored already."""
+    def save(self, *, last: bool = False) -> None:
+        """Stores the newest checkpoint of the work directory, unless that was done or tried already.
+
+        `last`: the process ends after this, so that one that was tried in vain is tried again.
+        """
         ...
 
     def clear(self) -> None:
@@ -39,7 +45,7 @@ class NoMirror:
     def restore(self) -> int | None:
         return None
 
-    def save(self) -> None:
+    def save(self, *, last: bool = False) -> None:
         return None
 
     def clear(self) -> None:
@@ -47,7 +53,10 @@ class NoMirror:
 
 
 class StoreMirror:
-    """Keeps `<prefix>/checkpoints/<step>/` up to date with a work directory of `viper.training.checkpoints`.
+    """Keeps `<prefix>/checkpoints/<step>-<digest>/` up to date with a work directory of `viper.training.checkpoints`.
+
+    Called by its content, a checkpoint is whole or not there, whatever other attempts store: theirs have other places.
+    (Older ones lie under `<step>/` and are read all the same.)
 
     `folders` is what a trainer calls its checkpoint of a step; a checkpoint counts when it has a `state.json`.
     """
@@ -55,38 +64,51 @@ class StoreMirror:
     def __init__(self, store: ObjectStore, prefix: str, work_dir: Path, folders: str = FOLDERS) -> None:
         self._store, self._work_dir, self._folders = store, work_dir, folders
         self._prefix = f"{prefix}/checkpoints/"
-        self._saved = 0
+        self._tried = self._stored = 0
 
     def restore(self) -> int | None:
-        """See `Mirror.restore`. Raises `StoreError` when the stored checkpoint cannot be read."""
-        stored = max(self._stored_steps(), default=0)
-        if (self._work_dir / "result.json").is_file() or stored <= _newest(self._work_dir, self._folders):
+        """See `Mirror.restore`. What is damaged is passed over. Raises `StoreError` when the store cannot be read."""
+        here = _newest(self._work_dir, self._folders)
+        if (self._work_dir / "result.json").is_file():
             return None
-        fetched = self._work_dir / ".restore"
-        download_directory(self._store, f"{self._prefix}{stored:06d}", fetched)
+        passed: set[str] = set()
+        # Looked for again each time: one that another attempt replaced while it was read is followed by a newer one.
+        while (name := next((n for n in self._whole() if _step(n) > here and n not in passed), None)) is not None:
+            fetched = self._work_dir / _RESTORING / name
+            try:
+                download_directory(self._store, f"{self._prefix}{name}", fetched)
+            except DamagedError as error:
+                print(f"the stored checkpoint {name} is passed over: {error}", file=sys.stderr)
+                passed.add(name)
+                continue
+            return self._take(fetched, _step(name))
+        return None
+
+    def _take(self, fetched: Path, stored: int) -> int:
         for name in ("checkpoints", "candidates"):
             shutil.rmtree(self._work_dir / name, ignore_errors=True)
         # Checkpoints last: with them in place the work directory is complete, without them this runs again.
         for name in (*_LOGS, "candidates", "checkpoints"):
             if (fetched / name).exists():
                 (fetched / name).replace(self._work_dir / name)
-        shutil.rmtree(fetched)
-        self._saved = stored
+        shutil.rmtree(self._work_dir / _RESTORING)
+        self._tried = self._stored = stored
         return stored
 
-    def save(self) -> None:
+    def save(self, *, last: bool = False) -> None:
         """See `Mirror.save`. A store that is down costs this copy, not the training: the next one is tried again."""
         step = _newest(self._work_dir, self._folders)
-        if step <= self._saved:
+        if step <= (self._stored if last else self._tried):
             return
-        self._saved = step
+        self._tried = step
         snapshot = self._work_dir / ".snapshot"
         shutil.rmtree(snapshot, ignore_errors=True)
         _snapshot(self._work_dir, self._folders.format(step), snapshot)
         with suppress(StoreError):
-            # A step that is there already was stored by an earlier attempt: the same weights, or as good.
-            with suppress(AlreadyExistsError):
-                upload_directory(self._store, f"{self._prefix}{step:06d}", snapshot)
+            digests = directory_digests(snapshot)
+            name = named_by_content(f"{step:06d}", digests.digest.rpartition(":")[2])
+            upload_directory(self._store, f"{self._prefix}{name}", snapshot, digests=digests)
+            self._stored = step
             self._drop(before=step)
         shutil.rmtree(snapshot)
 
@@ -95,13 +117,15 @@ class StoreMirror:
         with suppress(StoreError):
             self._drop(before=None)
 
-    def _stored_steps(self) -> list[int]:
+    def _whole(self) -> list[str]:
+        """Names of whole checkpoints, the newest first."""
         keys = (info.key.removeprefix(self._prefix) for info in self._store.list(self._prefix))
-        return [int(k.split("/")[0]) for k in keys if k.endswith(f"/{MANIFEST}") and k.count("/") == 1]
+        names = [k.split("/")[0] for k in keys if k.endswith(f"/{MANIFEST}") and k.count("/") == 1]
+        return sorted((n for n in names if _step(n) > 0), key=lambda n: (_step(n), n), reverse=True)
 
     def _drop(self, before: int | None) -> None:
         keys = [info.key for info in self._store.list(self._prefix)]
-        old = [k for k in keys if before is None or int(k.removeprefix(self._prefix).split("/")[0]) < before]
+        old = [k for k in keys if before is None or 0 < _step(k.removeprefix(self._prefix).split("/")[0]) < before]
         # The manifest first: a half-removed checkpoint must not pass for a whole one.
         for key in sorted(old, key=lambda k: not k.endswith(f"/{MANIFEST}")):
             self._store.delete(key)
@@ -110,6 +134,12 @@ class StoreMirror:
 def mirror_for(store: ObjectStore, prefix: str, work_dir: Path, folders: str = FOLDERS) -> Mirror:
     """A `StoreMirror` for remote stores, nothing for a directory."""
     return NoMirror() if store.uri.startswith("file:") else StoreMirror(store, prefix, work_dir, folders)
+
+
+def _step(name: str) -> int:
+    """The step of a stored checkpoint, `<step>` or `<step>-<digest>`; 0 of what is none."""
+    found = re.fullmatch(r"(\d{6,12})(-[0-9a-f]{16})?", name)
+    return 0 if found is None else int(found[1])
 
 
 def _newest(work_dir: Path, folders: str) -> int:

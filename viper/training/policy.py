@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from viper.engines.base import RlSample
 from viper.errors import InputError
+from viper.text import clean
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,14 @@ class PromptBatch:
 
     def select(self, rows: Sequence[int]) -> PromptBatch:
         """The prompts `rows`, in that order."""
-        index = torch.as_tensor(rows)
+        index = torch.as_tensor(rows, device=self.input_ids.device)
         pixels, grids = self.pixel_values, self.image_grid_thw
         if pixels is not None and grids is not None:
             first = [sum(self.image_counts[:r]) for r in rows]
             images = [i for r, f in zip(rows, first, strict=True) for i in range(f, f + self.image_counts[r])]
             patches = torch.split(pixels, grids.prod(-1).tolist())
             pixels = torch.cat([patches[i] for i in images]) if images else None
-            grids = grids[torch.as_tensor(images)] if images else None
+            grids = grids[torch.as_tensor(images, device=grids.device)] if images else None
         return PromptBatch(
             self.input_ids[index],
             self.attention_mask[index],
@@ -72,9 +73,9 @@ class Samples:
 
 
 class Policy:
-    """Model and processor of a Hugging Face directory (safetensors only, no remote code)."""
+    """Model and processor of a Hugging Face directory (safetensors only, no remote code), on a torch device."""
 
-    def __init__(self, model_dir: Path, *, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, model_dir: Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> None:
         from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
         from transformers.utils import logging
 
@@ -90,6 +91,7 @@ class Policy:
             self.processor: Any = AutoProcessor.from_pretrained(model_dir, local_files_only=True)
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"the model cannot be loaded: {error}", where=str(model_dir)) from error
+        self.model.to(device)
         batch_vision_attention(self.model)
         self.processor.tokenizer.padding_side = "left"
         eos = self.model.generation_config.eos_token_id
@@ -126,7 +128,7 @@ class Policy:
         images = [list(s.images) for s in samples]
         inputs = self.processor(
             text=texts, images=images if any(images) else None, padding=True, padding_side="left", return_tensors="pt"
-        )
+        ).to(self.model.device)
         lengths = inputs["attention_mask"].sum(1)
         if int(lengths.max()) > max_tokens:
             row = int(lengths.argmax())
@@ -197,8 +199,8 @@ class Policy:
         last, layers = self.prefix(prompts)
         states, length, rows = last[owner, None], ids.shape[1] - 1, len(owner)
         if length:  # else every output is its end token, which the prompt's last state predicts
-            positions = (prompts.next_position[owner, None] + torch.arange(length)).expand(3, -1, -1)
-            causal = torch.ones(length, length, dtype=torch.bool).tril()
+            positions = (prompts.next_position[owner, None] + torch.arange(length, device=ids.device)).expand(3, -1, -1)
+            causal = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
             visible = prompts.attention_mask[owner, None, None].bool().expand(-1, 1, length, -1)
             visible = torch.cat([visible, causal.expand(rows, 1, -1, -1)], -1)
             hidden = self._decode(ids[:, :-1], positions, _bias(visible, last.dtype), _Shared(layers, owner))
@@ -208,7 +210,7 @@ class Policy:
         if temperature != 1:
             logits = logits / temperature
         losses = nn.functional.cross_entropy(logits, ids[scored], reduction="none")
-        return torch.zeros(ids.shape).masked_scatter(scored, -losses)
+        return torch.zeros(ids.shape, device=ids.device).masked_scatter(scored, -losses)
 
     def _decode(self, ids: Tensor, positions: Tensor, bias: Tensor, cache: Any) -> Tensor:
         """Hidden states (B, T, d) of tokens (B, T) after what `cache` holds; `bias` (B, 1, T, keys) masks keys."""
@@ -228,16 +230,19 @@ class Policy:
     ) -> Samples:
         """`group` outputs per prompt (rows `u*group … u*group+group-1` for prompt u); temperature 0 is greedy."""
         last, layers = self.prefix(prompts)
-        owner = torch.arange(len(prompts.input_ids)).repeat_interleave(group)
+        device = last.device
+        owner = torch.arange(len(prompts.input_ids), device=device).repeat_interleave(group)
         total, width = len(owner), prompts.input_ids.shape[1]
         cache = _Growing(layers, owner)
         visible = nn.functional.pad(prompts.attention_mask[owner].bool(), (0, max_tokens), value=True)
         bias = _bias(visible[:, None, None], last.dtype)
-        ids = torch.full((total, max_tokens), self.pad)
-        mask = torch.zeros((total, max_tokens), dtype=torch.long)
-        logprobs = torch.zeros((total, max_tokens))
-        rows, live = torch.arange(total), torch.ones(total, dtype=torch.bool)  # rows: which output each line is
-        hidden, position, ends, entropy = last[owner], prompts.next_position[owner], torch.tensor(self.eos), 0.0
+        ids = torch.full((total, max_tokens), self.pad, device=device)
+        mask = torch.zeros((total, max_tokens), dtype=torch.long, device=device)
+        logprobs = torch.zeros((total, max_tokens), device=device)
+        rows = torch.arange(total, device=device)  # which output each line is
+        live = torch.ones(total, dtype=torch.bool, device=device)
+        hidden, position = last[owner], prompts.next_position[owner]
+        ends, entropy = torch.tensor(self.eos, device=device), 0.0
         for step in range(max_tokens):
             every = (self.model.lm_head(hidden).float() / (temperature or 1.0)).log_softmax(-1)
             probabilities = every.exp()
@@ -268,18 +273,18 @@ class Policy:
         drop = {*self.eos, self.pad}
         rows = [[t for t in row if t not in drop] for row in samples.ids.tolist()]
         texts: list[str] = self.processor.tokenizer.batch_decode(rows, skip_special_tokens=False)
-        return texts
+        return [clean(text) for text in texts]
 
 
 def _bias(visible: Tensor, dtype: torch.dtype) -> Tensor:
     """What is added to attention scores: 0 where a key is visible, else −∞ (made once, not in every layer)."""
-    return torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, -torch.inf)
+    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, -torch.inf)
 
 
 def _draw(probabilities: Tensor, generator: torch.Generator) -> Tensor:
-    """One index per row (R, 1), in proportion to the row's values; a zero is never drawn."""
+    """One index per row (R, 1), in proportion to the row's values; a zero is never drawn. `generator`: of the CPU."""
     heap = probabilities.cumsum(1)
-    point = torch.rand(len(heap), 1, generator=generator) * heap[:, -1:]
+    point = torch.rand(len(heap), 1, generator=generator).to(heap.device) * heap[:, -1:]
     return torch.searchsorted(heap, point, right=True).clamp(max=heap.shape[1] - 1)
 
 

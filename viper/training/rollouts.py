@@ -97,13 +97,15 @@ def chunk_of(rollout: Rollout, rows: Sequence[int]) -> Chunk:
 
     prompts = sorted({r // rollout.group for r in rows})
     place = {p: i for i, p in enumerate(prompts)}
-    index, out = torch.tensor(rows), rollout.outputs
+    out = rollout.outputs
+    device = out.ids.device
+    index = torch.tensor(rows, device=device)
     width = int(out.mask[index].sum(1).max())
     return Chunk(
         rollout.prompts.select(prompts),
-        torch.tensor([place[r // rollout.group] for r in rows]),
+        torch.tensor([place[r // rollout.group] for r in rows], device=device),
         out.ids[index, :width],
         out.mask[index, :width],
         out.logprobs[index, :width],
-        torch.from_numpy(rollout.advantages[list(rows)]),
+        torch.from_numpy(rollout.advantages[list(rows)]).to(device),
     )

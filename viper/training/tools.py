@@ -76,7 +76,7 @@ def _verl(ctx: StageContext) -> Trainer:
         """Where they are found when the machine is gone."""
         with suppress(StoreError):
             for file in sorted(stacks.iterdir()):
-                ctx.store.put_file(f"{ctx.prefix}/stalls/{stacks.name}/{file.name}", file)
+                ctx.keep_file(f"stalls/{stacks.name}/{file.name}", file)
 
     return VerlTrainer(
         engine=spec.engines.training,
@@ -134,7 +134,10 @@ def held_out_perception(ctx: StageContext) -> Callable[[Path], float] | None:
 
 
 def live_curves(ctx: StageContext) -> Send:
-    """Sends rows to the stage's run in MLflow; the run is made with the first ones."""
+    """Sends rows to the stage's run in MLflow; the run is made with the first ones.
+
+    Once another attempt has finished the stage its curve stands: no row is taken any more.
+    """
     tracking = ctx.frozen.tracking
 
     @cache
@@ -143,6 +146,7 @@ def live_curves(ctx: StageContext) -> Send:
         return registry, registry.stage_run(tracking.parent_run, ctx.stage)
 
     def send(rows: Sequence[CurveRow]) -> None:
+        ctx.give_way()
         registry, number = run()
         registry.log_curve(number, rows)
 

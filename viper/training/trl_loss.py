@@ -33,7 +33,7 @@ class Chunk:
     advantages: Tensor
 
 
-def grpo_config(settings: GrpoSettings, output_dir: Path) -> GRPOConfig:
+def grpo_config(settings: GrpoSettings, output_dir: Path, *, use_cpu: bool = True) -> GRPOConfig:
     """The paper's objective in TRL's words."""
     return GRPOConfig(
         output_dir=str(output_dir),
@@ -54,7 +54,7 @@ def grpo_config(settings: GrpoSettings, output_dir: Path) -> GRPOConfig:
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         disable_dropout=True,
-        use_cpu=True,
+        use_cpu=use_cpu,
         bf16=False,
         gradient_checkpointing=False,
         seed=settings.seed,
@@ -75,7 +75,7 @@ class SharedPromptGrpo(GRPOTrainer):  # type: ignore[misc]
         super().__init__(
             model=policy.model,
             reward_funcs=_unused_reward,
-            args=grpo_config(settings, output_dir),
+            args=grpo_config(settings, output_dir, use_cpu=policy.model.device.type == "cpu"),
             train_dataset=Dataset.from_dict({"prompt": [""]}),
             processing_class=policy.processor,
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from viper.spec.stages import INGEST, SYNTHESIZE_CAPTIONS, VALIDATE_CAPTIONS
 from viper.stage import Manifest, StageContext
-from viper.stage.context import Row
+from viper.stage.context import Row, in_order
 from viper.synthesis.pool import Pool, PoolImage
 from viper.synthesis.text import comparable
 from viper.validation.card import write_card
@@ -48,8 +48,10 @@ def schema() -> pa.Schema:
 
 def validate_captions(ctx: StageContext) -> Manifest | None:
     """Runs the stage. Duplicates and the quota depend on all samples before, so shard 0 does the work in order."""
-    if ctx.shard:
-        return None
+    return None if ctx.shard else in_order(lambda: _validate_parts(ctx))
+
+
+def _validate_parts(ctx: StageContext) -> Manifest | None:
     recipe = ctx.frozen.iteration.spec.recipe
     pool, source = Pool(ctx), ctx.manifest(SYNTHESIZE_CAPTIONS)
     selection = Selection(recipe.captions.samples, recipe.validation.held_out_share)
@@ -74,7 +76,8 @@ def validate_captions(ctx: StageContext) -> Manifest | None:
                 "held_out": splits["held_out"],
                 "flaws.dropped": before - sum(len(row["refinement"]) for row in rows),
             }
-            ctx.write_part(part.index, rows, schema(), seconds=ctx.clock() - started, counters=counters)
+            seconds = ctx.clock() - started
+            ctx.write_part(part.index, rows, schema(), seconds=seconds, counters=counters, ordered=True)
         for row in rows:
             _measure(row, figures)
         ctx.progress.advance(len(rows))

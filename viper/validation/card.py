@@ -20,7 +20,6 @@ from viper.stage import Manifest, ResolvedModel, StageContext
 from viper.store import relative_uri
 from viper.stored import enveloped
 
-JSON_KEY, MARKDOWN_KEY = "card.json", "card.md"
 #: Counters: edits that the judge was shown as what they are not, and those it accepted.
 CONTROLS, CONTROLS_ACCEPTED = "judge.controls", "judge.controls.accepted"
 TITLES = {VALIDATE_CAPTIONS: "Captions and their flaws", VALIDATE_OPERATIONS: "Visual operations"}
@@ -29,7 +28,7 @@ TITLES = {VALIDATE_CAPTIONS: "Captions and their flaws", VALIDATE_OPERATIONS: "V
 def write_card(
     ctx: StageContext, sources: Sequence[str], prompts: Sequence[str], figures: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Stores `card.json` and `card.md` below the stage prefix; every part must be there.
+    """Stores `card-<digest>.json` and `card-<digest>.md` below the stage prefix; every part must be there.
 
     `sources` are the stages whose funnel belongs to the data; the last one has as many parts as this one. Returns what
     the manifest's outputs say.
@@ -68,9 +67,11 @@ def write_card(
         "provenance": provenance(ctx, sources, prompts),
     }
     text = json.dumps(enveloped(card), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    ctx.store.put(f"{ctx.prefix}/{JSON_KEY}", text.encode())
-    ctx.store.put(f"{ctx.prefix}/{MARKDOWN_KEY}", markdown(card).encode())
-    return {"card": JSON_KEY, "cardMarkdown": MARKDOWN_KEY, "counts": counts}
+    return {
+        "card": ctx.keep("card.json", text.encode()),
+        "cardMarkdown": ctx.keep("card.md", markdown(card).encode()),
+        "counts": counts,
+    }
 
 
 def provenance(ctx: StageContext, sources: Sequence[str], prompts: Sequence[str]) -> dict[str, Any]:

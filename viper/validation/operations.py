@@ -7,9 +7,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from viper.spec.stages import INGEST, SYNTHESIZE_OPERATIONS
+from viper.spec.stages import INGEST, SYNTHESIZE_OPERATIONS, VALIDATE_OPERATIONS
 from viper.stage import Manifest, PartRecord, StageContext
-from viper.stage.context import Row
+from viper.stage.context import Row, in_order
 from viper.stage.phases import Claims, Drafts, run_phases
 from viper.stage.quota import Quota
 from viper.synthesis.balance import quotas
@@ -21,6 +21,10 @@ from viper.validation.edits import EditFilters, Verdicts
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+#: What later parts, and the card, follow from.
+_LIGHT = ("image_id", "category", "instruction", "clip_score", "accepted")
 
 
 def schema() -> pa.Schema:
@@ -73,7 +77,7 @@ def validate_operations(ctx: StageContext, engines: StageEngines | None = None) 
         if selection.full or parts == len(source.parts):
             break
         target += selection.missing  # duplicates, or a category that was full
-    return _write(ctx, filters, judged, parts)
+    return in_order(lambda: _write(ctx, filters, judged, parts))
 
 
 def _selection(ctx: StageContext) -> Selection:
@@ -123,6 +127,12 @@ def _write(ctx: StageContext, filters: EditFilters, judged: _Judged, parts: int)
     """The parts in order, the card, the manifest."""
     selection, figures = _selection(ctx), Figures()
     for part in range(len(judged.edits)):
+        if (record := ctx.part(part)) is not None:
+            there = ctx.table(VALIDATE_OPERATIONS, record, _LIGHT).to_pylist()
+            for row in there:
+                selection.recall(row, _key(row), row["category"])
+                _measure(row, figures)
+            continue
         rows = filters.rows(part)
         if part < parts and not selection.full:
             verdicts = judged.verdicts(part)
@@ -135,8 +145,8 @@ def _write(ctx: StageContext, filters: EditFilters, judged: _Judged, parts: int)
             decided = [selection.decide(row | nothing | {"sample_id": row["sample_id"]}, _key(row)) for row in rows]
         originals = filters.originals(part)
         made = [row | _pictures(row, originals) for row in decided]
-        if ctx.part(part) is None:
-            ctx.write_part(part, made, schema(), seconds=judged.seconds(part), counters=_counters(decided))
+        seconds = judged.seconds(part)
+        ctx.write_part(part, made, schema(), seconds=seconds, counters=_counters(decided), ordered=True)
         for row in decided:
             _measure(row, figures)
     sources = (INGEST, SYNTHESIZE_OPERATIONS)

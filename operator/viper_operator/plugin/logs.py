@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TextIO
 
-from viper.spec.status import IterationStatus
+from viper.cli.options import whole
+from viper.spec.status import IterationStatus, read_status
 from viper_operator.job_specs import CONTAINER
 from viper_operator.names import ITERATION, STAGE
 from viper_operator.plugin.api import ITERATIONS, PATIENCE, PAUSE, PODS, Cluster, Object, connect, patiently
@@ -37,10 +38,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("name", metavar="NAME", help="an iteration, or a loop for its current one")
     parser.add_argument("stage", nargs="?", default="", metavar="STAGE", help="e.g. synthesize-captions")
-    parser.add_argument("--shard", type=int, metavar="I", help="only this one, from 0")
+    parser.add_argument("--shard", type=whole(0, 10**6, "shard"), metavar="I", help="only this one, from 0")
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the stage (or the iteration) ends")
     parser.add_argument("-p", "--previous", action="store_true", help="of the attempt before the last")
-    parser.add_argument("--tail", type=int, metavar="N", help="only the last N lines")
+    parser.add_argument("--tail", type=whole(0, 10**9, "number of lines"), metavar="N", help="only the last N lines")
     connection(parser)
 
 
@@ -278,4 +279,4 @@ def _not_begun(stage: str, attempts: Sequence[Object]) -> ClusterError:
 
 
 def _status(body: Object) -> IterationStatus:
-    return IterationStatus.model_validate(body.get("status") or {})
+    return read_status(IterationStatus, body.get("status"))

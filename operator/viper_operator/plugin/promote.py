@@ -11,9 +11,10 @@ import argparse
 import sys
 import uuid
 
+from viper.cli.options import version, whole
 from viper.cli.person import person
 from viper.digests import digest_of
-from viper.spec.status import IterationStatus
+from viper.spec.status import IterationStatus, read_status
 from viper_operator.plugin.api import ITERATIONS, Object, connect
 from viper_operator.plugin.errors import ClusterError
 from viper_operator.plugin.find import iteration
@@ -47,13 +48,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
             parser.add_argument("name", metavar="NAME", help="an iteration, or a loop for its current one")
         else:
             parser.add_argument("model", metavar="MODEL", help="registered model (spec.model)")
-            parser.add_argument("--to", type=int, metavar="VERSION", help="the version to go back to")
+            parser.add_argument("--to", type=version, metavar="VERSION", help="the version to go back to")
             parser.add_argument(
                 "--alias", default="generator", metavar="ALIAS", help="which alias (default: generator)"
             )
         parser.add_argument("--reason", default="", metavar="TEXT", help="recorded with the move")
         parser.add_argument(
-            "--timeout", type=int, default=300, metavar="SECONDS", help="how long to wait (default: 300)"
+            "--timeout",
+            type=whole(1, 86_400, "number of seconds"),
+            default=300,
+            metavar="SECONDS",
+            help="how long to wait (default: 300)",
         )
         parser.add_argument("--dry-run", action="store_true", help="print the Job and create nothing")
         connection(parser)
@@ -81,7 +86,7 @@ def _tell(text: str) -> None:
 
 def promotion(body: Object) -> Wish:
     """To move the alias to what an iteration made; raises `ClusterError` when it has made nothing yet."""
-    status = IterationStatus.model_validate(body.get("status") or {})
+    status = read_status(IterationStatus, body.get("status"))
     name, spec = body["metadata"]["name"], body["spec"]
     if status.version is None:
         raise ClusterError(
@@ -93,8 +98,6 @@ def promotion(body: Object) -> Wish:
 
 
 def _rollback(args: argparse.Namespace) -> Wish:
-    if args.to is not None and args.to < 1:
-        raise ClusterError("versions count from 1", where="--to", fix="name a version of the model")
     return Wish("rollback", args.model, args.alias, args.to)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from viper.spec.status import IterationStatus
+from viper.spec.status import IterationStatus, read_status
 from viper_operator.names import RETRY
 from viper_operator.plugin.api import ITERATIONS, Cluster, Object, connect
 from viper_operator.plugin.errors import ClusterError, ConflictError
@@ -53,7 +53,7 @@ def ask(cluster: Cluster, body: Object) -> str:
 
 def wanted(body: Object) -> int:
     """The number of the next retry; raises `ClusterError` where there is nothing to try again."""
-    status = IterationStatus.model_validate(body.get("status") or {})
+    status = read_status(IterationStatus, body.get("status"))
     name = body["metadata"]["name"]
     asked = whole(body["metadata"].get("annotations", {}).get(RETRY))
     if asked > status.retries:
@@ -78,7 +78,7 @@ def wanted(body: Object) -> int:
 
 def advice(body: Object) -> str:
     """What a retry alone will not change; empty when there is nothing to say."""
-    status = IterationStatus.model_validate(body.get("status") or {})
+    status = read_status(IterationStatus, body.get("status"))
     name = body["metadata"]["name"]
     if status.outcome != "Held":
         return ""

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from viper.cli.tree import Node, stage_line, telling
-from viper.spec.status import GeneratorStatus, IterationStatus, LoopStatus, StageStatus
+from viper.spec.status import GeneratorStatus, IterationStatus, LoopStatus, StageStatus, read_status
 from viper.stage.progress import ProgressRecord
 from viper_operator.names import LOOP, RETRY
 from viper_operator.views import whole
@@ -35,7 +35,7 @@ class Iteration:
     @property
     def status(self) -> IterationStatus:
         """What the operator says about it."""
-        return IterationStatus.model_validate(self.body.get("status") or {})
+        return read_status(IterationStatus, self.body.get("status"))
 
     @property
     def loop(self) -> str:
@@ -69,6 +69,9 @@ class Iteration:
         current = conditions.get("GeneratorCurrent")
         if current is not None and current.status == "False":
             texts.append(current.message)
+        internal = conditions.get("InternalError")
+        if internal is not None and internal.message not in texts:
+            texts.append(internal.message)
         return "; ".join(t for t in texts if t)
 
 
@@ -87,7 +90,7 @@ class Loop:
     @property
     def status(self) -> LoopStatus:
         """What the operator says about it."""
-        return LoopStatus.model_validate(self.body.get("status") or {})
+        return read_status(LoopStatus, self.body.get("status"))
 
     @property
     def state(self) -> str:

@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 import aiohttp
 
 from viper.errors import EngineError, InputError
+from viper.text import clean
 
 #: Seconds between two attempts: doubled each time, up to the longest.
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 10.0
@@ -59,7 +60,7 @@ async def compute_score(
         EngineError: the service fails, refuses, or is not there for `patience_s`.
     """
     body = {
-        "output": solution_str,
+        "output": clean(solution_str),
         "ground_truth": sentences_of(ground_truth),
         "finished": bool((extra_info or {}).get("finished", True)),
         "detail": False,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from viper.errors import StageError
+from viper.text import clean
 from viper.training.checkpoints import writing
 from viper.training.settings import group_advantages
 
@@ -61,7 +62,7 @@ def dump_row(
     return {
         "group": group,
         "session": int(session),
-        "output": output,
+        "output": clean(output),
         "tokens": tokens,
         "score": float(score),
         "measures": {name: float(measures[name]) for name in (*_MEASURES, "finished")},
