@@ -155,19 +155,26 @@ class IterationReconciler:
             explained = self._explained(view, previous, error.reason, str(error), failed=error.permanent)
             await self._write(view, previous, explained)
             return REFUSED_AGAIN if isinstance(error, RefusedError) and not error.permanent else None
-        except NewerFormError as error:
-            # Nothing is wrong with it, and nothing of it is lost: an operator of that release goes on with it.
-            await self._write(view, previous, self._explained(view, previous, NEWER_VERSION, str(error)))
-            return REFUSED_AGAIN
         except StoreError as error:
-            metrics.STORE_ERRORS.inc()
-            if view.suspend:  # stopping needs nothing from the store
-                for job in self.cache.jobs_of(view):
-                    if job.working and not job.queued:
-                        await self.writer.suspend_job(job, self.clock())
-            reason = ITERATION_MISSING if isinstance(error, LostError) else STORE_UNAVAILABLE
-            await self._write(view, previous, self._explained(view, previous, reason, error.what))
+            await self._cannot_read(view, previous, error)
+            if isinstance(error, NewerFormError):  # an operator of that release goes on with it
+                return REFUSED_AGAIN
             raise
+
+    async def _cannot_read(self, view: IterationView, previous: IterationStatus, error: StoreError) -> None:
+        """Says why the store tells nothing of it. Nothing is lost, and suspending needs nothing from the store."""
+        reason, said = STORE_UNAVAILABLE, error.what
+        if isinstance(error, NewerFormError):
+            reason, said = NEWER_VERSION, str(error)
+        else:
+            metrics.STORE_ERRORS.inc()
+        if isinstance(error, LostError):
+            reason = ITERATION_MISSING
+        if view.suspend:
+            for job in self.cache.jobs_of(view):
+                if job.working and not job.queued:
+                    await self.writer.suspend_job(job, self.clock())
+        await self._write(view, previous, self._explained(view, previous, reason, said))
 
     # ---- observe, plan, act ------------------------------------------------------------------------------------
 

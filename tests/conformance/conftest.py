@@ -22,8 +22,13 @@ def executor_kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def executor(request: pytest.FixtureRequest, executor_kind: str, tmp_path: Path) -> Iterator[Executor]:
-    """An executor of that kind; a test may pass options (`shards`, `deadline`) as parameter."""
-    options: dict[str, Any] = getattr(request, "param", {})
+    """An executor of that kind; a test may pass options (`shards`, `deadline`) as parameter.
+
+    `before`: fills the folder of the store before anything else is there.
+    """
+    options: dict[str, Any] = dict(getattr(request, "param", {}))
+    if (before := options.pop("before", None)) is not None:
+        before(tmp_path / "run" / "store")
     if executor_kind == "local":
         yield Local(tmp_path / "run", **options)
         return

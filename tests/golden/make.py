@@ -3,8 +3,8 @@
     python tests/golden/make.py FOLDER     # a folder like /tmp/viper-0.1.0: URIs of that release hold it
 
 `whole`: an iteration of the small world from the first image to the promoted version. `half`: one that was stopped
-after `validate-captions`. `others`: forms that those two do not have. Weights are left out, and tokenizers: those of
-the starter are assets of the package, those of what was trained are read by nobody again.
+after `validate-captions`. `begun`: the same of the tests' fakes. `others`: forms that those do not have. Weights are
+left out, and tokenizers: those of the starter are assets of the package, those of what was trained are not read again.
 """
 
 from __future__ import annotations
@@ -115,6 +115,21 @@ def others(folder: Path) -> None:
     (target / "status.json").write_text(json.dumps(status.dump(), indent=1, sort_keys=True), "utf-8")
 
 
+def begun(target: Path) -> None:
+    """The first three stages of an iteration of the fakes, which an executor of any release can go on with."""
+    from fakes import world
+    from fakes.program import FakeStage
+    from viper.stage import StageContext
+    from viper.store import open_store
+
+    store = open_store(target / "store")
+    one = world.frozen("it", profile={"defaults": {"retries": 2, "backoffSeconds": 0}, "stages": {}})
+    world.write(store, one)
+    for stage in ("ingest-images", "synthesize-captions", "validate-captions"):
+        FakeStage().run(StageContext(one, store, stage, target))
+    shutil.rmtree(target / "store" / "made")
+
+
 def main(folder: Path) -> None:
     """Everything."""
     folder.mkdir()
@@ -123,8 +138,9 @@ def main(folder: Path) -> None:
     run(folder, "whole", spec())
     run(folder, "half", spec(stages="captions"), until="validate-captions")
     others(folder)
+    begun(folder / "begun")
     kept = folder / "golden"
-    for name in ("whole", "half", "others"):
+    for name in ("whole", "half", "others", "begun"):
         shutil.copytree(folder / name, kept / name, ignore=shutil.ignore_patterns(*LEFT_OUT))
     for path in kept.glob("half/**/*.parquet"):  # `half` has the same rows: a reader takes those of `whole`
         twin = kept / str(path.relative_to(kept)).replace("half", "whole")
