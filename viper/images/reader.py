@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from PIL import EpsImagePlugin, Image, ImageOps, UnidentifiedImageError
@@ -42,6 +43,8 @@ _CONVERTING_BYTES = 8
 #: Files of more bytes are read one at a time.
 LARGE_FILE = 1 << 26
 _STRIP_ROWS = 256
+#: Levels of a channel within which a lossy file of one colour stays.
+_NOISE = 2
 # `Limits.max_pixels` decides; above twice Pillow's own limit (179 million pixels) Pillow refuses by itself.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 # Libraries that open images themselves, such as that of the benchmarks' data sets, run no other program either.
@@ -80,7 +83,8 @@ ANY = Limits(min_side=1, max_side=1 << 31, max_pixels=PILLOW_PIXELS, max_aspect=
 
 @dataclass(frozen=True)
 class Prepared:
-    """`data` is an encoded image whose RGB pixels have `image_id`; `changed` when it is not the source's bytes."""
+    """`data` is an encoded image whose RGB pixels have `image_id`; `changed` when it is not the source's bytes.
+    `blank`: the colour of an empty page or a dead frame, `white` or `black`; empty when there is something to see."""
 
     data: bytes
     image_id: str
@@ -88,6 +92,7 @@ class Prepared:
     width: int
     height: int
     changed: bool
+    blank: str = ""
 
 
 def prepare(source: bytes | Image.Image, limits: Limits) -> Prepared:
@@ -104,7 +109,8 @@ def prepare(source: bytes | Image.Image, limits: Limits) -> Prepared:
         keep = light is source and _is_plain(image) and max(image.size) <= limits.max_side
         upright = _decoded(image, light, limits)
     data = source if keep and isinstance(source, bytes) else encode_png(upright)
-    return Prepared(data, image_id(upright), perceptual_hash(upright), *upright.size, not keep)
+    blank = _blank(upright)
+    return Prepared(data, image_id(upright), perceptual_hash(upright), *upright.size, not keep, blank)
 
 
 def read(data: bytes, max_side: int = ANY.max_side) -> Image.Image:
@@ -297,6 +303,13 @@ def encode_png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
+
+
+def _blank(image: Image.Image) -> str:
+    extremes: Any = image.getextrema()
+    if all(low >= 255 - _NOISE for low, _ in extremes):
+        return "white"
+    return "black" if all(high <= _NOISE for _, high in extremes) else ""
 
 
 def image_id(image: Image.Image) -> str:

@@ -4,22 +4,38 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from PIL import Image
 
-from viper.errors import InputError, NotFoundError, SpecError
+from viper.errors import InputError, NotFoundError, ObjectError, SpecError, StoreError
 from viper.images import Unusable
-from viper.store import ObjectStore, open_store
+from viper.store import ObjectStore, check_key, open_store
 from viper.store.places import expanded
 
+#: Suffixes of images, those that are not read too: such a file is a row that says why not. Whatever the suffix, a file
+#: is read by its content.
 SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".jp2"}
-    | {".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico"}
+    f".{suffix}"
+    for suffix in re.findall(
+        r"\S+",
+        "jpg jpeg jpe jfif pjpeg pjp mpo png apng webp bmp dib gif tif tiff avif avifs jp2 j2k j2c jpc jpf jpx "
+        "ppm pgm pbm pnm pfm tga icb vda vst ico "
+        # not read
+        "heic heif heics hif jxl svg svgz eps ps ai psd psb xcf pcx qoi exr hdr dds fits fit dcm cur icns wmf emf "
+        "dng cr2 cr3 crw nef nrw arw srf sr2 raf orf rw2 pef srw raw 3fr iiq x3f",
+    )
 )
+#: What is a suffix at all: `.jpg_large`, `.01` and `.jpg?width=640` are none, and such a file is looked at.
+_SUFFIX = re.compile(r"\.(?=[a-z0-9]*[a-z])[a-z0-9]{1,12}", re.ASCII)
+#: Files of other suffixes are counted under this many of them; the rest is `OTHERS`.
+COUNTED = 20
+OTHERS, LINKS = "others", "links to folders"
 #: Scene numbers of pool `seed` start at `seed` times this; the pools end below the held-out questions' range.
 SCENES_PER_SEED = 1_000_000
 _POOL_SEEDS = 500
@@ -33,6 +49,14 @@ class Entry:
     size: int = -1
 
 
+@dataclass(frozen=True)
+class Listing:
+    """A pool's images, ordered by name, and how many files there are beside them, by suffix."""
+
+    entries: list[Entry]
+    left_out: dict[str, int] = field(default_factory=dict)
+
+
 class Source(Protocol):
     """A pool of images."""
 
@@ -44,8 +68,8 @@ class Source(Protocol):
         """True when the entries have to be looked up, so that they may change while a stage runs."""
         ...
 
-    def entries(self) -> list[Entry]:
-        """All entries, ordered by name; raises `InputError` when there is no such pool."""
+    def listing(self) -> Listing:
+        """All that is there; raises `InputError` when there is no such pool."""
         ...
 
     def read(self, name: str) -> bytes | Image.Image:
@@ -74,10 +98,33 @@ def open_source(uri: str) -> Source:
     return FolderSource(expanded(uri))
 
 
-def is_image_name(name: str) -> bool:
-    """By suffix; hidden files and folders (`.thumbnails/`, `._photo.jpg`) are not images."""
-    parts = name.split("/")
-    return Path(parts[-1]).suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in parts)
+def suffix_of(name: str) -> str:
+    """The suffix by which a file is known to be no image; empty when it may be one."""
+    suffix = Path(name.rpartition("/")[2]).suffix.lower().strip()
+    return suffix if _SUFFIX.fullmatch(suffix) and suffix not in SUFFIXES else ""
+
+
+def is_hidden(name: str) -> bool:
+    """Hidden files and folders (`.thumbnails/`, `._photo.jpg`) belong to programs, and are left out without a word."""
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+def _sorted_out(files: Iterable[Entry], links: int = 0) -> Listing:
+    entries: list[Entry] = []
+    others: Counter[str] = Counter()
+    for entry in files:
+        if is_hidden(entry.name):
+            continue
+        if suffix := suffix_of(entry.name):
+            others[suffix] += 1
+        else:
+            entries.append(entry)
+    counted = dict(sorted(others.most_common(COUNTED)))
+    if rest := others.total() - sum(counted.values()):
+        counted[OTHERS] = rest
+    if links:
+        counted[LINKS] = links
+    return Listing(sorted(entries, key=lambda entry: os.fsencode(entry.name)), counted)
 
 
 @dataclass(frozen=True)
@@ -91,7 +138,7 @@ class FolderSource:
     def uri(self) -> str:
         return str(self.folder)
 
-    def entries(self) -> list[Entry]:
+    def listing(self) -> Listing:
         if not self.folder.is_dir():
             what = "is a file, not a folder" if self.folder.exists() else "there is no such folder"
             raise InputError(what, where=self.uri, fix="set spec.images.uri to a folder that holds images")
@@ -103,12 +150,12 @@ class FolderSource:
                 fix="give the user that runs this permission to read it",
             )
 
-        found = []
-        for folder, _, files in os.walk(self.folder, onerror=refuse):
+        found, links = [], 0
+        for folder, folders, files in os.walk(self.folder, onerror=refuse):
             inside = Path(folder).relative_to(self.folder)
-            names = [(inside / file).as_posix() for file in files]
-            found += [Entry(name, self._size(name)) for name in names if is_image_name(name)]
-        return sorted(found, key=lambda entry: os.fsencode(entry.name))
+            found += [Entry(name, self._size(name)) for name in ((inside / file).as_posix() for file in files)]
+            links += sum((Path(folder) / name).is_symlink() for name in folders if not is_hidden(name))
+        return _sorted_out(found, links)
 
     def _size(self, name: str) -> int:
         try:
@@ -118,9 +165,9 @@ class FolderSource:
 
     def read(self, name: str) -> bytes:
         path = self.folder / name
-        if path.exists() and not path.is_file():
-            raise Unusable("unreadable-image", "is not a regular file")
         try:
+            if path.exists() and not path.is_file():
+                raise Unusable("unreadable-image", "is not a regular file")
             return path.read_bytes()
         except OSError as error:
             raise Unusable("unreadable-image", error.strerror or str(error)) from None
@@ -137,14 +184,21 @@ class StoreSource:
     def uri(self) -> str:
         return self.store.uri
 
-    def entries(self) -> list[Entry]:
-        return [Entry(o.key, o.size) for o in self.store.list() if is_image_name(o.key)]
+    def listing(self) -> Listing:
+        # A key that ends in a slash is the mark of a folder.
+        return _sorted_out(Entry(o.key, o.size) for o in self.store.list() if not o.key.endswith("/"))
 
     def read(self, name: str) -> bytes:
         try:
+            check_key(name)
+        except StoreError as error:
+            raise Unusable("unreadable-image", error.what) from None
+        try:
             return self.store.get(name)
-        except NotFoundError:  # any other StoreError stops the stage: the image may well be fine
+        except NotFoundError:
             raise Unusable("unreadable-image", "the object is gone") from None
+        except ObjectError as error:  # any other StoreError stops the stage: the image may well be fine
+            raise Unusable("unreadable-image", error.what) from None
 
 
 @dataclass(frozen=True)
@@ -181,9 +235,9 @@ class SceneSource:
     def uri(self) -> str:
         return f"smallworld:scenes?count={self.count}&seed={self.seed}"
 
-    def entries(self) -> list[Entry]:
+    def listing(self) -> Listing:
         first = self.seed * SCENES_PER_SEED
-        return [Entry(f"scene-{number:09d}") for number in range(first, first + self.count)]
+        return Listing([Entry(f"scene-{number:09d}") for number in range(first, first + self.count)])
 
     def read(self, name: str) -> Image.Image:
         from viper.smallworld.drawing import render

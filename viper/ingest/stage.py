@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from viper.errors import AlreadyExistsError, InputError, NotFoundError, StoreError
 from viper.images import Limits, Prepared, Unusable, decode, prepare, reading
 from viper.ingest.near import NearDuplicates, NearEmbeddings
-from viper.ingest.sources import Entry, Source, open_source
+from viper.ingest.sources import Entry, Listing, Source, open_source
+from viper.plan.types import LEFT_OUT, counted
 from viper.spec.iteration import Images
 from viper.spec.stages import INGEST
 from viper.stage import Manifest, StageContext
@@ -65,7 +66,7 @@ def ingest(ctx: StageContext, engines: StageEngines | None = None) -> Manifest |
 def _ingest(ctx: StageContext, engines: StageEngines) -> Manifest | None:
     spec = ctx.frozen.iteration.spec
     source = open_source(spec.images.uri)
-    entries = _entries(ctx, source, spec.images)
+    entries, left_out = _entries(ctx, source, spec.images)
     size = spec.recipe.part_size
     parts = [entries[start : start + size] for start in range(0, len(entries), size)]
     pending = set(ctx.pending(len(parts)))
@@ -96,32 +97,36 @@ def _ingest(ctx: StageContext, engines: StageEngines) -> Manifest | None:
                 ctx.progress.advance()
             counters = {"images.reencoded": changed}
             ctx.write_part(index, rows, schema(), seconds=ctx.clock() - started, counters=counters, ordered=True)
-    return ctx.finish((), parts=len(parts), outputs={"source": source.uri, "images": len(entries)})
+    outputs = {"source": source.uri, "images": len(entries), **({LEFT_OUT: left_out} if left_out else {})}
+    return ctx.finish((), parts=len(parts), outputs=outputs)
 
 
 def _limits(images: Images) -> Limits:
     return Limits(images.min_side, images.max_side, images.max_pixels)
 
 
-def _entries(ctx: StageContext, source: Source, images: Images) -> list[Entry]:
-    """The entries of this iteration. A folder is listed once, so that files that come and go change nothing later."""
+def _entries(ctx: StageContext, source: Source, images: Images) -> tuple[list[Entry], dict[str, int]]:
+    """The entries of this iteration, and what is left out beside them by suffix.
+
+    A folder is listed once, so that files that come and go change nothing later.
+    """
+    if not source.enumerable:
+        return _choose(source, source.listing(), images), {}
     key = f"{ctx.prefix}/listing.json"
-    if source.enumerable:
-        listed = _listing(ctx, key)
-        if listed is None:
-            chosen = _choose(source, images)
-            # ASCII: names may not be valid Unicode.
-            text = json.dumps(enveloped({"entries": [[e.name, e.size] for e in chosen]}), indent=0)
-            try:
-                ctx.store.put(key, text.encode(), if_absent=True)
-                return chosen
-            except AlreadyExistsError:
-                listed = _listing(ctx, key)
-        return listed or []
-    return _choose(source, images)
+    if (listed := _listing(ctx, key)) is not None:
+        return listed
+    listing = source.listing()
+    chosen = _choose(source, listing, images)
+    # ASCII: names may not be valid Unicode.
+    content = enveloped({"entries": [[e.name, e.size] for e in chosen], LEFT_OUT: listing.left_out})
+    try:
+        ctx.store.put(key, json.dumps(content, indent=0).encode(), if_absent=True)
+        return chosen, listing.left_out
+    except AlreadyExistsError:
+        return _listing(ctx, key) or (chosen, listing.left_out)
 
 
-def _listing(ctx: StageContext, key: str) -> list[Entry] | None:
+def _listing(ctx: StageContext, key: str) -> tuple[list[Entry], dict[str, int]] | None:
     try:
         data = ctx.store.get(key)
     except NotFoundError:
@@ -131,18 +136,21 @@ def _listing(ctx: StageContext, key: str) -> list[Entry] | None:
         data = b'{"entries": ' + data + b"}"
     found = read_content(data, what="a listing", where=where, names=True)
     try:
-        return [Entry(str(name), int(size)) for name, size in found["entries"]]
-    except (KeyError, TypeError, ValueError):
+        entries = [Entry(str(name), int(size)) for name, size in found["entries"]]
+        return entries, {str(suffix): int(count) for suffix, count in found.get(LEFT_OUT, {}).items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise StoreError("is not a listing: it has no names with their sizes", where=where, fix=KEEP) from None
 
 
-def _choose(source: Source, images: Images) -> list[Entry]:
-    entries = source.entries()
+def _choose(source: Source, listing: Listing, images: Images) -> list[Entry]:
+    entries = listing.entries
     if not entries:
+        others = counted(listing.left_out)
         raise InputError(
-            "there are no images",
+            "there are no images" + (f", but other files: {others}" if others else ""),
             where=source.uri,
-            fix="put images there (JPEG, PNG, WebP, TIFF, …; sub-folders are searched), or change spec.images.uri",
+            fix="put images there (JPEG, PNG, WebP, TIFF, …; sub-folders are searched, archives are not), or change "
+            "spec.images.uri",
         )
     chosen = entries[images.offset :][: images.limit]
     if not chosen:
@@ -216,7 +224,7 @@ def _row(entry: Entry, image: Prepared | Unusable, embedding: NDArray[np.float32
     if isinstance(image, Unusable):
         return row | {"reason": image.reason, "detail": image.detail}
     known = Known(image.image_id, image.phash, embedding)
-    problem = seen.problem(known)
+    problem = Unusable("blank", f"all its pixels are {image.blank}") if image.blank else seen.problem(known)
     row |= {
         "image_id": image.image_id,
         "phash": f"{image.phash:016x}",

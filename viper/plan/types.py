@@ -78,6 +78,10 @@ class Done:
         )
 
 
+#: In the outputs of a manifest: files of a pool that no suffix calls images, counted by suffix.
+LEFT_OUT = "leftOut"
+
+
 def score(manifest: Manifest) -> str:
     """Mean of the benchmarks, else held-out accuracy, of what an evaluation calls final, and its gain over θ0.
 
@@ -134,7 +138,19 @@ def headline(manifest: Manifest) -> str:
         return ""
     reasons = ", ".join(f"{r} {n}" for r, n in sorted(manifest.rejected.items(), key=lambda x: (-x[1], x[0])))
     total = manifest.accepted + sum(manifest.rejected.values())
-    return f"{manifest.accepted} of {total} accepted" + (f" ({reasons})" if reasons else "")
+    others = counted(outputs.get(LEFT_OUT))
+    return (
+        f"{manifest.accepted} of {total} accepted"
+        + (f" ({reasons})" if reasons else "")
+        + (f"; no images by name: {others}" if others else "")
+    )
+
+
+def counted(files: object) -> str:
+    """Files that were left out, by suffix: `3 .txt, 1 .zip`; empty for anything else."""
+    found = files.items() if isinstance(files, Mapping) else ()
+    numbers = [(name, n) for name, n in found if isinstance(name, str) and isinstance(n, int)]
+    return ", ".join(f"{n} {name}" for name, n in sorted(numbers, key=lambda x: (-x[1], x[0])))
 
 
 @dataclass(frozen=True)
