@@ -37,7 +37,7 @@ _ORIENTATION = 0x0112
 _DNG_VERSION, _SUBFILE, _PHOTOMETRIC = 50706, 254, 262
 #: Bytes a pixel that a decoder needs beside the picture (whole coefficients, planes of int32, the canvas of a frame),
 #: that the picture takes in a mode, and that converting it takes at most.
-_DECODER_BYTES = {"JPEG": 6, "MPO": 6, "WEBP": 8, "AVIF": 8, "JPEG2000": 16, "GIF": 4}
+_DECODER_BYTES = {"JPEG": 6, "MPO": 6, "WEBP": 12, "AVIF": 12, "JPEG2000": 16, "GIF": 4}
 _MODE_BYTES = {"1": 1, "L": 1, "P": 1}
 _CONVERTING_BYTES = 8
 #: Files of more bytes are read one at a time.
