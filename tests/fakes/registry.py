@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from viper.registry import MissingError, ModelVersion
 
@@ -69,3 +71,37 @@ class MemoryRegistry:
 
     def finish_run(self, run: str, status: str = "FINISHED") -> None:
         self.calls.append(f"{run} {status}")
+
+
+class SavedRegistry(MemoryRegistry):
+    """One whose versions and aliases outlive the process, in a file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        if path.exists():
+            self.models, self.aliases = pickle.loads(path.read_bytes())  # noqa: S301 (its own)
+
+    def register(self, model: str, source_uri: str, digest: str, *, run: str | None = None, tags: object = None) -> int:
+        found = super().register(model, source_uri, digest, run=run, tags=tags)
+        self._save()
+        return found
+
+    def set_tags(self, model: str, version: int, tags: Mapping[str, object]) -> None:
+        super().set_tags(model, version, tags)
+        self._save()
+
+    def promote(
+        self,
+        model: str,
+        alias: str,
+        version: int,
+        expected: int | None,
+        *,
+        still: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().promote(model, alias, version, expected, still=still)
+        self._save()
+
+    def _save(self) -> None:
+        self._path.write_bytes(pickle.dumps((self.models, self.aliases)))

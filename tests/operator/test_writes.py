@@ -8,11 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from fault_proxy import Answer, FaultProxy
 from kube_objects import SETTINGS
 
 from fakes import world
-from fakes.cluster import Cluster
 from fakes.kubelet import Connection
 from servers.kube import KubeApi
 from viper_operator import writes
@@ -174,15 +172,3 @@ def test_an_api_server_shows_a_service_and_changes_nothing(kube_api: KubeApi, mo
     missing = stage_service(request(), SETTINGS)
     assert missing is not None
     assert asyncio.run(look(service_name(name))) is None
-
-
-@pytest.mark.kube
-@pytest.mark.slow
-def test_an_iteration_ends_where_no_event_may_be_created(cluster: Cluster, tmp_path: Any) -> None:
-    with FaultProxy(cluster.kubeconfig, tmp_path) as proxy:
-        cluster.kubeconfig = proxy.kubeconfig
-        proxy.before = lambda request: Answer(403) if request.method == "POST" and "/events" in request.path else None
-        cluster.start()
-        cluster.iteration()
-        assert cluster.finished()["outcome"] == "Promoted"
-        assert cluster.events() == []

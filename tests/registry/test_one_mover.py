@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -15,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from fakes.registry import MemoryRegistry
+from fakes.registry import MemoryRegistry, SavedRegistry
 from servers.running import MlflowServer
 from viper.errors import LockedError, StoreError
 from viper.registry import LOCKS, AliasMovedError, Registry, moves
@@ -251,39 +253,40 @@ class _Held:
 
 KILLED = """
 import os, signal, sys
-from viper.registry import Registry
+from pathlib import Path
+from fakes.registry import SavedRegistry
 from viper.registry.moves import move_alias
 from viper.store import DirectoryStore
-from pathlib import Path
-registry = Registry(sys.argv[1])
-call = registry.connection.call
-def killed(method, *arguments, **options):
-    if method == "set_registered_model_alias":
-        if sys.argv[3] == "after":
-            call(method, *arguments, **options)
+folder, when = Path(sys.argv[1]), sys.argv[2]
+class Killed(SavedRegistry):
+    def promote(self, *arguments, **options):
+        if when == "after":
+            super().promote(*arguments, **options)
         os.kill(os.getpid(), signal.SIGKILL)
-    return call(method, *arguments, **options)
-registry.connection.call = killed
-store = DirectoryStore(Path(sys.argv[2]))
-move_alias(registry, ("m", "generator"), "newest", "promoted by me", store=store, request="r")
+registry, store = Killed(folder / "registry"), DirectoryStore(folder)
+move_alias(registry, ("m", "generator"), "newest", "by me", store=store, request="r")
 """
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_mover_who_is_killed_with_the_lock_is_followed_by_the_same_request(tmp_path: Path, when: str) -> None:
-    uri, folder = f"sqlite:///{tmp_path}/db", tmp_path / "store"
-    folder.mkdir()
-    registry = Registry(uri)
+    """Before or after the alias is set."""
+    registry, file = SavedRegistry(tmp_path / "registry"), tmp_path / "registry"
     for number in (1, 2):
         registry.register("m", f"file:///{number}", f"sha256:{number}")
     registry.promote(*TARGET, 1, expected=None)
-    killed = subprocess.run([sys.executable, "-c", KILLED, uri, str(folder), when], check=False)
-    assert killed.returncode == -9
-    assert registry.get_alias(*TARGET) == (1 if when == "before" else 2)
-    moved = move_alias(registry, TARGET, "newest", "promoted by me", store=DirectoryStore(folder), request="r")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", KILLED, str(tmp_path), when]
+    assert subprocess.run(command, env=environment, check=False).returncode == -9
+    assert SavedRegistry(file).get_alias(*TARGET) == (1 if when == "before" else 2)
+    (held,) = (json.loads((tmp_path / key).read_text()) for key in locks_in(tmp_path))
+    assert held["released"] is False
+    again = SavedRegistry(file)
+    moved = move_alias(again, TARGET, "newest", "by me", store=DirectoryStore(tmp_path), request="r")
     assert str(moved) == "m@generator: version 1 → version 2"
-    assert registry.get_alias(*TARGET) == 2
-    assert len([t for t in registry.get("m", 2).tags if t.startswith("viper.alias_move")]) == 1
+    assert again.get_alias(*TARGET) == 2
+    assert len([t for t in again.get("m", 2).tags if t.startswith("viper.alias_move")]) == 1
+    assert len(locks_in(tmp_path)) == 1
 
 
 def test_aliases_are_moved_through_the_one_door() -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from minio import Minio
 
+from servers.running import ACCESS_KEY, SECRET_KEY
 from viper.errors import AlreadyExistsError, NotFoundError, StoreError
-from viper.store import ObjectInfo, ObjectStore, child_uri, open_store
+from viper.store import ObjectInfo, ObjectStore, child_uri, open_store, upload_directory
 
 BIG = 50_000_000
 
@@ -209,6 +213,21 @@ def test_a_prefix_is_a_string_that_keys_start_with(store: ObjectStore, prefix: s
     for key in ("run1/a", "run1/b/c", "run10/a", "run1.json"):
         store.put(key, b"")
     assert keys(store, prefix) == expected
+
+
+@pytest.mark.server
+def test_folders_that_a_console_made_are_no_objects(minio_store: ObjectStore, tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_bytes(b"{}")
+    parts = urlsplit(minio_store.uri)
+    client = Minio(
+        endpoint=parse_qs(parts.query)["endpoint"][0][7:], access_key=ACCESS_KEY, secret_key=SECRET_KEY, secure=False
+    )
+    for folder in ("", "models/", "models/m/", "models/m/empty/"):
+        client.put_object(parts.netloc, f"{parts.path[1:]}/{folder}", io.BytesIO(b""), 0)
+    assert keys(minio_store) == keys(minio_store, "models/") == []
+    upload_directory(minio_store, "models/m", tmp_path / "m")
+    assert keys(minio_store) == ["models/m/config.json", "models/m/digests.json"]
 
 
 def test_stores_under_neighbouring_prefixes_do_not_see_each_other(store: ObjectStore) -> None:

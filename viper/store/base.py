@@ -71,7 +71,10 @@ class ObjectStore(Protocol):
         ...
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Objects whose key starts with `prefix` (any string, as in S3), ordered by the key's UTF-8 bytes."""
+        """Objects whose key starts with `prefix` (any string, as in S3), ordered by the key's UTF-8 bytes.
+
+        Folders are none, nor are the marks that consoles of S3 make for them (keys that end in a slash).
+        """
         ...
 
     def delete(self, key: str) -> None:

@@ -208,7 +208,8 @@ class MinioStore:
         full = self._prefix + check_prefix(prefix)
         with self._explained(prefix):
             for item in self._client.list_objects(self._bucket, prefix=full, recursive=True):
-                yield ObjectInfo(item.object_name.removeprefix(self._prefix), item.size)
+                if not item.object_name.endswith("/"):
+                    yield ObjectInfo(item.object_name.removeprefix(self._prefix), item.size)
 
     def delete(self, key: str) -> None:
         with self._explained(key):
