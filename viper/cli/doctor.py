@@ -38,14 +38,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the findings; 1 when a check fails."""
+    from viper.cli.options import folder
     from viper.doctor import Wanted, examine, wanted_by
     from viper.errors import SpecError
     from viper.spec.stages import STAGES
 
     if args.stage is not None and args.stage not in STAGES:
         raise SpecError(f"there is no stage {args.stage!r}", where="--stage", fix=f"use one of {', '.join(STAGES)}")
+    if args.work_dir is not None:
+        folder(args.work_dir, "--work-dir")
+    if args.lock is not None and not args.lock.is_file():
+        raise SpecError("there is no such file", where=f"--lock {args.lock}")
     spec = _spec(args.file)
-    if args.profile:
+    if args.profile is not None:
         from viper.costs.profiles import find_profile
 
         wanted = wanted_by(find_profile(args.profile), args.stage)
@@ -71,9 +76,10 @@ def gather(args: argparse.Namespace, spec: IterationSpec | None) -> Facts:
     gpus, driver, no_gpus = here.nvidia()
     locked, lock = here.locked(args.lock)
     named = here.settings()
-    store, tracking = args.store or named.get("store"), args.tracking_uri or named.get("tracking")
-    servers = [reach.store_answers(store)] if store else []
-    servers += [reach.mlflow_answers(tracking)] if tracking else []
+    store = named.get("store") or None if args.store is None else args.store
+    tracking = named.get("tracking") or None if args.tracking_uri is None else args.tracking_uri
+    servers = [] if store is None else [reach.store_answers(store)]
+    servers += [] if tracking is None else [reach.mlflow_answers(tracking)]
     cache = model_cache()
     return Facts(
         cpus=here.cpus(),

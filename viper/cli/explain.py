@@ -152,8 +152,10 @@ def _unknown(wanted: str, kind: str) -> Exception:
     import difflib
 
     from viper.errors import SpecError
+    from viper.spec.documents import shown
     from viper.spec.load import KINDS
 
+    wanted = shown(wanted, 100)
     paths = [f.path for f in documented(KINDS[kind])]
     last = {p.rsplit(".", 1)[-1]: p for p in reversed(paths)}
     near = difflib.get_close_matches(wanted, paths, n=1) or [

@@ -53,7 +53,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Does it; `list` returns 1 when something is damaged."""
-    from viper.errors import ViperError
+    from viper.cli.options import folder
+    from viper.errors import InputError, ViperError
     from viper.modelcache import ModelCache, model_cache
     from viper.modelcache.convert import PICKLE, WEIGHTS, convert
     from viper.stage.termination import leave_message, stoppable
@@ -62,8 +63,11 @@ def run(args: argparse.Namespace) -> int:
         digest = convert(args.source, args.target)
         print(f"{args.source / PICKLE}\n  has the SHA-256 {digest}\n  is now {args.target / WEIGHTS}")
         return 0
-    cache = ModelCache(args.cache) if args.cache else model_cache()
+    cache = ModelCache(folder(args.cache, "--cache")) if args.cache is not None else model_cache()
     if args.action == "list":
+        if args.cache is not None and not args.cache.is_dir():
+            raise InputError("there is no such folder", where=f"--cache {args.cache}")
+        folder(cache.root, "VIPER_MODEL_CACHE")
         return _list(args, cache)
     try:
         with stoppable():  # it fills a pod's cache as the first process of its container
@@ -74,18 +78,23 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _pull(args: argparse.Namespace, cache: ModelCache) -> int:
+    from urllib.parse import unquote, urlsplit
+
     from viper.errors import InputError, SpecError
     from viper.modelcache import fetch
     from viper.modelcache.pull import of_stage, wanted
     from viper.modelcache.reporting import FetchProgress
+    from viper.spec.stages import STAGES
 
     if bool(args.iteration) != bool(args.stage) or bool(args.what) == bool(args.iteration):
         raise SpecError("name files or URIs, or a frozen iteration and a stage", fix="viper models pull FILE|URI…")
     registry = None
-    if args.tracking_uri:
-        from viper.registry import Registry
+    if args.stage is not None and args.stage not in STAGES:
+        raise SpecError(f"there is no stage {args.stage!r}", where="--stage", fix=f"use one of {', '.join(STAGES)}")
+    if args.tracking_uri is not None:
+        from viper.registry import existing_registry
 
-        registry = Registry(args.tracking_uri)
+        registry = existing_registry(args.tracking_uri)
     if args.iteration:
         models = of_stage(args.iteration, args.stage)
     else:
@@ -93,6 +102,8 @@ def _pull(args: argparse.Namespace, cache: ModelCache) -> int:
     report = FetchProgress()
     for uri, digest in models:
         if uri.startswith("file://"):
+            if not Path(unquote(urlsplit(uri).path)).is_dir():
+                raise InputError("there is no such directory", where=uri, fix="correct the path, or mount its volume")
             print(f"{uri} is local: nothing to fetch")
             continue
         entry = fetch(uri, cache, registry=registry, update=args.update, report=report)

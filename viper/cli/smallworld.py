@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from viper.cli.options import folder, whole
 from viper.errors import InputError
 
 _EXAMPLE = """\
@@ -29,8 +30,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     draw = actions.add_parser("draw", help="draw scenes with their true captions, or what a caption says")
     draw.add_argument("--out", type=Path, required=True, metavar="PATH", help="folder; with --caption a PNG file")
-    draw.add_argument("--count", type=int, default=9, metavar="N", help="number of scenes (default %(default)s)")
-    draw.add_argument("--seed", type=int, default=0, metavar="N", help="first scene (default %(default)s)")
+    draw.add_argument(
+        "--count",
+        type=whole(1, 1_000_000, "number of scenes"),
+        default=9,
+        metavar="N",
+        help="number of scenes (default %(default)s)",
+    )
+    draw.add_argument(
+        "--seed", type=whole(0, 2**31 - 1, "seed"), default=0, metavar="N", help="first scene (default %(default)s)"
+    )
     draw.add_argument("--caption", metavar="TEXT", help="draw this caption, as the reconstructor does")
     for name, steps, text in (
         ("train-starter", None, "train the starter model that a first iteration begins from (about 25 minutes)"),
@@ -39,12 +48,28 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     ):
         train = actions.add_parser(name, help=text)
         train.add_argument("--out", type=Path, required=True, metavar="DIRECTORY", help="model directory to write")
-        train.add_argument("--seed", type=int, default=0, metavar="N", help="seed of weights and data (default 0)")
+        train.add_argument(
+            "--seed",
+            type=whole(0, 2**31 - 1, "seed"),
+            default=0,
+            metavar="N",
+            help="seed of weights and data (default 0)",
+        )
         if steps is not None:
             train.add_argument(
-                "--steps", type=int, default=steps, metavar="N", help="optimiser steps (default %(default)s)"
+                "--steps",
+                type=whole(1, 10**7, "number of steps"),
+                default=steps,
+                metavar="N",
+                help="optimiser steps (default %(default)s)",
             )
-        train.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default %(default)s)")
+        train.add_argument(
+            "--threads",
+            type=whole(1, 4096, "number of threads"),
+            default=1,
+            metavar="N",
+            help="CPU threads (default %(default)s)",
+        )
     parser.set_defaults(run=run)
 
 
@@ -57,8 +82,7 @@ def run(args: argparse.Namespace) -> int:
         "train-clip": _train_clip,
     }
     if args.action != "draw":
-        if args.threads < 1 or getattr(args, "steps", 1) < 1:
-            raise InputError("--steps and --threads must be at least 1")
+        folder(args.out, "--out")
         import torch
 
         torch.set_num_threads(args.threads)
@@ -76,13 +100,11 @@ def _draw(args: argparse.Namespace) -> None:
     if args.caption is not None:
         if args.out.suffix.lower() != ".png":
             raise InputError("a caption is drawn into one PNG file", where="--out", fix="name a file that ends in .png")
-        args.out.parent.mkdir(parents=True, exist_ok=True)
+        folder(args.out.parent, "--out").mkdir(parents=True, exist_ok=True)
         render(imagined(args.caption, args.seed), args.seed).save(args.out)
         print(args.out)
         return
-    if args.count < 1:
-        raise InputError(f"cannot draw {args.count} scenes", where="--count", fix="ask for at least 1")
-    args.out.mkdir(parents=True, exist_ok=True)
+    folder(args.out, "--out").mkdir(parents=True, exist_ok=True)
     with (args.out / "truth.jsonl").open("w", encoding="utf-8") as truth:
         for seed in range(args.seed, args.seed + args.count):
             scene = scene_from_seed(seed)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from viper.doctor.facts import Phase, Place
 from viper.engines.endpoints import is_endpoint
-from viper.errors import ViperError
+from viper.errors import RegistryError, ViperError
 from viper.modelcache import ModelCache, pull_command
 from viper.modelcache.needs import FIELDS, LORA, all_models, engine_fields, with_directories
 from viper.modelcache.uris import engine_uri, is_remote, is_uri
@@ -53,7 +53,16 @@ def store_answers(uri: str) -> Place:
 
 def mlflow_answers(uri: str) -> Place:
     """Whether MLflow is healthy; a database of this machine needs no server."""
-    if not uri.startswith("http"):
+    from viper.registry import existing_registry
+
+    fix = "correct --tracking-uri"
+    try:
+        database = existing_registry(uri).connection.database
+    except RegistryError as error:
+        # One that is not there yet is made by the first run.
+        made = uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists()
+        return Place("MLflow", uri) if made else Place("MLflow", uri, error.what, error.fix or fix)
+    if database is not None:
         return Place("MLflow", uri)
     problem = answers(f"{uri.rstrip('/')}/health")
     return Place("MLflow", uri, problem, "start it, correct --tracking-uri, or open the network policy" * bool(problem))

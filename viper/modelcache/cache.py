@@ -33,6 +33,8 @@ from viper.stored import enveloped, read_content
 Report = Callable[[str, int, int], None]
 """Called with what is being fetched, bytes done and bytes in all; with a remark and zeros while nothing is."""
 
+#: What reading JSON of another shape raises.
+_UNREADABLE = (OSError, ValueError, ArithmeticError, KeyError, TypeError, RecursionError)
 STAMPS = ".viper-stamps.json"
 #: A download of another host that nothing was added to for so long is taken over.
 ABANDONED_AFTER_S = 600.0
@@ -287,7 +289,7 @@ class ModelCache:
             content = read_content(path.read_bytes(), what="a reference", where=str(path))
             digest = str(content["digest"])
             return Entry(str(content["uri"]), str(content["pinned"]), digest, int(content["size"]), self._place(digest))
-        except (OSError, StoreError, ValueError, KeyError, TypeError):  # a record that cannot be read is none
+        except (*_UNREADABLE, StoreError):  # a record that cannot be read is none
             return None
 
     def _write_ref(self, entry: Entry) -> None:
@@ -339,7 +341,7 @@ def _stamp(status: os.stat_result) -> list[int]:
 def _read_stamps(place: Path) -> dict[str, list[int]]:
     try:
         content = json.loads((place / STAMPS).read_bytes())
-    except (OSError, ValueError):
+    except _UNREADABLE:
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -9,6 +9,7 @@ from viper.errors import InputError, StoreError
 from viper.modelcache.needs import all_models, benchmark_data, engine_fields, engine_models
 from viper.modelcache.uris import is_remote, is_uri
 from viper.spec import ViperIteration, ViperLoop, load_runnable
+from viper.spec.documents import shown
 from viper.spec.stages import EVALUATE, SYNTHESIZE_CAPTIONS, THETA0, VALIDATE_OPERATIONS, stage_graph
 from viper.stage.frozen import FrozenIteration, load_frozen
 from viper.stage.manifest import load_manifest
@@ -19,15 +20,22 @@ def wanted(what: str) -> list[str]:
     """The remote models behind an argument: a URI, or the file of an iteration or a loop."""
     if is_uri(what):
         return [what]
-    if "://" in what or not Path(what).is_file():
+    if "://" in what or not _is_file(what):
         raise InputError(
             "is neither the URI of a model nor a file",
-            where=what,
+            where=shown(what),
             fix="use hf://org/name@revision, s3://bucket/prefix, models:/name@alias, or a file with a ViperIteration",
         )
     resource: ViperIteration | ViperLoop = load_runnable(Path(what))
     spec = resource.spec.template if isinstance(resource, ViperLoop) else resource.spec
     return _once(uri for uri in all_models(spec).values() if is_remote(uri))
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:  # too long for a name
+        return False
 
 
 def of_stage(iteration_uri: str, stage: str) -> list[tuple[str, str]]:

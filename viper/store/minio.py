@@ -107,6 +107,11 @@ class MinioStore:
             )
         if prefix:
             check_key(prefix)
+        authorities = os.environ.get("SSL_CERT_FILE") or certifi.where()
+        if not Path(authorities).is_file():
+            raise StoreError(
+                "there is no such file", where=f"SSL_CERT_FILE {authorities}", fix="correct it, or unset it"
+            )
         query = f"?endpoint={endpoint}" if explicit_endpoint else ""
         self._uri = f"s3://{bucket}{'/' + prefix if prefix else ''}{query}"
         self._bucket, self._endpoint = bucket, endpoint
@@ -118,7 +123,7 @@ class MinioStore:
             maxsize=16,
             retries=patience,
             cert_reqs="CERT_REQUIRED",
-            ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
+            ca_certs=authorities,
         )
         self._client = Minio(
             endpoint=parts.netloc,

@@ -66,7 +66,7 @@ class DirectoryDigests:
             digests = cls(files)
             if digests.digest != content["digest"]:
                 raise ValueError("its digest does not belong to its list of files")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, ArithmeticError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DamagedError(
                 f"is not a valid {MANIFEST}: {error}",
                 where=where,

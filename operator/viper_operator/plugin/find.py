@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+import re
 from contextlib import suppress
 
+from viper.spec.documents import shown
+from viper.spec.forms import OBJECT_NAME, WORDS
 from viper_operator.plugin.api import ITERATIONS, LOOPS, Cluster, Object, Resource
 from viper_operator.plugin.errors import ClusterError, MissingObjectError
 
@@ -17,12 +21,25 @@ PREFIXES = {
 def split(name: str) -> tuple[tuple[Resource, ...], str]:
     """The kinds that a name may be of, and the name without its prefix; raises `ClusterError`."""
     kind, slash, rest = name.rpartition("/")
-    if not slash:
-        return (ITERATIONS, LOOPS), name
     short = kind.lower().removesuffix(".viper.dev")
-    if short not in PREFIXES or not rest:
-        raise ClusterError(f"{name!r} names nothing", where="NAME", fix="write NAME, iteration/NAME or loop/NAME")
-    return (PREFIXES[short],), rest
+    if slash and (short not in PREFIXES or not rest):
+        raise ClusterError(f"{shown(name, 80)!r} names nothing", where="NAME", fix=_FORMS)
+    if not re.fullmatch(OBJECT_NAME.strip("^$"), rest):
+        raise ClusterError(f"{shown(rest, 80)!r} is no name: {WORDS[OBJECT_NAME]}", where="NAME", fix=_FORMS)
+    return ((PREFIXES[short],) if slash else (ITERATIONS, LOOPS)), rest
+
+
+_FORMS = "write NAME, iteration/NAME or loop/NAME"
+
+
+def named(text: str) -> str:
+    """The type of the argument NAME: what can be no name is refused before a cluster is asked. Empty: none given."""
+    if text:
+        try:
+            split(text)
+        except ClusterError as error:
+            raise argparse.ArgumentTypeError(error.what) from None
+    return text
 
 
 def find(cluster: Cluster, name: str) -> tuple[Resource, Object]:

@@ -17,6 +17,7 @@ from viper_operator.names import ITERATION, STAGE
 from viper_operator.plugin.api import ITERATIONS, PATIENCE, PAUSE, PODS, Cluster, Object, connect, patiently
 from viper_operator.plugin.errors import ClusterError, MissingObjectError, UnavailableError
 from viper_operator.plugin.find import iteration as find_iteration
+from viper_operator.plugin.find import named
 from viper_operator.plugin.options import connection
 from viper_operator.plugin.problems import problem
 from viper_operator.plugin.view import Iteration
@@ -36,7 +37,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Prints what the pods of a stage wrote, by default of the stage that the iteration is at; several "
         "shards with their number in front. With -f and without STAGE it goes on to the stages after it.",
     )
-    parser.add_argument("name", metavar="NAME", help="an iteration, or a loop for its current one")
+    parser.add_argument("name", type=named, metavar="NAME", help="an iteration, or a loop for its current one")
     parser.add_argument("stage", nargs="?", default="", metavar="STAGE", help="e.g. synthesize-captions")
     parser.add_argument("--shard", type=whole(0, 10**6, "shard"), metavar="I", help="only this one, from 0")
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the stage (or the iteration) ends")

@@ -17,7 +17,7 @@ from viper.digests import digest_of
 from viper.spec.status import IterationStatus, read_status
 from viper_operator.plugin.api import ITERATIONS, Object, connect
 from viper_operator.plugin.errors import ClusterError
-from viper_operator.plugin.find import iteration
+from viper_operator.plugin.find import iteration, named
 from viper_operator.plugin.installation import find_installation
 from viper_operator.plugin.jobs import Wish, registry_job, start, wait
 from viper_operator.plugin.options import connection, written
@@ -45,7 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
             "alias meanwhile. A Job in the operator's namespace does it: MLflow can be reached from there.",
         )
         if name == "promote":
-            parser.add_argument("name", metavar="NAME", help="an iteration, or a loop for its current one")
+            parser.add_argument("name", type=named, metavar="NAME", help="an iteration, or a loop for its current one")
         else:
             parser.add_argument("model", metavar="MODEL", help="registered model (spec.model)")
             parser.add_argument("--to", type=version, metavar="VERSION", help="the version to go back to")

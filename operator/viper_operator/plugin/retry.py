@@ -9,7 +9,7 @@ from viper.spec.status import IterationStatus, read_status
 from viper_operator.names import RETRY
 from viper_operator.plugin.api import ITERATIONS, Cluster, Object, connect
 from viper_operator.plugin.errors import ClusterError, ConflictError
-from viper_operator.plugin.find import iteration
+from viper_operator.plugin.find import iteration, named
 from viper_operator.plugin.options import connection
 from viper_operator.views import whole
 
@@ -22,7 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Asks the operator to go on with an iteration that has failed or is held: what is done stays done, "
         "the stage that failed gets new Jobs.",
     )
-    parser.add_argument("name", metavar="NAME", help="an iteration, or a loop for its current one")
+    parser.add_argument("name", type=named, metavar="NAME", help="an iteration, or a loop for its current one")
     connection(parser)
 
 

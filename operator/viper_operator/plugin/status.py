@@ -14,7 +14,7 @@ from viper.cli.tree import Node, tree
 from viper_operator.names import ITERATION, LOOP
 from viper_operator.plugin.api import EVENTS, ITERATIONS, LOOPS, PODS, Cluster, Object, connect, patiently
 from viper_operator.plugin.errors import ForbiddenError
-from viper_operator.plugin.find import find
+from viper_operator.plugin.find import find, named
 from viper_operator.plugin.options import connection, output, written
 from viper_operator.plugin.problems import problems
 from viper_operator.plugin.view import (
@@ -45,7 +45,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "their pods from working. Without: a table of everything in the namespace.",
         epilog="marks: ✔ done, ▶ running, ↻ tried again, ‖ suspended, ■ held for a person, ✘ failed, ! trouble",
     )
-    parser.add_argument("name", nargs="?", default="", metavar="NAME", help="NAME, iteration/NAME or loop/NAME")
+    parser.add_argument(
+        "name", type=named, nargs="?", default="", metavar="NAME", help="NAME, iteration/NAME or loop/NAME"
+    )
     parser.add_argument("-w", "--watch", action="store_true", help="again on every change, until nothing more happens")
     parser.add_argument("-A", "--all-namespaces", action="store_true", help="the table over all namespaces")
     output(parser, "json", "yaml", "wide")

@@ -8,7 +8,7 @@ from contextlib import suppress
 from viper_operator.names import LOOP
 from viper_operator.plugin.api import LOOPS, Cluster, Object, Resource, connect
 from viper_operator.plugin.errors import ClusterError, MissingObjectError
-from viper_operator.plugin.find import find
+from viper_operator.plugin.find import find, named
 from viper_operator.plugin.options import connection
 from viper_operator.plugin.view import FINISHED
 
@@ -26,7 +26,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Adds `suspend` and `resume`."""
     for name, (text, description) in _WHAT.items():
         parser = subparsers.add_parser(name, help=text, description=description)
-        parser.add_argument("name", metavar="NAME", help="NAME, iteration/NAME or loop/NAME")
+        parser.add_argument("name", type=named, metavar="NAME", help="NAME, iteration/NAME or loop/NAME")
         connection(parser)
 
 
