@@ -152,6 +152,11 @@ class Cache:
         """Iterations that refer to a profile and have not ended."""
         return [i.name for i in self.iterations.items.values() if i.profile_ref == profile and not i.settled]
 
+    def profile_of(self, iteration: str) -> str:
+        """The profile that an iteration refers to; empty when it has one of its own."""
+        view = self.iterations.items.get(iteration)
+        return "" if view is None else view.profile_ref
+
     def by_loop(self, loop: str) -> list[IterationView]:
         """Iterations of a loop."""
         return [i for i in self.iterations.items.values() if i.loop == loop]

@@ -171,7 +171,13 @@ def pod_template(
             template, request.name, service_name(request.iteration.metadata.name), resources, gpus
         )
     if resources.pod_template is not None:
+        generated = template["metadata"]["labels"]
         template = merged(template, _given(resources.pod_template))
+        # Whatever a template says: by these pods are found, let in and kept apart.
+        template["metadata"] = {
+            **template["metadata"],
+            "labels": {**template["metadata"].get("labels", {}), **generated},
+        }
     return template
 
 

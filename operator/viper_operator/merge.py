@@ -36,12 +36,18 @@ def merged(base: Any, change: Any, field: str = "") -> Any:
     return change
 
 
+def _name(item: Any, key: str) -> Any:
+    """What an item is merged by; None for one that is no map, or named by no text or number: it stands by itself."""
+    name = item.get(key) if isinstance(item, dict) else None
+    return name if isinstance(name, str | int) else None
+
+
 def _by_key(base: list[Any], change: list[Any], key: str) -> list[Any]:
     result = list(base)
-    position = {item.get(key): i for i, item in enumerate(base)}
+    position = {_name(item, key): i for i, item in enumerate(base)}
     for item in change:
-        at = position.get(item.get(key))
-        if at is None:
+        at = position.get(_name(item, key))
+        if at is None or _name(item, key) is None:
             result.append(item)
         else:
             result[at] = merged(result[at], item)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from viper.errors import SpecError
 from viper.store import open_store
 
+RESTRICTED, UNRESTRICTED, FORBIDDEN = POD_TEMPLATES = ("restricted", "unrestricted", "forbidden")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -33,6 +35,10 @@ class Settings:
     progress_seconds: float = 10.0
     problem_seconds: float = 10.0
     sweep_seconds: float = 600.0
+    #: What profiles may make of their pods: the finished pod passes "Restricted", any, or no templates at all.
+    pod_templates: str = RESTRICTED
+    #: Secrets that no stage may mention.
+    protected_secrets: tuple[str, ...] = ()
     #: Whether the cluster knows KubeRay's RayJob; looked for when the operator starts.
     ray_jobs: bool = False
 
@@ -48,6 +54,15 @@ class Settings:
                 return float(environment.get(name) or default)
             except ValueError:
                 raise SpecError(f"{environment[name]!r} is not a number", where=name) from None
+
+        templates = environment.get("VIPER_POD_TEMPLATES") or cls.pod_templates
+        if templates not in POD_TEMPLATES:
+            raise SpecError(
+                f"{templates!r} is none of {', '.join(POD_TEMPLATES)}",
+                where="VIPER_POD_TEMPLATES",
+                fix="set one of them",
+            )
+        protected = environment.get("VIPER_PROTECTED_SECRETS", "")
 
         return cls(
             namespace=environment["VIPER_NAMESPACE"],
@@ -65,4 +80,6 @@ class Settings:
             progress_seconds=number("VIPER_PROGRESS_SECONDS", cls.progress_seconds),
             problem_seconds=number("VIPER_PROBLEM_SECONDS", cls.problem_seconds),
             sweep_seconds=number("VIPER_SWEEP_SECONDS", cls.sweep_seconds),
+            pod_templates=templates,
+            protected_secrets=tuple(name for n in protected.split(",") if (name := n.strip())),
         )

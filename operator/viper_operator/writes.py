@@ -18,6 +18,7 @@ from viper_operator.events import Event
 from viper_operator.job_specs import JobRequest, stage_job, stage_service
 from viper_operator.metrics import STAGES_STARTED
 from viper_operator.names import API_VERSION, MANAGER, SECONDS_BEFORE, SUSPEND_MANAGER
+from viper_operator.pod_templates import refusal
 from viper_operator.settings import Settings
 from viper_operator.views import JobView, Resource
 
@@ -82,6 +83,9 @@ class Writer:
             return None
         if known is not None and not known.owner:
             raise _taken(request, "Job", request.name)
+        if refused := refusal(request, self.settings):
+            by_reference = self.cache.profile_of(request.iteration.metadata.name)
+            raise RefusedError("PodTemplateRefused", refused, permanent=not by_reference)
         service, made = stage_service(request, self.settings), stage_job(request, self.settings)
         try:
             if service is not None:

@@ -46,7 +46,7 @@ def test_a_pod_that_no_node_takes_is_said_and_forgotten_once_it_runs(cluster: Cl
 
 def test_pods_that_a_policy_forbids_are_said_with_the_policys_words(cluster: Cluster) -> None:
     """Restricted Pod Security refuses a privileged pod; the Job controller alone hears of it."""
-    cluster.start()
+    cluster.start(VIPER_POD_TEMPLATES="unrestricted")
     stage = {"name": "stage", "securityContext": {"privileged": True, "allowPrivilegeEscalation": True}}
     cluster.iteration(profile={"defaults": {"podTemplate": {"spec": {"containers": [stage]}}}})
     status = said(cluster, "FailedCreate")
@@ -110,3 +110,50 @@ def test_progress_is_in_the_status_while_a_stage_runs(cluster: Cluster) -> None:
     assert items["total"] == 3
     assert 0 <= items["done"] <= 3
     assert f"{items['done']}/3 synthesize-captions" in status["progress"]
+
+
+def test_a_pod_template_that_breaks_out_is_refused_before_anything_is_made(cluster: Cluster) -> None:
+    """By the operator, which would otherwise have it made in the name of somebody who may not."""
+    cluster.start()
+    stage = {"name": "stage", "securityContext": {"privileged": True}}
+    cluster.iteration(profile={"stages": {"evaluate": {"podTemplate": {"spec": {"containers": [stage]}}}}})
+    status = cluster.finished()
+    condition = status["conditions"][0]
+    assert (status["outcome"], condition["status"], condition["reason"]) == ("Failed", "False", "PodTemplateRefused")
+    assert "evaluate: podTemplate: spec.containers[stage].securityContext.privileged" in condition["message"]
+    assert cluster.jobs() == {}
+
+
+def test_one_bad_object_of_each_kind_stops_nothing_else(cluster: Cluster) -> None:
+    """Progress with 400 digits, a Job with copied labels that trains, an iteration that nobody can read: others end."""
+    world.fault(cluster.store, "synthesize-captions", "hang", at=15)
+    operator = cluster.start()
+    cluster.iteration()
+    cluster.until(lambda s: stages(s).get("synthesize-captions", {}).get("state") == "Running")
+    eventually(lambda: not world.pending_faults(cluster.store))
+    key = "iterations/it/stages/synthesize-captions/progress/0-of-1.json"
+    good = cluster.store.get(key)
+    cluster.store.put(key, b'{"done": 1, "total": 1' + b"0" * 400 + b"}")
+    jobs = f"/apis/batch/v1/namespaces/{cluster.namespace}/jobs"
+    copied = cluster.jobs()["it-synthesize-captions"]
+    meta = {k: v for k, v in copied["metadata"].items() if k in ("labels", "annotations")}
+    labels = {k: v for k, v in meta["labels"].items() if k.startswith(("viper.dev/", "app.kubernetes.io/"))}
+    meta = {"name": "copy", "annotations": meta["annotations"]}
+    meta["labels"] = {**labels, "viper.dev/stage": "train-captions"}
+    pod = copied["spec"]["template"]["spec"]
+    template = {"metadata": {"labels": {"copy": "true"}}, "spec": {**pod, "nodeSelector": {"none": "such"}}}
+    cluster.kubelet.hold = lambda pod: "copy" in pod["metadata"]["labels"]
+    spec = {"template": template, "backoffLimit": 0}
+    cluster.api.call("POST", jobs, {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": spec})
+    status = cluster.until(lambda s: any(c["type"] == "InternalError" for c in s["conditions"]))
+    odd = next(c for c in status["conditions"] if c["type"] == "InternalError")
+    assert (odd["reason"], status["outcome"]) == ("ProgressUnreadable", "Running")
+    cluster.iteration("other")
+    assert cluster.finished("other")["outcome"] == "Promoted", "the copy trains the same model, and is nobody's"
+    cluster.store.put(key, good)
+    cluster.until(lambda s: all(c["type"] != "InternalError" for c in s["conditions"]))
+    for name in [p for p in cluster.kubelet.running if p.startswith("it-synthesize-captions-")]:
+        cluster.kubelet.kill(name)
+    assert cluster.finished()["outcome"] == "Promoted"
+    assert operator.alive
+    assert "copy" in cluster.jobs()

@@ -1,0 +1,131 @@
+"""What a profile may make of its pods: the finished pod is looked at, whoever wrote which part of it. Pure.
+
+Whoever may create an iteration has the operator create pods, and need not have that right himself. So what they may be
+is the operator's decision (`podTemplates`), and not the template's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from viper.spec import Profile, StageResources
+from viper.spec.pods import PodTemplate
+from viper.spec.stages import FREEZE, stage_graph
+from viper_operator.job_specs import CONTAINER, JobRequest, stage_job
+from viper_operator.pod_security import CONTAINERS, MalformedError, secrets, tokens, violations
+from viper_operator.settings import FORBIDDEN, RESTRICTED, Settings
+
+#: Labels and annotations of the operator, of Kubernetes' controllers and of queues: by them pods are found, counted and
+#: kept apart.
+RESERVED = ("viper.dev/", "app.kubernetes.io/", "batch.kubernetes.io/", "kueue.x-k8s.io/", "ray.io/", "job-name")
+#: Whose pod it is, and with what rights.
+ACCOUNT = ("serviceAccountName", "serviceAccount", "automountServiceAccountToken")
+#: Secrets in which Helm keeps what it installed, credentials included.
+HELM = "sh.helm.release.v1."
+#: Lists whose items are merged by name, and so have to have one.
+NAMED = (*CONTAINERS, "volumes")
+#: How many problems are listed.
+LISTED = 5
+
+
+def refusal(request: JobRequest, settings: Settings) -> str:
+    """Why the pods of a Job may not be made, with field paths and what to do; empty when they may.
+
+    Before the first Job of an iteration all its stages are looked at, so that nothing is made that could not go on.
+    """
+    profile = request.iteration.spec.profile
+    stages = [request.stage]
+    if request.stage == FREEZE and _changes(profile):
+        stages += [node.name for node in stage_graph(request.iteration.spec.recipe)]
+    for stage in stages:
+        found = list(_problems(request, stage, profile.of(stage), settings))
+        if found:
+            more = f" (and {len(found) - LISTED} more)" if len(found) > LISTED else ""
+            return f"{stage}: {'; '.join(found[:LISTED])}{more}"
+    return ""
+
+
+def _changes(profile: Profile) -> bool:
+    return any(r.pod_template is not None or r.env for r in (profile.defaults, *profile.stages.values()))
+
+
+def _problems(request: JobRequest, stage: str, resources: StageResources, settings: Settings) -> Iterator[str]:
+    template = resources.pod_template
+    if template is not None and (template.metadata or template.spec):
+        if settings.pod_templates == FORBIDDEN:
+            yield "podTemplate: this operator takes none (podTemplates: forbidden); remove it from the profile"
+            return
+        if found := [*_malformed(template), *_ours(template)]:
+            yield from found
+            return
+    try:
+        job = stage_job(JobRequest(request.iteration, request.uid, stage), settings)
+        for pod in _pods(job):
+            yield from _pod(pod, settings)
+    except MalformedError as error:
+        yield f"podTemplate: {error}, as in core/v1"
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        if template is None:
+            raise
+        yield f"podTemplate is no part of a core/v1 PodTemplateSpec ({type(error).__name__}: {error})"
+
+
+def _malformed(template: PodTemplate) -> Iterator[str]:
+    """What could not be merged."""
+    spec = template.spec or {}
+    for name in NAMED:
+        items = spec.get(name, [])
+        if not isinstance(items, list):
+            yield f"podTemplate.spec.{name} must be a list, as in core/v1"
+            continue
+        for i, item in enumerate(items):
+            if not isinstance(item, dict) or not isinstance(item.get("name"), str):
+                yield f"podTemplate.spec.{name}[{i}] must be a map with a name"
+    for name in ("labels", "annotations"):
+        held = (template.metadata or {}).get(name)
+        if held is not None and not (isinstance(held, dict) and all(isinstance(v, str) for v in held.values())):
+            yield f"podTemplate.metadata.{name} must be a map of strings"
+
+
+def _ours(template: PodTemplate) -> Iterator[str]:
+    """What no template decides, whatever else it may."""
+    metadata, spec = template.metadata or {}, template.spec or {}
+    for name in metadata:
+        if name not in ("labels", "annotations"):
+            yield f"podTemplate.metadata.{name} is not the template's; remove it: labels and annotations are"
+    for kind in ("labels", "annotations"):
+        for key in metadata.get(kind) or {}:
+            if key.startswith(RESERVED):
+                yield f"podTemplate.metadata.{kind}[{key}] is the operator's; remove it"
+    for name in ACCOUNT:
+        if name in spec and not (name == "automountServiceAccountToken" and spec[name] is False):
+            yield f"podTemplate.spec.{name} is not the template's: stages have no access to the API; remove it"
+
+
+def _pods(job: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The pod templates of a Job or a RayJob."""
+    spec = job["spec"]
+    if job["kind"] == "Job":
+        yield spec["template"]
+    else:
+        cluster = spec["rayClusterSpec"]
+        yield cluster["headGroupSpec"]["template"]
+        for group in cluster["workerGroupSpecs"]:
+            yield group["template"]
+
+
+def _pod(pod: Mapping[str, Any], settings: Settings) -> Iterator[str]:
+    spec = pod["spec"]
+    if CONTAINER not in [c.get("name") for c in spec.get("containers") or ()]:
+        yield f"podTemplate.spec.containers removes the stage's own ({CONTAINER}); keep it"
+    for path, name in secrets(spec):
+        if name.startswith(HELM) or name in settings.protected_secrets:
+            yield f"podTemplate: {path} names Secret {name}, which no stage gets; remove it"
+    if settings.pod_templates != RESTRICTED:
+        return
+    fix = "remove it from the profile's podTemplate, or have the operator set to podTemplates: unrestricted"
+    for path in tokens(pod):
+        yield f"podTemplate: {path} must not be set: stages have no access to the API; {fix}"
+    for problem in violations(pod):
+        yield f"podTemplate: {problem} (restricted Pod Security); {fix}"
