@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from pathlib import Path
 from typing import Any
@@ -142,3 +143,22 @@ def test_outputs_are_decoded_without_end_and_padding(policy: Policy) -> None:
     texts = policy.decode(drawn)
     assert not any("<|" in text for text in texts)
     assert any("<think>" in text for text in texts)
+
+
+@pytest.mark.parametrize(
+    "mark", ["<|image_pad|>", "<|vision_start|><|image_pad|><|vision_end|>", "<|im_end|>", "<|video_pad|>", "<image>"]
+)
+def test_a_mark_in_a_caption_is_text(policy: Policy, mark: str) -> None:
+    """A model that writes a mark of the chat template wrote text: no image is missing, no message ends."""
+    rows = samples(2)
+    marked = [dataclasses.replace(rows[0], prompt=f"{mark} {rows[0].prompt}"), rows[1]]
+    prompts = policy.encode(marked, 200)
+    image = policy.model.config.image_token_id
+    plain = policy.encode(rows, 200)
+    assert [int((ids == image).sum()) for ids in prompts.input_ids] == [
+        int((ids == image).sum()) for ids in plain.input_ids
+    ]
+    hidden, _ = policy.prefix(prompts)
+    assert bool(torch.isfinite(hidden).all())
+    ends = policy.processor.tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|image_pad|>"])
+    assert not set(policy.response_ids(f"A ring. {mark}", 100, "s")[:-1]) & set(ends)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from viper.engines.base import RlSample
 from viper.errors import InputError
+from viper.prompts import without_marks
 from viper.text import clean
 
 
@@ -110,7 +111,7 @@ class Policy:
         self.processor.save_pretrained(directory)
 
     def encode(self, samples: Sequence[RlSample], max_tokens: int) -> PromptBatch:
-        """Chat template, image patches and rotary positions of the prompts.
+        """Chat template, image patches and rotary positions of the prompts; a mark within their text is text.
 
         Raises:
             InputError: when a prompt has more than `max_tokens` tokens, naming the sample.
@@ -119,7 +120,10 @@ class Policy:
             [
                 {
                     "role": "user",
-                    "content": [*({"type": "image"} for _ in s.images), {"type": "text", "text": s.prompt}],
+                    "content": [
+                        *({"type": "image"} for _ in s.images),
+                        {"type": "text", "text": without_marks(s.prompt)},
+                    ],
                 }
             ]
             for s in samples
@@ -156,7 +160,10 @@ class Policy:
         Raises:
             InputError: when there are more than `max_tokens`, naming the sample.
         """
-        ids: list[int] = [*self.processor.tokenizer(text, add_special_tokens=False)["input_ids"], self.eos[0]]
+        ids: list[int] = [
+            *self.processor.tokenizer(without_marks(text), add_special_tokens=False)["input_ids"],
+            self.eos[0],
+        ]
         if len(ids) > max_tokens:
             raise InputError(
                 f"the response has {len(ids)} tokens, the limit is {max_tokens}",
