@@ -249,6 +249,9 @@ def _alpha() -> Iterator[Animal]:
     yield Animal("white.png", saved(Image.new("RGB", (W, H), "white"), "PNG"), reason="blank", detail="white")
     yield Animal("white.jpg", saved(Image.new("RGB", (W + 8, H), "white"), "JPEG"), reason="blank", detail="white")
     yield Animal("black.jpg", saved(Image.new("RGB", (W, H)), "JPEG"), reason="blank", detail="black")
+    image = picture(146).convert("P", palette=Image.Palette.ADAPTIVE)
+    white = Image.new("RGB", (W, H), "white")
+    yield Animal("palette-of-nothing.png", saved(image, "PNG", transparency=bytes(256)), white)
     nothing = Image.new("RGBA", (W, H), (10, 20, 30, 0))
     yield Animal("transparent.png", saved(nothing, "PNG"), reason="blank", detail="white")
 

@@ -43,6 +43,7 @@ _CONVERTING_BYTES = 8
 #: Files of more bytes are read one at a time.
 LARGE_FILE = 1 << 26
 _STRIP_ROWS = 256
+_HIDDEN = "viper.hidden"
 #: Levels of a channel within which a lossy file of one colour stays.
 _NOISE = 2
 # `Limits.max_pixels` decides; above twice Pillow's own limit (179 million pixels) Pillow refuses by itself.
@@ -289,12 +290,19 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _over_white(image: Image.Image) -> Image.Image:
-    """A few rows at a time: four pictures of the whole would be in memory."""
+    """A few rows at a time, since four pictures of the whole would be in memory.
+
+    `_HIDDEN` in its info: there are colours below what is transparent.
+    """
     made = Image.new("RGB", image.size)
+    seen: list[tuple[Any, ...]] = []
     for top in range(0, image.height, _STRIP_ROWS):
         place = (0, top, image.width, min(image.height, top + _STRIP_ROWS))
         rgba = image.crop(place).convert("RGBA")
         made.paste(Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB"), place[:2])
+        seen.append(rgba.convert("RGB").getextrema())
+    if any(min(low for low, _ in c) != max(high for _, high in c) for c in zip(*seen, strict=True)):
+        made.info[_HIDDEN] = True
     return made
 
 
@@ -307,6 +315,8 @@ def encode_png(image: Image.Image) -> bytes:
 
 def _blank(image: Image.Image) -> str:
     extremes: Any = image.getextrema()
+    if image.info.get(_HIDDEN):  # the picture is there, and somebody made it invisible: not an empty page
+        return ""
     if all(low >= 255 - _NOISE for low, _ in extremes):
         return "white"
     return "black" if all(high <= _NOISE for _, high in extremes) else ""
