@@ -12,13 +12,14 @@ import pytest
 from fakes import world
 from fakes.registry import MemoryRegistry
 from viper import __version__
-from viper.errors import NewerFormError
+from viper.errors import InputError, NewerFormError
 from viper.freeze import freeze
 from viper.lineage.archive import open_iteration
 from viper.modelcache.pull import of_stage
+from viper.models import model_dir
 from viper.report.collect import collect_iteration
-from viper.stage import FrozenIteration, load_frozen, open_stage
-from viper.store import DirectoryStore
+from viper.stage import FrozenIteration, ResolvedModel, StageContext, load_frozen, open_stage
+from viper.store import DirectoryStore, child_uri, upload_directory
 from viper_jobs.main import main as viper_job
 
 NEEDED = "77.0.0"
@@ -62,6 +63,34 @@ def test_a_stage_program_ends_with_a_status_that_no_further_attempt_would_change
     assert viper_job(argv) == NewerFormError.exit_code == 11
     assert json.loads(log.read_text("utf-8"))["reason"] == "NewerFormError"
     assert f"needs viper {NEEDED}" in capsys.readouterr().err
+
+
+def test_a_generator_is_found_in_the_store_that_it_was_moved_with(tmp_path: Path) -> None:
+    registry, before = MemoryRegistry(), DirectoryStore(tmp_path / "before")
+    digests = upload_directory(before, "iterations/a/stages/train-captions/model", world.model(tmp_path / "model"))
+    uri = child_uri(before.uri, "iterations/a/stages/train-captions/model")
+    registry.register("m", uri, digests.digest)
+    registry.promote("m", "generator", 1, expected=None)
+    (tmp_path / "before").rename(tmp_path / "after")
+    after = DirectoryStore(tmp_path / "after")
+    made = freeze(world.iteration("it"), after, registry).iteration  # type: ignore[arg-type]
+    assert made.generator.uri == child_uri(after.uri, "iterations/a/stages/train-captions/model")
+    assert (made.generator.digest, made.generator.version) == (digests.digest, 1)
+    context = StageContext(made, after, "synthesize-captions", tmp_path)
+    gone = made.generator.model_copy(update={"uri": uri})
+    assert model_dir(context, gone) == tmp_path / "after" / "iterations/a/stages/train-captions/model"
+
+
+@pytest.mark.parametrize("uri", ["file:///nowhere/models/m", "file:///nowhere/iterations/a/stages/s/model"])
+def test_other_content_under_the_same_key_is_not_taken_for_it(tmp_path: Path, uri: str) -> None:
+    store = DirectoryStore(tmp_path / "store")
+    for key in ("models/m", "iterations/a/stages/s/model"):
+        upload_directory(store, key, world.model(tmp_path / key))
+    with pytest.raises(InputError, match="no such directory"):
+        model_dir(
+            StageContext(world.frozen("it"), store, "synthesize-captions", tmp_path),
+            ResolvedModel(uri=uri, digest="sha256:" + "0" * 64),
+        )
 
 
 def test_what_is_frozen_names_the_least_release_and_its_models_by_their_key(tmp_path: Path) -> None:

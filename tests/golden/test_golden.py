@@ -15,20 +15,28 @@ from support.golden import GOLDEN, expected, restored
 from viper.cli import main
 from viper.costs.measured import Measurement, load_measurements
 from viper.digests import digest_of
+from viper.engines import factory
 from viper.errors import StageError
 from viper.ingest.samples import _pin
 from viper.ingest.stage import _listing
 from viper.local.directory import RunRecord
 from viper.modelcache.cache import ModelCache
+from viper.models import model_dir, policy_of
 from viper.observe import StoreObserver, stage_progress
 from viper.plan import State, plan
+from viper.prompts import PromptSet
 from viper.report.collect import collect
-from viper.spec.stages import INGEST, INGEST_SAMPLES, stage_graph
+from viper.spec.stages import INGEST, INGEST_SAMPLES, TRAIN_CAPTIONS, stage_graph
 from viper.spec.status import IterationStatus
 from viper.stage import FrozenIteration, Manifest, PartRecord, ProgressRecord, StageContext, load_frozen, load_manifest
 from viper.store import DirectoryStore, open_store, stored_digests
 from viper.store.transfer import DirectoryDigests
 from viper.stored import read_object
+from viper.training.attempt import node_of
+from viper.training.checkpoints import check_own
+from viper.training.data import training_data
+from viper.training.grpo import GrpoRun
+from viper.training.stage import grpo_settings
 from viper_operator.observed import _termination
 
 RELEASES = ["0.1.0"]
@@ -143,9 +151,10 @@ def test_rows_progress_measurements_and_models_are_read(release: str, tmp_path: 
 
 def test_listings_are_read_and_samples_are_still_those_of_the_file(tmp_path: Path) -> None:
     store, frozen, _ = open_set("0.1.0", "others")
-    entries = _listing(StageContext(frozen, store, INGEST, tmp_path), f"{frozen.prefix}/stages/{INGEST}/listing.json")
-    assert entries is not None
-    assert [e.name for e in entries] == ["0.png", "1.png"]
+    found = _listing(StageContext(frozen, store, INGEST, tmp_path), f"{frozen.prefix}/stages/{INGEST}/listing.json")
+    assert found is not None
+    entries, left_out = found
+    assert ([e.name for e in entries], left_out) == (["0.png", "1.png"], {})
     target = DirectoryStore(tmp_path)
     key = f"{frozen.prefix}/stages/{INGEST_SAMPLES}/listing.json"
     seen = json.loads(store.get(key))
@@ -209,3 +218,27 @@ def test_its_version_is_walked_back_to_the_base(
     assert {s["state"] for n, s in recorded.items() if n != "promote"} == {"as recorded"}
     assert recorded["train-operations"]["made"]["digest"] == second["digest"]
     assert len(second["samples"]) > 4
+
+
+def test_a_training_that_was_stopped_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    """What the run is known by (settings, samples, models) is what the checkpoint of 0.1.0 says it is of."""
+    store = open_store(restored("0.1.0", "whole", tmp_path / "whole") / "store")
+    frozen = load_frozen(store, "whole")
+    assert frozen is not None
+    spec = frozen.iteration.spec
+    context = StageContext(frozen, store, TRAIN_CAPTIONS, tmp_path)
+    data = training_data(context, node_of(context), PromptSet.load(spec.recipe.prompts))
+    start = model_dir(context, policy_of(context))
+    run = GrpoRun(
+        start,
+        data.train,
+        data.held_out,
+        factory.similarity(spec),
+        grpo_settings(spec, TRAIN_CAPTIONS),
+        tmp_path / "work",
+        None,
+    )
+    kept = GOLDEN / "0.1.0" / "others" / "checkpoints" / "whole" / TRAIN_CAPTIONS / "grpo/checkpoints/step-000001"
+    state = json.loads((kept / "state.json").read_text("utf-8"))
+    check_own(state, run.fingerprint, kept)
+    assert state["step"] == 1

@@ -26,6 +26,7 @@ from urllib.parse import quote
 
 from viper.errors import AlreadyExistsError, LockedError, NotFoundError, StoreError
 from viper.store.base import ObjectStore, check_key
+from viper.stored import enveloped
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ class Holder:
     process: Process = Process()
 
     def to_json(self) -> bytes:
-        return json.dumps({"schemaVersion": 1, **asdict(self)}, indent=1).encode()
+        return json.dumps(enveloped(asdict(self)), indent=1).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Holder:
