@@ -21,7 +21,12 @@ from viper.store.minio import MinioStore
 pytestmark = pytest.mark.server
 
 IMPATIENT = urllib3.Retry(
-    total=2, backoff_factor=0.01, allowed_methods=None, status_forcelist=[503], raise_on_status=False
+    total=2,
+    backoff_factor=0.01,
+    allowed_methods=None,
+    status_forcelist=[503],
+    raise_on_status=False,
+    respect_retry_after_header=False,
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -124,6 +125,16 @@ def test_hook_doctor_and_freezing_refuse_a_store_in_which_every_writer_wins(
             freeze(iteration, store, registry)  # type: ignore[arg-type]
         assert registry.calls == []
         assert list(store.list()) == []
+
+
+@pytest.mark.server
+def test_where_no_temporary_file_can_be_written_that_is_said(
+    minio_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
+    with pytest.raises(StoreError, match="no temporary file can be written") as error:
+        probe(minio_store, thorough=True)
+    assert "TMPDIR" in error.value.fix
 
 
 class ChecksThenWrites(DirectoryStore):

@@ -59,6 +59,12 @@ def probe(store: ObjectStore, *, thorough: bool = False) -> None:
             asked.lists()
             asked.remembers()
         asked.deletes()
+    except OSError as error:
+        raise StoreError(
+            f"no temporary file can be written, to be uploaded: {error.strerror or error}",
+            where=str(error.filename or tempfile.gettempdir()),
+            fix="set TMPDIR to a folder that can be written",
+        ) from error
     finally:
         asked.tidy()
 
