@@ -24,7 +24,7 @@ LARGEST = 2 * 1024 * 1024
 #: Mappings and lists inside each other; a resource with a pod template has about 20.
 DEEPEST = 100
 #: Values of a file, those that references repeat counted each time.
-MOST = 20_000
+MOST = 10_000
 #: Digits of a whole number; Kubernetes has 64 bits.
 DIGITS = 18
 
