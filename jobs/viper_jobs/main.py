@@ -137,8 +137,11 @@ def _attempt(ctx: StageContext, program: StageProgram) -> None:
 
 def split_iteration_uri(uri: str) -> tuple[str, str]:
     """Store URI and iteration name of `<store URI>/iterations/<name>`; raises `SpecError`."""
-    parts = urlsplit(uri)
-    found = split_iteration_path(parts.path)
+    try:
+        parts = urlsplit(uri)
+        found = split_iteration_path(parts.path)
+    except ValueError:  # brackets that are no address
+        found = None
     if found is None:
         raise SpecError("is not the URI of an iteration", where=uri, fix="write <store URI>/iterations/<name>")
     return urlunsplit(parts._replace(path=found[0])), found[1]
