@@ -129,9 +129,9 @@ def test_hook_doctor_and_freezing_refuse_a_store_in_which_every_writer_wins(
 
 @pytest.mark.server
 def test_where_no_temporary_file_can_be_written_that_is_said(
-    minio_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+    minio_store: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     with pytest.raises(StoreError, match="no temporary file can be written") as error:
         probe(minio_store, thorough=True)
     assert "TMPDIR" in error.value.fix
