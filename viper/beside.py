@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit, urlunsplit
 
-from viper.errors import NotFoundError, ObjectError, StoreError
+from viper.errors import InputError, NotFoundError, ObjectError, StoreError
 from viper.images import Limits, Unusable
 from viper.store import ObjectStore, check_key, open_store
 
@@ -17,11 +17,17 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{300,}={0,2}")
 
 
 def beside(uri: str) -> tuple[ObjectStore, str]:
-    """The store of the file's folder, and its name there: images then are keys beside it, wherever it lies."""
+    """The store of the file's folder, and its name there: images then are keys beside it, wherever it lies.
+
+    Raises `InputError`, `StoreError` when there can be no such place.
+    """
     if "://" not in uri:
         folder, _, key = uri.rpartition("/")
         return open_store(folder or ("/" if uri.startswith("/") else ".")), key
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise InputError(f"is no address: {error}", where=uri, fix="name a path, file:// or s3://") from None
     folder, _, key = parts.path.rpartition("/")
     return open_store(urlunsplit(parts._replace(path=folder or "/"))), key
 

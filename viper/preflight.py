@@ -81,7 +81,10 @@ def _selects_by_questions(recipe: Recipe) -> bool:
 
 
 def _folder_is_here(uri: str) -> bool:
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return True  # reading it will tell
     if parts.scheme not in ("", "file"):
         return True
     return Path(unquote(parts.path)).parent.is_dir()

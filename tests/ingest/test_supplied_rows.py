@@ -210,8 +210,8 @@ def test_images_of_another_form_cost_their_row(folder: Path, images: Any, reason
 @pytest.mark.parametrize(
     ("truth", "read"),
     [
-        ("5", ["5"]),
-        (5, ["5"]),
+        ("-5", ["-5"]),
+        (-5, ["-5"]),
         (3.10, ["3.1"]),
         (True, ["true"]),
         (["One.", 2], ["One.", "2"]),
@@ -223,7 +223,7 @@ def test_numbers_and_booleans_are_answers(folder: Path, truth: Any, read: list[s
     assert (row["accepted"], row["ground_truth"]) == (True, read)
 
 
-@pytest.mark.parametrize("number", ["3.10", "1e400", "9" * 5000, "12345678901234567890123"])
+@pytest.mark.parametrize("number", ["3.10", "1e400", "9" * 5000, "-0", "12345678901234567890123"])
 def test_a_number_is_the_answer_as_it_is_written(folder: Path, number: str) -> None:
     row = only(folder, '{"prompt": "How many?", "images": ["ok.png"], "ground_truth": ' + number + ', "id": 1e999}')
     assert (row["accepted"], row["ground_truth"]) == (True, [number])
@@ -398,6 +398,12 @@ def test_a_file_that_cannot_be_read_is_one_error_that_says_what_to_do(
     assert words in str(error.value)
     assert fix in error.value.fix
     assert str(folder / "samples.jsonl") in str(error.value)
+
+
+@pytest.mark.parametrize("truth", [None, "", []])
+def test_a_file_of_one_row_without_an_answer_has_one_rejected_row(folder: Path, truth: Any) -> None:
+    (row,) = ingested(folder, json.dumps({**GOOD, "ground_truth": truth}).encode())
+    assert (row["accepted"], row["reason"], row["source"]) == (False, "no-ground-truth", "line 1")
 
 
 def test_what_is_no_file_is_told(folder: Path) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from fakes import world
 from fakes.local import PRELOAD
 from fakes.registry import MemoryRegistry
+from viper.errors import InputError
 from viper.local import LocalRun, RunDirectory
 from viper.plan import Plan
 from viper.spec import ViperIteration, ViperLoop, parse_resource
@@ -132,3 +136,29 @@ def test_a_suspended_iteration_starts_nothing(tmp_path: Path, registry: MemoryRe
     one = local(tmp_path, resource, Told())
     assert one.run().last.outcome == "suspended"
     assert not list(one.store.list("made/"))
+
+
+def test_nothing_is_trained_when_a_supplied_file_cannot_be_used(tmp_path: Path, registry: MemoryRegistry) -> None:
+    """A photograph that broke off in a question file was found by the evaluation, after all training."""
+    photo = io.BytesIO()
+    Image.effect_noise((200, 150), 80).convert("RGB").save(photo, "JPEG")
+    (tmp_path / "torn.jpg").write_bytes(photo.getvalue()[:4000])
+    row = {"question_id": "a", "domain": "d", "image": "torn.jpg", "question": "What?", "answer": "A ring."}
+    (tmp_path / "q.jsonl").write_text(f"\n{json.dumps(row)}\n")
+    resource = parse_resource(
+        {
+            "apiVersion": "viper.dev/v1alpha1",
+            "kind": "ViperIteration",
+            "metadata": {"name": "it"},
+            "spec": spec(tmp_path, evaluation={"questions": str(tmp_path / "q.jsonl")}),
+        }
+    )
+    assert isinstance(resource, ViperIteration)
+    told = Told()
+    one = local(tmp_path, resource, told)
+    with pytest.raises(InputError, match=r"(?s)spec\.evaluation\.questions.*q\.jsonl.*line 2.*JPEG"):
+        one.run()
+    assert (told.iterations, registry.calls) == ([], [])
+    assert [o.key for o in one.store.list() if o.key.startswith(("iterations/", "made/"))] == []
+    Image.effect_noise((200, 150), 80).convert("RGB").save(tmp_path / "torn.jpg")
+    assert local(tmp_path, resource, Told()).run().last.outcome == "promoted"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from viper.errors import StoreError
+from viper.errors import NotFoundError, ObjectError, StoreError
 from viper.store import DirectoryStore, open_store
 
 
@@ -79,7 +79,7 @@ def test_a_failing_disk_is_a_clear_error_and_loses_nothing(
 FULL_DISK = """
 import subprocess, sys
 from pathlib import Path
-from viper.errors import StoreError
+from viper.errors import NotFoundError, ObjectError, StoreError
 from viper.store import open_store
 where = Path(sys.argv[1])
 if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(where)], check=False).returncode:
@@ -118,3 +118,24 @@ def test_what_a_writer_killed_long_ago_left_behind_is_removed(directory_store: D
     store = DirectoryStore(directory_store.root)
     assert [p.name for p in left.iterdir()] == ["being-written"]
     assert [o.key for o in store.list()] == ["k"]
+
+
+def test_what_is_no_regular_file_is_no_object_and_nothing_waits_for_it(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    store.put("a", b"1")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "nowhere").symlink_to("gone")
+    for key in ("pipe", "device", "loop"):
+        with pytest.raises(ObjectError):
+            store.get(key)
+        with pytest.raises(ObjectError):
+            store.get_file(key, tmp_path / "copy")
+        with pytest.raises(ObjectError):
+            store.sha256(key)
+    with pytest.raises(NotFoundError):
+        store.get("nowhere")
+    assert store.get("a") == b"1"
+    assert {o.key for o in store.list()} >= {"a"}
+    assert "loop" not in {o.key for o in store.list()}

@@ -126,8 +126,13 @@ def _questions(spec: IterationSpec) -> int | None:
     file = Path(unquote(parts.path))
     if parts.scheme not in ("", "file") or not parts.path or not file.is_file():
         return None
-    with file.open("rb") as lines:
-        return sum(1 for line in lines if line.strip())
+    from viper.errors import InputError
+    from viper.jsonl import Lines
+
+    try:
+        return len(Lines(str(file), file.read_bytes()))
+    except (InputError, OSError):  # freezing says what is wrong with it
+        return None
 
 
 # ---- for people ----------------------------------------------------------------------------------------------------

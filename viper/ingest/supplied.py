@@ -74,6 +74,8 @@ class Supplied:
                     return
                 raise Unusable("invalid-row", f"{c.images}: is missing")
             except Unusable as problem:
+                if problem.reason == "no-ground-truth":  # its columns are there: it is left out, not an error
+                    return
                 errors.append(f"{self._file.place(index)}, {problem.detail}")
         if errors:
             fix = f"each row has {{{c.prompt}, {c.images}, {c.ground_truth}}}; recipe.external.columns names others"

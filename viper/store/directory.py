@@ -103,7 +103,7 @@ class DirectoryStore:
         """Objects under `folder` (empty, or ending in a slash). A folder sorted with its slash falls into key order."""
         try:
             with _explained(self._root / folder), os.scandir(self._root / folder) as entries:
-                names = {e.name + ("/" if e.is_dir() else ""): e for e in entries if not e.name.startswith(RESERVED)}
+                names = {e.name + ("/" if _is_folder(e) else ""): e for e in entries if not e.name.startswith(RESERVED)}
         except NotFoundError:
             return
         for name in sorted(names, key=os.fsencode):
@@ -145,6 +145,15 @@ class DirectoryStore:
                 _sync_folder(path.parent)
             finally:
                 temporary.unlink(missing_ok=True)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise
 
 
 def _size(entry: os.DirEntry[str]) -> int | None:
