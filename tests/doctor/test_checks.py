@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from viper.costs.profiles import find_profile
-from viper.doctor import Facts, Finding, Gpu, Phase, Place, Volume, Wanted, examine, wanted_by
+from viper.doctor import Facts, Finding, Gpu, MeasuredMemory, Phase, Place, Volume, Wanted, examine, wanted_by
 from viper.doctor.facts import GB, GIB
 from viper.spec import Profile
 from viper.spec.stages import SYNTHESIZE_CAPTIONS, TRAIN_CAPTIONS
@@ -117,3 +117,53 @@ def test_every_finding_that_is_not_ok_says_what_to_change_except_a_cache_nobody_
         libraries={"torch": "1"},
     )
     assert all(f.fix for f in examine(bad, PROFILE) if f.level != "ok")
+
+
+DRAWN = MeasuredMemory("drawing", "an H200", "reconstructor", "qwen-image", 57 * GIB, 58 * GIB, 55 * GIB, 59 * GIB)
+PLANNED = Phase("reconstructor", "qwen-image", "spec.x", 70 * GIB, interface="reconstructor", weights=62 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("phase", "measured", "needed", "how"),
+    [
+        (PLANNED, (), 70, "planned"),
+        (
+            PLANNED,
+            (DRAWN,),
+            66,
+            "by what was measured on an H200, 70.0 GiB planned",
+        ),  # half of the work that was planned
+        (PLANNED, (replace(DRAWN, bytes=63 * GIB),), 78, "by what was measured"),  # twice
+        (PLANNED, (replace(DRAWN, planned=9999 * GIB), DRAWN), 66, "by what was measured"),  # the one of like size
+        (PLANNED, (replace(DRAWN, engine="other"),), 70, "planned"),
+        (PLANNED, (replace(DRAWN, interface="editor"),), 70, "planned"),
+        (PLANNED, (replace(DRAWN, tiny=True),), 70, "planned"),
+        (PLANNED, (replace(DRAWN, planned=None),), 70, "planned"),
+        (PLANNED, (replace(DRAWN, weights=59 * GIB),), 70, "planned"),  # its plan has no work in it
+        (PLANNED, (replace(DRAWN, bytes=50 * GIB),), 62, "by what was measured"),  # never less than the weights
+        (replace(PLANNED, weights=None), (DRAWN,), 70, "planned"),  # an engine that does not say what is weights
+    ],
+)
+def test_what_was_measured_takes_the_place_of_the_estimate(
+    phase: Phase, measured: tuple[MeasuredMemory, ...], needed: int, how: str
+) -> None:
+    found = finding("memory of reconstructor", phases=(phase,), measured=measured)
+    assert found.found.startswith(f"{needed}.0 GiB {how}")
+    assert found.level == ("fail" if needed > A100.memory / GIB else "ok")
+
+
+@pytest.mark.parametrize(
+    ("figure", "level", "says"),
+    [
+        (DRAWN, "ok", ""),
+        (replace(DRAWN, planned=None), "ok", ""),
+        (replace(DRAWN, kept=90 * GIB), "warn", "more memory"),
+        (replace(DRAWN, bytes=61 * GIB), "warn", "the plan of qwen-image is 2.0 GiB short"),
+        (replace(DRAWN, bytes=61 * GIB, tiny=True), "ok", ""),
+    ],
+)
+def test_a_measured_figure_is_held_against_the_gpu_and_the_plan(figure: MeasuredMemory, level: str, says: str) -> None:
+    found = finding("measured: drawing", measured=(figure,))
+    assert (found.level, says in found.fix) == (level, True)
+    assert "on an H200" in found.found
+    assert found.wanted.endswith("up to 80.0 GiB")

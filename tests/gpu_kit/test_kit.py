@@ -12,7 +12,7 @@ from benchmarks.gpu.parts import PARTS
 from benchmarks.gpu.results import table
 from viper.cli import main
 from viper.costs.device import load_report
-from viper.costs.table import load_table
+from viper.costs.table import Rate, load_table
 
 pytestmark = pytest.mark.torch
 
@@ -80,7 +80,59 @@ def test_every_figure_of_time_is_a_rate_that_was_measured(data: Any, report: Pat
     assert [r.seconds for r in rates] == [(f["low"], f["high"]) for f in times]
 
 
-def test_a_plan_takes_the_report_as_it_is(report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "examples/demo.yaml", "--rates", str(report)]) == 0
-    out = capsys.readouterr().out
-    assert "was measured with tiny shapes: it says nothing of real models" in out
+def iteration(rate: Rate) -> dict[str, Any]:
+    """A file with the settings that a rate was measured with."""
+    diffusion = {
+        **{"steps": rate.steps or 50, "guidance": 4.0 if rate.passes == 2 else 1.0},
+        **{"cache": "firstBlock" if "cache" in rate.factors else "none", "compile": "compile" in rate.factors},
+    }
+    side = round((rate.megapixels or 1) ** 0.5 * 1000)
+    engines = {
+        **{"vlm": "transformers", "trainer": "trl", "similarity": "bge-m3", "imageSimilarity": "open-clip"},
+        **{"reconstructor": "qwen-image", "editor": "qwen-image-edit", "generation": {"batch": rate.batch or 256}},
+        **{"reconstruction": diffusion, "editing": diffusion | {"maxPixels": side * side}},
+    }
+    if role := {"reconstruct": "reconstructor", "edit": "editor"}.get(rate.work):
+        engines[role] = rate.engine or ""
+    return {
+        **{"apiVersion": "viper.dev/v1alpha1", "kind": "ViperIteration", "metadata": {"name": "it"}},
+        "spec": {
+            "model": "m",
+            "generator": {"uri": f"hf://Qwen/Qwen2.5-VL-{rate.billions or 7:g}B-Instruct"},
+            "images": {"uri": "s3://photographs", "limit": 1000},
+            "engines": engines,
+            "recipe": {
+                "captions": {"samples": 100, "reconstructionSize": side},
+                "operations": {"samples": 100},
+                "coldStart": {"samplesUri": "s3://samples/cold.jsonl"},
+            },
+            "profile": {"device": "cpu"},
+        },
+    }
+
+
+def test_every_figure_of_time_lands_in_a_plan(report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = load_table(report)
+    file = tmp_path / "it.json"
+    for rate in (r for r in table.rates if r.kind == "measured"):
+        file.write_text(json.dumps(iteration(rate)))
+        assert main(["plan", str(file), "--rates", str(report), "--questions", "10", "-o", "json"]) == 0
+        plan = json.loads(capsys.readouterr().out)["iteration"]
+        said = [
+            text
+            for stage in plan["stages"]
+            if stage["secondsPerItem"][1] > 0
+            for text in (*stage["sources"], *stage["notes"])
+            if f"measured: {rate.source}" in text
+        ]
+        assert said, f"{rate.source} is in no plan of its own settings"
+        assert "tiny shapes" in plan["assumptions"][-1]
+
+
+def test_every_figure_of_memory_lands_in_doctor(data: Any, report: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["doctor", "--measured", str(report), "-o", "json"])
+    found = {f["check"]: f["found"] for f in json.loads(capsys.readouterr().out)}
+    memory = [f for f in data["figures"] if f["unit"] == "B"]
+    assert len({f["name"] for f in memory}) == len(memory)
+    for figure in memory:
+        assert f"{figure['value'] / 2**20:.1f} MiB" in found[f"measured: {figure['name']}"]

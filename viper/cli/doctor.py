@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from viper.doctor import Facts, Finding
+    from viper.doctor import Facts, Finding, MeasuredMemory
     from viper.spec import IterationSpec
 
 
@@ -33,6 +33,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--tracking-uri", metavar="URI", help="MLflow (default: $MLFLOW_TRACKING_URI)")
     parser.add_argument("--work-dir", type=Path, metavar="DIR", help="scratch of stages (default: temporary folder)")
     parser.add_argument("--lock", type=Path, metavar="FILE", help="versions to compare with (default: the image's)")
+    parser.add_argument(
+        "--measured",
+        type=Path,
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="report of benchmarks/gpu, whose memory takes the place of estimates; can be given several times",
+    )
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table", help="form of the output")
 
 
@@ -73,6 +81,7 @@ def gather(args: argparse.Namespace, spec: IterationSpec | None) -> Facts:
     from viper.doctor import gather as here
     from viper.modelcache import model_cache
 
+    measured = [memory for file in args.measured for memory in _measured(file)]
     gpus, driver, no_gpus = here.nvidia()
     locked, lock = here.locked(args.lock)
     named = here.settings()
@@ -97,7 +106,28 @@ def gather(args: argparse.Namespace, spec: IterationSpec | None) -> Facts:
         servers=tuple(servers if spec is None else [*servers, *reach.endpoints(spec)]),
         models=() if spec is None else tuple(reach.models_there(spec, cache, args.stage)),
         phases=() if spec is None else tuple(reach.planned(spec, cache, args.stage)),
+        measured=tuple(measured),
     )
+
+
+def _measured(file: Path) -> Iterator[MeasuredMemory]:
+    """The figures of memory of a report; raises `SpecError`."""
+    from viper.costs.device import load_report
+    from viper.doctor import MeasuredMemory
+
+    report = load_report(file)
+    for figure, of in report.memory:
+        yield MeasuredMemory(
+            figure.name,
+            report.device.name,
+            of.interface,
+            of.engine,
+            int(figure.value),
+            int(figure.high),
+            of.weights,
+            of.planned,
+            report.tiny,
+        )
 
 
 def table(found: Sequence[Finding], width: int) -> Iterator[str]:

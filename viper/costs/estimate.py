@@ -264,8 +264,8 @@ def call_seconds(demand: Demand, gpu: str, table: RateTable) -> tuple[Range, str
 
 #: Seconds are in proportion to these settings …
 _PROPORTIONAL = ("steps", "passes", "megapixels", "billions", "rollouts")
-#: … and these only tell which rate is nearest.
-_LIKENESS = ("batch", "images", "tokens")
+#: … and these only tell which rate is nearest; a call with other images is another kind of call.
+_LIKENESS = {"batch": 1.0, "images": 4.0, "tokens": 1.0}
 
 
 def _wanted(demand: Demand, name: str) -> float | None:
@@ -274,8 +274,11 @@ def _wanted(demand: Demand, name: str) -> float | None:
 
 def _distance(demand: Demand, rate: Rate) -> float:
     """How unlike two settings are: the sum of the logarithms of their ratios, and 1 for every factor that differs."""
-    pairs = [(_wanted(demand, name), getattr(rate, name)) for name in (*_PROPORTIONAL, *_LIKENESS)]
-    apart = sum(abs(math.log(wanted / at)) for wanted, at in pairs if wanted is not None and at is not None)
+    apart = 0.0
+    for name in (*_PROPORTIONAL, *_LIKENESS):
+        wanted, at = _wanted(demand, name), getattr(rate, name)
+        if wanted is not None and at is not None:
+            apart += _LIKENESS.get(name, 1.0) * abs(math.log(wanted / at))
     return apart + len(set(demand.factors) ^ set(rate.factors))
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
-from viper.doctor.facts import GB, GIB, Facts, Finding, Level, Place, Volume, Wanted
+from viper.doctor.facts import GB, GIB, Facts, Finding, Level, MeasuredMemory, Phase, Place, Volume, Wanted
 
 #: Least driver of a CUDA major version (NVIDIA: CUDA toolkit release notes, minor version compatibility).
 DRIVERS = {"11": 450, "12": 525, "13": 580}
@@ -88,21 +90,65 @@ def driver(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
 
 def phases(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
     """Whether each engine fits into a GPU on its own: phases follow one another."""
-    there = min((g.memory for g in facts.gpus), default=0)
-    there = min(there, wanted.gpu_memory) if there and wanted.gpu_memory else there or wanted.gpu_memory
-    for phase in facts.phases:
+    there = _memory_there(facts, wanted)
+    for planned in facts.phases:
+        phase, how = corrected(planned, facts.measured)
         name = f"memory of {phase.role}"
         if phase.problem:
             yield Finding(name, "warn", phase.problem, "", phase.fix)
         elif not phase.bytes:
             yield Finding(name, "ok", f"{phase.engine} plans none")
         elif not there or wanted.device == "cpu":
-            yield Finding(name, "ok", f"{_gib(phase.bytes)} planned")
+            yield Finding(name, "ok", f"{_gib(phase.bytes)} {how}")
         elif phase.bytes > there:
             fix = f"set {phase.setting}.offload: model or a smaller batch, or choose GPUs with more memory"
-            yield Finding(name, "fail", f"{_gib(phase.bytes)} planned", f"up to {_gib(there)}", fix)
+            yield Finding(name, "fail", f"{_gib(phase.bytes)} {how}", f"up to {_gib(there)}", fix)
         else:
-            yield Finding(name, "ok", f"{_gib(phase.bytes)} planned", f"up to {_gib(there)}")
+            yield Finding(name, "ok", f"{_gib(phase.bytes)} {how}", f"up to {_gib(there)}")
+
+
+def corrected(phase: Phase, measured: Sequence[MeasuredMemory]) -> tuple[Phase, str]:
+    """A phase with what the kit says of its work in place of the engine's estimate, and how it is known.
+
+    Weights are known from the files. Of the rest, the share counts that was really taken where the kit measured this
+    engine, with a plan of like size.
+    """
+    fit = [
+        m
+        for m in measured
+        if (m.interface, m.engine) == (phase.interface, phase.engine) and not m.tiny and (m.planned or 0) > m.weights
+    ]
+    if not phase.bytes or phase.weights is None or phase.problem or not fit:
+        return phase, "planned"
+    planned = phase.bytes
+    near = min(fit, key=lambda m: abs(math.log((m.planned or 1) / planned)))
+    share = max(0, near.bytes - near.weights) / ((near.planned or 0) - near.weights)
+    needed = phase.weights + int(share * max(0, planned - phase.weights))
+    return replace(phase, bytes=needed), f"by what was measured on {near.device}, {_gib(planned)} planned"
+
+
+def measured(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
+    """What the kit measured, against the GPU and against what the engine plans for the same settings."""
+    there = _memory_there(facts, wanted)
+    for figure in facts.measured:
+        found = f"{_size(figure.bytes)} on {figure.device}" + (" (tiny shapes)" if figure.tiny else "")
+        plan = "" if figure.planned is None else f"{_size(figure.planned)} planned"
+        limit = f"up to {_size(there)}" if there else ""
+        against = "; ".join(filter(None, (plan, limit)))
+        if there and figure.kept > there:
+            fix = "choose GPUs with more memory for it, or smaller settings"
+            yield Finding(f"measured: {figure.name}", "warn", found, against, fix)
+        elif figure.planned is not None and figure.bytes > figure.planned and not figure.tiny:
+            fix = f"the plan of {figure.engine} is {_size(figure.bytes - figure.planned)} short: leave as much room"
+            yield Finding(f"measured: {figure.name}", "warn", found, against, fix)
+        else:
+            yield Finding(f"measured: {figure.name}", "ok", found, against)
+
+
+def _memory_there(facts: Facts, wanted: Wanted) -> int:
+    """Bytes of the smallest GPU here, or of what the profile says where that is less; 0 when nobody knows."""
+    there = min((g.memory for g in facts.gpus), default=0)
+    return min(there, wanted.gpu_memory) if there and wanted.gpu_memory else there or wanted.gpu_memory
 
 
 def processors(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
@@ -186,6 +232,7 @@ CHECKS: tuple[Check, ...] = (
     gpus,
     driver,
     phases,
+    measured,
     processors,
     memory,
     shared_memory,
@@ -227,3 +274,7 @@ def _memory_of(product: str) -> int:
 
 def _gib(amount: int) -> str:
     return f"{amount / GIB:.1f} GiB"
+
+
+def _size(amount: int) -> str:
+    return _gib(amount) if amount >= GIB // 10 else f"{amount / 2**20:.1f} MiB"

@@ -50,6 +50,28 @@ class Phase:
     bytes: int | None = None
     problem: str = ""
     fix: str = ""
+    #: As in `spec.engines`, and what of `bytes` weights take; None when the engine does not say.
+    interface: str = ""
+    weights: int | None = None
+
+
+@dataclass(frozen=True)
+class MeasuredMemory:
+    """The most memory of a figure of the kit (`viper.costs.device`), in bytes.
+
+    `kept`: with what the allocator keeps beside it. `planned`: by the engine, for the same settings. `weights`: taken
+    before any work. `tiny`: shapes of a trial run.
+    """
+
+    name: str
+    device: str
+    interface: str
+    engine: str
+    bytes: int
+    kept: int
+    weights: int = 0
+    planned: int | None = None
+    tiny: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +98,7 @@ class Facts:
     servers: tuple[Place, ...] = ()
     models: tuple[Place, ...] = ()
     phases: tuple[Phase, ...] = ()
+    measured: tuple[MeasuredMemory, ...] = ()
 
 
 @dataclass(frozen=True)

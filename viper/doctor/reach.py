@@ -8,8 +8,9 @@ import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from viper.doctor.facts import Phase, Place
@@ -113,8 +114,6 @@ def models_there(spec: IterationSpec, cache: ModelCache, stage: str | None = Non
 
 def planned(spec: IterationSpec, cache: ModelCache, stage: str | None = None) -> Iterator[Phase]:
     """The memory that engines plan, from the files of their models; nothing is loaded."""
-    from viper.engines import factory
-
     stages = [stage] if stage else [node.name for node in stage_graph(spec.recipe)]
     if any("vlm" in engine_fields(spec, name) for name in stages):
         yield from _policies(spec, cache, stages)
@@ -135,7 +134,8 @@ def planned(spec: IterationSpec, cache: ModelCache, stage: str | None = None) ->
             continue
         engines = with_directories(spec.engines, (field,), _place(cache))
         values = getattr(engines, settings) if settings else None
-        yield _phase(role, engine, setting, partial(factory.memory_needed, interface, engines.of(interface), values))
+        asked = (interface, engines.of(interface), values)
+        yield _phase(Phase(role, engine, setting, interface=interface), asked)
 
 
 def _policies(spec: IterationSpec, cache: ModelCache, stages: Sequence[str]) -> Iterator[Phase]:
@@ -153,8 +153,6 @@ def _policies(spec: IterationSpec, cache: ModelCache, stages: Sequence[str]) -> 
 
 
 def _policy(spec: IterationSpec, cache: ModelCache, role: str, uri: str) -> Phase:
-    from viper.engines import factory
-
     engine, setting = spec.engines.vlm, "spec.engines.generation"
     name = engine.partition(":")[0]
     if is_endpoint(engine):
@@ -165,17 +163,19 @@ def _policy(spec: IterationSpec, cache: ModelCache, role: str, uri: str) -> Phas
         return Phase(role, name, setting, problem=problem, fix="set gpuMemory of the profile to what its size needs")
     if is_remote(uri) and cache.find(uri) is None:
         return Phase(role, name, setting, problem=f"not known before {uri} is in the cache", fix=pull_command(uri))
-    work = partial(factory.memory_needed, "vlm", engine, spec.engines.generation, Path(_place(cache)(uri)))
-    return _phase(role, name, setting, work)
+    asked = ("vlm", engine, spec.engines.generation, Path(_place(cache)(uri)))
+    return _phase(Phase(role, name, setting, interface="vlm"), asked)
 
 
-def _phase(role: str, engine: str, setting: str, needed: Callable[[], int]) -> Phase:
+def _phase(phase: Phase, asked: tuple[Any, ...]) -> Phase:
+    from viper.engines import factory
+
     try:
-        return Phase(role, engine, setting, needed())
+        return replace(phase, bytes=factory.memory_needed(*asked), weights=factory.weights_needed(*asked))
     except ViperError as error:
-        return Phase(role, engine, setting, problem=error.what, fix=error.fix or f"correct {setting}")
+        return replace(phase, problem=error.what, fix=error.fix or f"correct {phase.setting}")
     except (OSError, TypeError, ValueError, KeyError) as error:
-        return Phase(role, engine, setting, problem=f"its model cannot be read: {error}", fix="name a complete model")
+        return replace(phase, problem=f"its model cannot be read: {error}", fix="name a complete model")
 
 
 def _uris(spec: IterationSpec, field: str) -> list[str]:

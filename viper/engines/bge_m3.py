@@ -61,7 +61,12 @@ class BgeM3:
         """Bytes on a GPU: weights in half precision, and the widest layer of a batch of the longest sentences."""
         config = _checked(Path(directory))
         widest = int(config["intermediate_size"]) + 4 * int(config["hidden_size"])
-        return weights_size(Path(directory)) // 2 + 2 * 2 * BATCH * MAX_TOKENS * widest
+        return BgeM3.weights_needed(directory) + 2 * 2 * BATCH * MAX_TOKENS * widest
+
+    @staticmethod
+    def weights_needed(directory: Path, settings: object = None) -> int:
+        """Bytes of `memory_needed` that weights take."""
+        return weights_size(Path(directory)) // 2
 
     @cached_property
     def _embedder(self) -> Any:

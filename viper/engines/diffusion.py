@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from PIL import Image
 
-from viper.engines.diffusion_files import check_pipeline, lora_file, lora_id, lora_scheduler, memory_plan
+from viper.engines.diffusion_files import check_pipeline, lora_file, lora_id, lora_scheduler, memory_plan, weights_plan
 from viper.engines.memory import Batches, empty_cache, out_of_memory
 from viper.engines.weights import weights_id
 from viper.errors import EngineError, InputError, SpecError
@@ -71,6 +71,11 @@ class DiffusionEngine(Generic[S]):
     @staticmethod
     def _plan(directory: Path, settings: DiffusionSettings, pixels: int, images: int) -> int:
         return memory_plan(Path(directory), settings, pixels, images)
+
+    @classmethod
+    def weights_needed(cls, directory: Path, settings: DiffusionSettings) -> int:
+        """Bytes of `memory_needed` that weights take (`diffusion_files.weights_plan`)."""
+        return weights_plan(Path(directory), settings)
 
     @cached_property
     def engine_id(self) -> str:

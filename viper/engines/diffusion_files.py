@@ -146,16 +146,20 @@ def memory_plan(directory: Path, settings: Any, pixels: int, images: int = 1) ->
         pixels: of one image, and of what is shown beside it.
         images: worked on at once.
     """
+    scale = DTYPE_BYTES[settings.dtype] / 2
+    working = (STEP_SHARE * pixels + min(pixels, TILE_PIXELS)) if settings.tiled_decoding else float(pixels)
+    return weights_plan(directory, settings) + int(WORKING_BYTES_PER_PIXEL * scale * working * images)
+
+
+def weights_plan(directory: Path, settings: Any) -> int:
+    """Of `memory_plan`, the bytes of the weights: known from the files, where the work on them is an estimate."""
     sizes = component_sizes(directory, settings.dtype)
     weights = {
         "none": sum(sizes.values()),
         "model": max(sizes.values(), default=0),
         "sequential": largest_layer(directory, settings.dtype),
     }[settings.offload]
-    lora = lora_file(Path(settings.lora)).stat().st_size if settings.lora else 0
-    scale = DTYPE_BYTES[settings.dtype] / 2
-    working = (STEP_SHARE * pixels + min(pixels, TILE_PIXELS)) if settings.tiled_decoding else float(pixels)
-    return weights + lora + int(WORKING_BYTES_PER_PIXEL * scale * working * images)
+    return weights + (lora_file(Path(settings.lora)).stat().st_size if settings.lora else 0)
 
 
 def lora_file(place: Path) -> Path:

@@ -125,6 +125,13 @@ def memory_needed(interface: str, name: str, settings: object, *arguments: Any) 
     return int(planned(*arguments, *configured, settings)) if planned is not None else 0
 
 
+def weights_needed(interface: str, name: str, settings: object, *arguments: Any) -> int | None:
+    """How much of `memory_needed` weights take, which files tell; None where an engine does not say."""
+    cls, configured = engine_class(interface, name)
+    known = getattr(cls, "weights_needed", None)
+    return None if known is None else int(known(*arguments, *configured, settings))
+
+
 def vision_language_model(spec: IterationSpec, model_dir: Path) -> VisionLanguageModel:
     """Loads a model directory into the engine `spec.engines.vlm`.
 

@@ -52,7 +52,12 @@ class OpenClipFilter:
         width, side, patch = (
             _number(vision.get(n), d) for n, d in (("width", 1280), ("image_size", 224), ("patch_size", 14))
         )
-        return weights_size(Path(directory)) + 4 * 16 * width * ((side // patch) ** 2 + 1) * batch_size
+        return OpenClipFilter.weights_needed(directory) + 4 * 16 * width * ((side // patch) ** 2 + 1) * batch_size
+
+    @staticmethod
+    def weights_needed(directory: Path, settings: object = None) -> int:
+        """Bytes of `memory_needed` that weights take."""
+        return weights_size(Path(directory))
 
     @cached_property
     def engine_id(self) -> str:

@@ -14,7 +14,7 @@ from viper.engines.base import Sampling, VlmOutput, VlmRequest
 from viper.engines.memory import Batches, empty_cache, out_of_memory
 from viper.engines.model_directory import check_model_directory, planned_memory
 from viper.engines.vision_batching import batch_vision_attention
-from viper.engines.weights import weights_id
+from viper.engines.weights import weights_id, weights_size
 from viper.errors import EngineError, InputError
 from viper.spec.engines import GenerationSettings
 
@@ -76,6 +76,11 @@ class TransformersVlm:
         The cache is that of one full batch (`BATCH_TOKENS`, or one longest request) and of as much output again.
         """
         return planned_memory(Path(directory), 2 * max(BATCH_TOKENS, settings.max_model_tokens))
+
+    @classmethod
+    def weights_needed(cls, directory: Path, settings: GenerationSettings) -> int:
+        """Bytes of `memory_needed` that weights take."""
+        return weights_size(Path(directory))
 
     def close(self) -> None:
         """Drops the model."""
