@@ -90,6 +90,8 @@ class Kit:
         if self.left < 0:
             self.leave_out(name, "no time was left")
             return None
+        if self.tiny:  # a trial
+            repetitions, warm = min(repetitions, 2), 0
         try:
             self.forget()
             began = time.perf_counter()
@@ -97,9 +99,7 @@ class Kit:
                 self._timed(work)
             each = (time.perf_counter() - began) / max(1, warm)
             took = [self._timed(work)]
-            while len(took) < (min(repetitions, 2) if self.tiny else repetitions) and self.left > 1.5 * max(
-                each, took[-1]
-            ):
+            while len(took) < repetitions and self.left > 1.5 * max(each, took[-1]):
                 took.append(self._timed(work))
         except Exception as error:
             self.leave_out(name, f"{type(error).__name__}: {error}")

@@ -10,22 +10,27 @@ from typing import Any
 RATE = {"work": "answer", "engine": "transformers"}
 
 
+def work() -> int:
+    """Some milliseconds."""
+    return sum(range(200_000))
+
+
 def raises(kit: Any) -> None:
-    kit.measure("before it raises", "", lambda: None, rate=RATE)
+    kit.measure("before it raises", "", work, rate=RATE)
     raise ValueError("as it were")
 
 
 def killed(kit: Any) -> None:
-    kit.measure("before it is killed", "", lambda: None, rate=RATE)
+    kit.measure("before it is killed", "", work, rate=RATE)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def hangs(kit: Any) -> None:
-    kit.measure("before it hangs", "", lambda: None, rate=RATE)
+    kit.measure("before it hangs", "", work, rate=RATE)
     kit.measure("an error", "", lambda: 1 // 0, rate=RATE)
     while True:
         time.sleep(60)
 
 
 def well(kit: Any) -> None:
-    kit.measure("after all that", "", lambda: None, rate=RATE)
+    kit.measure("after all that", "", work, rate=RATE)

@@ -13,7 +13,7 @@ from benchmarks.gpu.runner import Options, Part
 
 BROKEN = tuple(
     Part(name, f"{broken_parts.__name__}:{name}", limit, 1)
-    for name, limit in (("raises", 60), ("killed", 60), ("hangs", 8))
+    for name, limit in (("raises", 60), ("killed", 60), ("hangs", 6))
 )
 
 

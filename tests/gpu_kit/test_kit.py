@@ -106,6 +106,7 @@ def iteration(rate: Rate) -> dict[str, Any]:
                 "operations": {"samples": 100},
                 "coldStart": {"samplesUri": "s3://samples/cold.jsonl"},
             },
+            "evaluation": {"questions": "s3://questions/held-out.jsonl"},
             "profile": {"device": "cpu"},
         },
     }

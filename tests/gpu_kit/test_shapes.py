@@ -39,7 +39,6 @@ def test_a_model_has_its_published_size_and_takes_no_room(
     ("name", "classes", "billions"),
     [
         ("qwen-image", ("QwenImagePipeline",), {"transformer": 20.43, "text_encoder": 8.292, "vae": 0.127}),
-        ("qwen-image-edit", ("QwenImageEditPipeline",), {"transformer": 20.43, "text_encoder": 8.292, "vae": 0.127}),
         ("flux.2-klein-4b", ("Flux2KleinPipeline",), {"transformer": 3.876, "text_encoder": 4.022, "vae": 0.084}),
     ],
 )
@@ -50,6 +49,14 @@ def test_a_pipeline_has_its_published_sizes(
     assert check_pipeline(directory, classes) == classes[0]
     found: dict[str, Any] = {part: size / 2e9 for part, size in component_sizes(directory, "bfloat16").items()}
     assert found == pytest.approx(billions, rel=0.01)
+
+
+def test_the_editor_differs_from_the_reconstructor_in_its_processor_only() -> None:
+    drawing, editing = shapes.shape("qwen-image"), shapes.shape("qwen-image-edit")
+    assert editing["processor"]
+    for part in ("transformer", "vae", "scheduler"):
+        assert editing["components"][part]["config"] == drawing["components"][part]["config"]
+    assert editing["language"] == drawing["language"]
 
 
 @pytest.mark.parametrize("file", sorted(shapes._FOLDER.glob("*.json")), ids=lambda file: file.stem)

@@ -277,4 +277,4 @@ def _gib(amount: int) -> str:
 
 
 def _size(amount: int) -> str:
-    return _gib(amount) if amount >= GIB // 10 else f"{amount / 2**20:.1f} MiB"
+    return _gib(amount) if amount >= GIB else f"{amount / 2**20:.1f} MiB"
