@@ -6,8 +6,10 @@ everything else that is installed and new enough. Needs nothing but Python.
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import importlib
+import os
 import re
 import shutil
 import subprocess
@@ -127,6 +129,8 @@ def activate(folder: Path) -> Iterator[str]:
         for name in chosen:
             with zipfile.ZipFile(wheels[name]) as wheel:
                 wheel.extractall(site)
+        if (os.cpu_count() or 1) >= 8:  # first imports from source take half a minute
+            compileall.compile_dir(site, quiet=2, workers=0)
         sys.path.insert(0, str(site))
         importlib.invalidate_caches()
         yield f"from {folder}: {', '.join(chosen)}"

@@ -89,11 +89,11 @@ def _context(preload: bool) -> Any:
     return context
 
 
-def _start(part: Part, options: Options, seconds: float, context: Any) -> tuple[Any, Connection]:
+def _start(part: Part, options: Options, seconds: float, scratch: str, context: Any) -> tuple[Any, Connection]:
     """A started process and what it says; a server that cannot run is done without."""
     for method in (context, multiprocessing.get_context("spawn")):
         receive, send = method.Pipe(duplex=False)
-        process = method.Process(target=_child, args=(part, options, seconds, send), name=part.name)
+        process = method.Process(target=_child, args=(part, options, seconds, scratch, send), name=part.name)
         try:
             process.start()
         except (OSError, EOFError, RuntimeError):
@@ -106,10 +106,15 @@ def _start(part: Part, options: Options, seconds: float, context: Any) -> tuple[
 
 
 def _one(part: Part, options: Options, results: Results, context: Any, seconds: float) -> None:
+    with tempfile.TemporaryDirectory(prefix=f"gpu-kit-{part.name}-") as scratch:
+        _watched(part, options, results, seconds=seconds, scratch=scratch, context=context)
+
+
+def _watched(part: Part, options: Options, results: Results, *, seconds: float, scratch: str, context: Any) -> None:
     began = time.monotonic()
     results.part(part.name, "running", 0.0)
     try:
-        process, says = _start(part, options, seconds, context)
+        process, says = _start(part, options, seconds, scratch, context)
     except RuntimeError as error:
         results.part(part.name, "failed", 0.0, str(error))
         return
@@ -158,7 +163,7 @@ def _tail(log: Path) -> str:
     return ""
 
 
-def _child(part: Part, options: Options, seconds: float, send: Connection) -> None:
+def _child(part: Part, options: Options, seconds: float, scratch: str, send: Connection) -> None:
     """In the part's process."""
     os.setsid()
     log = os.open(options.out / f"{part.name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -171,9 +176,8 @@ def _child(part: Part, options: Options, seconds: float, send: Connection) -> No
         from benchmarks.gpu.measure import Kit
 
         module, _, function = part.target.partition(":")
-        with tempfile.TemporaryDirectory(prefix=f"gpu-kit-{part.name}-") as scratch:
-            kit = Kit(part.name, options, deadline, Path(scratch), send.send)
-            getattr(importlib.import_module(module), function)(kit)
+        kit = Kit(part.name, options, deadline, Path(scratch), send.send)
+        getattr(importlib.import_module(module), function)(kit)
     except BaseException as error:
         traceback.print_exc()
         with contextlib.suppress(OSError):

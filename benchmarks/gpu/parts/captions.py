@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from benchmarks.gpu import shapes
 from benchmarks.gpu.measure import Kit
 from benchmarks.gpu.parts.similarity import picture
@@ -45,7 +48,7 @@ def _answers(kit: Kit, name: str, called: str, captions: tuple[int, ...], verdic
                 kit.measure(
                     f"{called}: {what}, batch {batch}",
                     f"{tokens} tokens about {images} of {size[0]}×{size[1]}, {batch} at once",
-                    lambda given=requests, how=sampling: _full(engine.generate(given, how), how.max_tokens),
+                    lambda given=requests, how=sampling: _full(engine, engine.generate(given, how), how.max_tokens),
                     calls=batch,
                     repetitions=2,
                     rate={
@@ -56,8 +59,10 @@ def _answers(kit: Kit, name: str, called: str, captions: tuple[int, ...], verdic
                 )
 
 
-def _full(outputs: list[object], tokens: int) -> None:
-    """Refuses outputs that are shorter than what is timed."""
+def _full(engine: Any, outputs: Sequence[Any], tokens: int) -> None:
+    """Refuses what is not what the figure says: shorter outputs, smaller batches because memory did not suffice."""
+    if engine._batches_that_fit.size < len(outputs):
+        raise RuntimeError(f"memory suffices for {engine._batches_that_fit.size} at once, and not for {len(outputs)}")
     for output in outputs:
-        if getattr(output, "tokens", 0) != tokens:
+        if output.tokens != tokens:
             raise RuntimeError(f"an output has not its {tokens} tokens: {output}")
