@@ -130,6 +130,22 @@ def begun(target: Path) -> None:
     shutil.rmtree(target / "store" / "made")
 
 
+def specs(target: Path) -> None:
+    """Every example as it would be frozen."""
+    from viper.spec import Profile, ViperLoop, ViperProfile, load_resource
+
+    target.mkdir()
+    for file in sorted((ROOT / "examples").rglob("*.yaml")):
+        resource = load_resource(file)
+        if isinstance(resource, ViperProfile):
+            continue
+        one = resource.iteration(1) if isinstance(resource, ViperLoop) else resource
+        if one.spec.profile_ref is not None:
+            one = one.model_copy(update={"spec": one.spec.with_profile(Profile())})
+        text = json.dumps(one.dump(), sort_keys=True, separators=(",", ":"))
+        (target / f"{file.stem}.json").write_text(text, "utf-8")
+
+
 def main(folder: Path) -> None:
     """Everything."""
     folder.mkdir()
@@ -139,8 +155,9 @@ def main(folder: Path) -> None:
     run(folder, "half", spec(stages="captions"), until="validate-captions")
     others(folder)
     begun(folder / "begun")
+    specs(folder / "specs")
     kept = folder / "golden"
-    for name in ("whole", "half", "others", "begun"):
+    for name in ("whole", "half", "others", "begun", "specs"):
         shutil.copytree(folder / name, kept / name, ignore=shutil.ignore_patterns(*LEFT_OUT))
     for path in kept.glob("half/**/*.parquet"):  # `half` has the same rows: a reader takes those of `whole`
         twin = kept / str(path.relative_to(kept)).replace("half", "whole")

@@ -17,6 +17,7 @@ from viper.costs.measured import Measurement, load_measurements
 from viper.digests import digest_of
 from viper.engines import factory
 from viper.errors import StageError
+from viper.freeze import differences
 from viper.ingest.samples import _pin
 from viper.ingest.stage import _listing
 from viper.local.directory import RunRecord
@@ -60,8 +61,17 @@ def checkpoint(data: bytes) -> None:
     assert read_object(data, what="a checkpoint")["step"] == 1
 
 
+def spec(data: bytes) -> None:
+    """A resource inside a frozen iteration: everything that was decided is still what it was."""
+    stored = json.loads(data)
+    around = json.loads((GOLDEN / "0.1.0/whole/store/iterations/whole/iteration.json").read_bytes())
+    found = FrozenIteration.of({**around, "iteration": stored})
+    assert [d for d in differences(stored, found.iteration.dump()) if d[1] is not None] == []
+
+
 #: By the end of the path: who reads it.
 READERS: dict[str, Callable[[bytes], Any]] = {
+    r"specs/[\w-]+\.json": spec,
     r"iteration\.json": of(FrozenIteration),
     r"manifest\.json": of(Manifest),
     r"parts/\d+\.json": of(PartRecord),
@@ -204,6 +214,18 @@ def test_status_and_report_show_it(release: str, tmp_path: Path, capsys: pytest.
     assert report.problems == ()
     assert [t.stage for t in report.trainings] == ["train-captions", "train-operations"]
     assert all(t.curves for t in report.trainings)
+
+
+@pytest.mark.parametrize("key", ["iteration.json", "stages/synthesize-captions/manifest.json"])
+@pytest.mark.parametrize("command", ["status", "report"])
+def test_what_a_later_release_wrote_for_itself_is_shown_as_such(
+    key: str, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = restored("0.1.0", "whole", tmp_path / "whole")
+    file = directory / "store" / "iterations" / "whole" / key
+    file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), "minVersion": "99.0.0"}), "utf-8")
+    assert main([command, str(directory)]) == StageError.exit_code
+    assert "needs viper 99.0.0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("release", RELEASES)

@@ -46,7 +46,10 @@ def run(args: argparse.Namespace) -> int:
     print(f"\nreport: {write_page(store, found, out, registry_lines=registry_lines(record))}")
     if found.unreadable:
         name, problem = found.unreadable[0]
-        raise StageError(f"{name} could not be read: {problem}", fix="restore it from a copy; the others are reported")
+        raise StageError(
+            f"{name} could not be read: {problem}",
+            fix="restore it from a copy, or use the release that it needs; the others are reported",
+        )
     return 0
 
 

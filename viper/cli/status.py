@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         if state["outcome"] == UNREADABLE:
             raise StageError(
                 f"{state['name']} could not be read: {state['message']}",
-                fix="restore it from a copy; the others are shown",
+                fix="restore it from a copy, or use the release that it needs; the others are shown",
             )
     return 0
 
@@ -81,12 +81,12 @@ def store_of(directory: RunDirectory, record: RunRecord) -> ObjectStore:
 def observe(directory: RunDirectory, record: RunRecord, store: ObjectStore) -> Iterator[dict[str, Any]]:
     """The state of every iteration as plain data."""
     from viper.cli.render import iterations
-    from viper.errors import StageError
+    from viper.errors import NewerFormError, StageError
 
     for iteration in iterations(record.resource):
         try:
             yield _iteration(iteration, directory, store)
-        except StageError as error:
+        except (StageError, NewerFormError) as error:
             text = f"{error.where}: {error.what}" if error.where else error.what
             nothing: dict[str, Any] = {"generator": None, "stages": []}
             yield {"name": iteration.metadata.name, "outcome": UNREADABLE, "message": text, **nothing}

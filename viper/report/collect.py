@@ -12,7 +12,7 @@ from functools import partial
 
 from pydantic import TypeAdapter, ValidationError
 
-from viper.errors import NotFoundError, StageError
+from viper.errors import NewerFormError, NotFoundError, StageError
 from viper.evaluation.stage import BASE, NAMES, THETA0, THETA1, THETA2
 from viper.evaluation.statistics import OVERALL, Comparison, Score
 from viper.observe import StoreObserver
@@ -232,13 +232,14 @@ def collect(store: ObjectStore, names: Iterable[str]) -> LoopReport:
             there.append(collect_iteration(store, name))
         except NotFoundError:
             missing.append(name)
-        except StageError as error:
+        except (StageError, NewerFormError) as error:
             unreadable.append((name, why(error)))
     return LoopReport(tuple(there), tuple(missing), tuple(unreadable))
 
 
 def collect_iteration(store: ObjectStore, name: str) -> IterationReport:
-    """Reads one iteration; raises `NotFoundError` without a frozen iteration, `StageError` when that is unreadable."""
+    """Reads one iteration; raises `NotFoundError` without a frozen iteration, `StageError` when that is unreadable,
+    `NewerFormError`."""
     frozen = load_frozen(store, name, error=StageError)
     if frozen is None:
         raise NotFoundError("there is no such iteration", where=f"{store.uri}/iterations/{name}")
