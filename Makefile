@@ -59,7 +59,8 @@ test: check ## every check and every test
 	@PYTHON=$(abspath $(BIN))/python nice tests/prepare.sh >$(STAMP).log 2>&1 & \
 	$(BIN)/pytest -n $(PROCESSES)
 
-nightly: $(STAMP) ## what takes too long for every test run: verl trains in the pods of a cluster (root, Linux)
+nightly: $(STAMP) ## what takes too long for every test run: verl in the pods of a cluster (root, Linux), attempts that come back
+	VIPER_CHAOS=full $(BIN)/pytest -n $(PROCESSES) tests/chaos
 	$(BIN)/pytest tests/cluster/nightly_verl.py
 
 format: $(STAMP) ## format and fix

@@ -19,15 +19,21 @@ from fakes.world import MarkedStore
 from viper.errors import InputError, NotFoundError
 from viper.spec.stages import INGEST, PROMOTE, StageNode, stage_graph
 from viper.stage import Manifest, StageContext
-from viper.store import ObjectStore
+from viper.store import ObjectStore, open_store
 from viper_jobs.main import main as run_stage
+from viper_jobs.main import split_iteration_uri
 
 PARTS, ROWS = 3, 4
 SCHEMA = pa.schema([("n", pa.int64()), ("accepted", pa.bool_()), ("reason", pa.string())])
 
 
 def main(argv: Sequence[str]) -> int:
-    """`viper-job` with fake stages."""
+    """`viper-job` with fake stages; with those of `fakes.older`, where the store says so."""
+    store = open_store(split_iteration_uri(argv[argv.index("--iteration") + 1])[0])
+    if store.stat("settings/chaos") is not None:
+        from fakes.older import main as chaos
+
+        return chaos(argv)
     return run_stage(argv, program=lambda stage: FakeStage(), record=lambda ctx: None)
 
 
