@@ -60,6 +60,8 @@ def parse_stored(data: Mapping[str, Any]) -> Resource:
     Raises `SpecError`.
     """
     metadata = data.get("metadata") or {}
+    if not isinstance(metadata, Mapping):
+        return parse_resource(dict(data))
     own = {name: metadata[name] for name in Metadata.model_fields if metadata.get(name) is not None}
     bare = {"apiVersion": data.get("apiVersion"), "kind": data.get("kind"), "metadata": own, "spec": data.get("spec")}
     return parse_resource(bare, where=f"{data.get('kind')} {own.get('namespace', '')}/{own.get('name', '')}")
