@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
+import struct
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +20,16 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image
 
-from viper.images import Limits, budget, encode_png, prepare, reader
+from viper.engines.omnigen2 import read_image
+from viper.errors import InputError
+from viper.images import Limits, budget, decode, encode_png, prepare, reader
 from viper.images.budget import Budget
+from viper.report.attention import _picture
+from viper.report.gallery import thumbnail
+from viper.store import DirectoryStore
+from viper.training.cold_start import SuppliedSample, SuppliedSamples
+from viper.training.data import EncodedSample
+from viper.training.verl.parquet import rgb_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -196,3 +210,104 @@ def test_no_format_takes_more_memory_than_it_is_reckoned_with(tmp_path: Path) ->
     found = {name: (int(took), int(reckoned)) for name, took, reckoned in map(str.split, lines)}
     assert len(found) == 12
     assert {name: both for name, both in found.items() if both[0] > both[1]} == {}
+
+
+def eps() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 40), "red").save(buffer, "EPS")
+    return buffer.getvalue()
+
+
+def bomb() -> bytes:
+    """A PNG of a kilobyte that says it has 3.6 billion pixels."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(999))) + chunk(b"IEND", b"")
+
+
+def torn() -> bytes:
+    buffer = io.BytesIO()
+    Image.effect_noise((200, 150), 80).save(buffer, "JPEG")
+    return buffer.getvalue()[:2000]
+
+
+def turned() -> bytes:
+    """A photograph of a phone: 60×80 once it is upright."""
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    Image.effect_noise((80, 60), 80).convert("RGB").save(buffer, "JPEG", exif=exif)
+    return buffer.getvalue()
+
+
+def answered(data: bytes, size: tuple[int, int] = (60, 80)) -> Image.Image:
+    """As an editing server's answer."""
+    encoded = base64.b64encode(data).decode()
+    made = read_image(json.dumps({"data": [{"b64_json": encoded}]}).encode(), size)
+    if isinstance(made, str):
+        raise InputError(made)
+    return made
+
+
+def on_the_page(data: bytes) -> Image.Image:
+    """As a picture of the report."""
+    uri = thumbnail(data)
+    if not uri:
+        raise InputError("no picture")
+    with Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) as image:
+        return image.convert("RGB")
+
+
+def as_a_map(data: bytes) -> Image.Image:
+    """As an attention map of the report."""
+    store = DirectoryStore(Path(tempfile.mkdtemp()))
+    store.put("map.png", data)
+    uri = _picture(store, "map.png")
+    if not uri:
+        raise InputError("no picture")
+    with Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) as image:
+        return image.convert("RGB")
+
+
+def learnt(data: bytes) -> Image.Image:
+    """As a sample of the local trainer."""
+    image = EncodedSample("s", "p", (data,), ("g",), "captions", "i").decoded().images[0]
+    image.load()
+    return image
+
+
+def learnt_by_verl(data: bytes) -> Image.Image:
+    """As a row that verl opens by itself."""
+    with Image.open(io.BytesIO(rgb_bytes(data))) as image:
+        image.load()
+        return image.copy()
+
+
+def supplied(data: bytes) -> Image.Image:
+    """As a cold-start sample."""
+    sample = SuppliedSample("s", "p", (data,), "r")
+    return SuppliedSamples([sample])[0].images[0]
+
+
+DOORS = [answered, on_the_page, as_a_map, learnt, learnt_by_verl, supplied, decode]
+
+
+#: verl gets the bytes of plain files, which a pool or a supplied file has been decoded for before.
+REFUSED = [
+    (door, made) for door in DOORS for made in (eps, bomb, torn, bytes) if (door, made) != (learnt_by_verl, torn)
+]
+
+
+@pytest.mark.parametrize(("door", "made"), REFUSED)
+def test_every_door_refuses_what_is_no_image(door: Callable[[bytes], object], made: Callable[[], bytes]) -> None:
+    with pytest.raises((InputError, OSError)) as error:
+        door(made())
+    assert door is learnt or isinstance(error.value, InputError)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_every_door_turns_a_photograph_of_a_phone_upright(door: Callable[[bytes], Image.Image]) -> None:
+    image = door(turned())
+    assert (image.mode, image.size) == ("RGB", (60, 80))
