@@ -149,6 +149,7 @@ def test_verl_trains_in_the_operators_pods_and_goes_on_when_one_of_two_is_lost(
         VIPER_TRACKING=place.tracking,
         VIPER_STAGE_IMAGE=image,
         VIPER_CREDENTIALS_SECRET="",
+        VIPER_POD_TEMPLATES="unrestricted",  # folders of the node are mounted
     )
 
     def kubectl(*arguments: str) -> str:
