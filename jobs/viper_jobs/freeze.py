@@ -16,11 +16,12 @@ from viper.errors import SpecError
 from viper.freeze import Frozen, freeze
 from viper.registry import Registry
 from viper.spec import ViperIteration, parse_stored
+from viper.spec.packed import pieces_of, unpack
 from viper.stage.frozen import ResolvedModel
 from viper.store import child_uri, open_store
 from viper_jobs.main import exit_status
 
-#: The whole ViperIteration as JSON, its profile written out.
+#: The whole ViperIteration as JSON, its profile written out, packed into `VIPER_ITERATION_0`, … (`viper.spec.packed`).
 VARIABLE = "VIPER_ITERATION"
 
 
@@ -50,11 +51,12 @@ def main(
 
 def _iteration(environment: Mapping[str, str]) -> ViperIteration:
     """The iteration with its profile; raises `SpecError`."""
+    pieces = pieces_of(VARIABLE, environment)
+    if not pieces:
+        raise SpecError("is not set", where=f"{VARIABLE}_0", fix="the operator of the same release sets it")
     try:
-        data = json.loads(environment[VARIABLE])
-    except KeyError:
-        raise SpecError("is not set", where=VARIABLE, fix="set it to the JSON of a ViperIteration") from None
-    except json.JSONDecodeError as e:
+        data = json.loads(unpack(pieces, VARIABLE))
+    except (json.JSONDecodeError, RecursionError) as e:
         raise SpecError(f"is not valid JSON: {e}", where=VARIABLE) from None
     if not isinstance(data, dict) or data.get("kind") != "ViperIteration":
         raise SpecError("is not a ViperIteration", where=VARIABLE)

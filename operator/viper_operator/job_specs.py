@@ -10,6 +10,7 @@ from viper.modelcache.needs import engine_fields, stage_models
 from viper.modelcache.uris import is_remote
 from viper.plan import PERMANENT_EXIT_CODES
 from viper.spec import Profile, StageResources, ViperIteration
+from viper.spec.packed import pack, variables
 from viper.spec.pods import EnvVar
 from viper.spec.stages import FREEZE
 from viper.store import child_uri
@@ -186,7 +187,8 @@ def _container(
 ) -> dict[str, Any]:
     environment = _environment(resources, profile)
     if request.stage == FREEZE:
-        environment.append({"name": "VIPER_ITERATION", "value": frozen_resource(request.iteration)})
+        pieces = pack(frozen_resource(request.iteration), f"ViperIteration {request.iteration.metadata.name}")
+        environment += [{"name": n, "value": v} for n, v in variables("VIPER_ITERATION", pieces).items()]
     container: dict[str, Any] = {
         "name": CONTAINER,
         "image": resources.image or settings.image,
@@ -298,7 +300,7 @@ def frozen_resource(iteration: ViperIteration) -> str:
         "metadata": {"name": iteration.metadata.name},
         "spec": spec,
     }
-    return json.dumps(dump, sort_keys=True, separators=(",", ":"))
+    return json.dumps(dump, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _resources(resources: StageResources, gpus: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ and of "Restricted". What the standard allows to pods of Windows is not allowed 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -33,6 +34,9 @@ SYSCTLS = frozenset(
         "net.ipv4.tcp_wmem",
     )
 )
+#: Bytes of one variable or argument (MAX_ARG_STRLEN), and of all of a program's (a quarter of its stack), in Linux.
+LONGEST, MOST_TOGETHER = 128 * 1024, 3 * 2**19
+_REFERENCE = re.compile(r"\$\(([-._a-zA-Z0-9]{1,256})\)")
 #: Where a probe or a hook could be sent to another host.
 PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 HOOKS = ("postStart", "preStop")
@@ -141,6 +145,40 @@ def secrets(value: Any, at: str = "spec") -> Iterator[tuple[str, str]]:
                 for name in found:
                     yield here, name
             yield from secrets(inner, here)
+
+
+def overlong(template: Mapping[str, Any]) -> Iterator[str]:
+    """Variables and arguments that no program could be started with, `$(NAME)` expanded as Kubernetes does.
+
+    Plain values that name each other make GB out of a few kB.
+    """
+    spec = _map(template, "spec", "")
+    for container, at in ((c, at) for kind in CONTAINERS for c, at in _items(spec, kind, "spec")):
+        sizes: dict[str, int] = {}
+        for variable, there in _items(container, "env", at):
+            name, value = variable.get("name"), variable.get("value")
+            if isinstance(name, str) and isinstance(value, str):
+                sizes[name] = _expanded(value, sizes)
+                if len(name) + sizes[name] + 2 > LONGEST:
+                    yield f"{there} has {sizes[name]} bytes, of at most {LONGEST}"
+        total = sum(sizes.values())
+        for kind in ("command", "args"):
+            for i, word in enumerate(_list(container, kind, at)):
+                size = _expanded(word, sizes) if isinstance(word, str) else 0
+                total += size
+                if size + 1 > LONGEST:
+                    yield f"{at}.{kind}[{i}] has {size} bytes, of at most {LONGEST}"
+        if total > MOST_TOGETHER:
+            yield f"{at}: variables and arguments have {total} bytes together, of at most {MOST_TOGETHER}"
+
+
+def _expanded(value: str, sizes: Mapping[str, int]) -> int:
+    """Bytes of a value once the variables before it are put in."""
+    size = len(value.encode("utf-8", "backslashreplace"))
+    for found in _REFERENCE.finditer(value):
+        if found[1] in sizes:
+            size += sizes[found[1]] - len(found[0])
+    return min(size, 10**15)
 
 
 def tokens(template: Mapping[str, Any]) -> Iterator[str]:

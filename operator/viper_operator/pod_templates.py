@@ -13,7 +13,7 @@ from viper.spec import Profile, StageResources
 from viper.spec.pods import PodTemplate
 from viper.spec.stages import FREEZE, stage_graph
 from viper_operator.job_specs import CONTAINER, JobRequest, stage_job
-from viper_operator.pod_security import CONTAINERS, MalformedError, secrets, tokens, violations
+from viper_operator.pod_security import CONTAINERS, MalformedError, overlong, secrets, tokens, violations
 from viper_operator.settings import FORBIDDEN, RESTRICTED, Settings
 
 #: Labels and annotations of the operator, of Kubernetes' controllers and of queues: by them pods are found, counted and
@@ -122,6 +122,8 @@ def _pod(pod: Mapping[str, Any], settings: Settings) -> Iterator[str]:
     for path, name in secrets(spec):
         if name.startswith(HELM) or name in settings.protected_secrets:
             yield f"podTemplate: {path} names Secret {name}, which no stage gets; remove it"
+    for problem in overlong(pod):
+        yield f"env or podTemplate: {problem}: no program could be started; shorten it"
     if settings.pod_templates != RESTRICTED:
         return
     fix = "remove it from the profile's podTemplate, or have the operator set to podTemplates: unrestricted"

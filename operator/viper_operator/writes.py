@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from viper.errors import StoreError
+from viper.errors import SpecError, StoreError
 from viper_operator.api import GROUPS, Api, ApiError
 from viper_operator.cache import Cache
 from viper_operator.events import Event
@@ -83,10 +83,14 @@ class Writer:
             return None
         if known is not None and not known.owner:
             raise _taken(request, "Job", request.name)
-        if refused := refusal(request, self.settings):
-            by_reference = self.cache.profile_of(request.iteration.metadata.name)
+        by_reference = self.cache.profile_of(request.iteration.metadata.name)
+        try:
+            refused = refusal(request, self.settings)
+            service, made = stage_service(request, self.settings), stage_job(request, self.settings)
+        except SpecError as error:
+            raise RefusedError("SpecTooLarge", str(error), permanent=not by_reference) from None
+        if refused:
             raise RefusedError("PodTemplateRefused", refused, permanent=not by_reference)
-        service, made = stage_service(request, self.settings), stage_job(request, self.settings)
         try:
             if service is not None:
                 await self._make_service(request, service)

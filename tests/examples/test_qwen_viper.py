@@ -13,6 +13,7 @@ from viper.cli import main
 from viper.costs.profiles import shipped_profiles
 from viper.modelcache.uris import engine_uri, hub_uri
 from viper.spec import IterationSpec, ViperIteration, ViperLoop, load_runnable, parse_stored
+from viper.spec.packed import pieces_of, unpack
 from viper.spec.stages import stage_graph
 from viper_operator.plugin.render import assumed, rendered
 
@@ -109,7 +110,8 @@ def test_the_numbers_are_written_out_rather_than_left_to_defaults(name: str) -> 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_pods_get_every_number_of_the_paper(name: str) -> None:
     container = jobs(name)["freeze"]["spec"]["template"]["spec"]["containers"][0]
-    carried = next(e["value"] for e in container["env"] if e["name"] == "VIPER_ITERATION")
+    environment = {e["name"]: e.get("value", "") for e in container["env"]}
+    carried = unpack(pieces_of("VIPER_ITERATION", environment), "it")
     spec = json.loads(carried)["spec"]
     assert {path: at(spec, path) for path in PAPER} == PAPER
 

@@ -10,6 +10,7 @@ import pytest
 
 from fakes import world
 from viper.registry import Registry, sqlite_uri
+from viper.spec.packed import pack, variables
 from viper.stage import load_frozen
 from viper.store import DirectoryStore
 from viper_jobs.freeze import VARIABLE, main
@@ -29,7 +30,8 @@ def resource(source: str, **spec: Any) -> dict[str, Any]:
 
 
 def run(tmp_path: Path, data: object) -> int:
-    environment = {VARIABLE: data if isinstance(data, str) else json.dumps(data)}
+    text = data if isinstance(data, str) else json.dumps(data)
+    environment = variables(VARIABLE, pack(text, "it"))
     where = ["--store", (tmp_path / "store").as_uri(), "--tracking", sqlite_uri(tmp_path)]
     return main([*where, "--termination-log", str(tmp_path / "end.json")], environment=environment)
 
@@ -94,7 +96,7 @@ def test_what_is_no_iteration_is_refused(tmp_path: Path, data: object, message: 
 
 def test_without_an_iteration_it_says_what_to_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--store", str(tmp_path), "--tracking", sqlite_uri(tmp_path)], environment={}) == 2
-    assert "VIPER_ITERATION: is not set" in capsys.readouterr().err
+    assert "VIPER_ITERATION_0: is not set" in capsys.readouterr().err
 
 
 def test_a_profile_that_is_only_named_is_refused(tmp_path: Path, source: str) -> None:

@@ -12,6 +12,7 @@ from fakes import world
 from fakes.kubelet import Connection
 from servers.kube import KubeApi
 from viper.spec import ViperIteration, parse_resource
+from viper.spec.packed import pieces_of, unpack
 from viper.spec.stages import FREEZE, STAGES
 from viper_operator.job_specs import JobRequest, stage_job
 
@@ -165,7 +166,8 @@ def test_freezing_gets_the_resource_and_is_one_pod_without_gpus() -> None:
         "/dev/termination-log",
     ]
     assert container(job)["resources"] == {}
-    given = next(e["value"] for e in container(job)["env"] if e["name"] == "VIPER_ITERATION")
+    environment = {e["name"]: e.get("value", "") for e in container(job)["env"]}
+    given = unpack(pieces_of("VIPER_ITERATION", environment), "it")
     one = parse_resource(json.loads(given))
     assert isinstance(one, ViperIteration)
     assert one.spec == world.iteration("it", profile={"defaults": {"gpus": 8, "retries": 5}}).spec

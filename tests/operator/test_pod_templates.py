@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 from kube_objects import SETTINGS
 
 from viper.errors import SpecError
-from viper.spec import ViperIteration, parse_resource
+from viper.spec import ViperIteration, parse_resource, parse_stored
+from viper.spec.packed import pieces_of, unpack
 from viper.spec.stages import FREEZE, stage_graph
 from viper_operator.job_specs import JobRequest, stage_job
 from viper_operator.names import pod_labels
@@ -326,6 +328,65 @@ def every(settings: Settings) -> Iterator[dict[str, Any]]:
 def test_what_the_operator_makes_by_itself_passes(ray: bool) -> None:
     for pod in every(replace(SETTINGS, ray_jobs=ray)):
         assert list(violations(pod)) == []
+
+
+TIMES = "$(A)" * 1000
+TOWER = [{"name": f"A{i}", "value": f"$(A{i - 1})" * 500 if i else "x"} for i in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ([{"name": "A", "value": "x" * 4000}, {"name": "B", "value": TIMES}], "spec.containers[stage].env[B]"),
+        ([{"name": "A", "value": "ß" * 4096}], ""),
+        ([{"name": "B", "value": TIMES}, {"name": "A", "value": "x" * 4000}], ""),
+        (TOWER, "has 1000000000000000 bytes"),
+    ],
+    ids=["a product", "not ASCII", "in the other order", "a tower"],
+)
+def test_variables_that_make_a_program_impossible_to_start_are_refused(env: list[dict[str, str]], said: str) -> None:
+    text = refusal(JobRequest(iteration(env=env), "uid", "evaluate"), SETTINGS)
+    assert said in text
+    assert bool(text) == bool(said)
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        {"env": [{"name": "A", "value": "x" * 140_000}]},
+        {"args": ["x" * 140_000]},
+        {"command": ["ß" * 70_000]},
+        {"env": [{"name": f"A{i}", "value": "x" * 100_000} for i in range(20)]},
+    ],
+    ids=["variable", "argument", "command", "together"],
+)
+def test_so_are_those_of_a_template(container: dict[str, Any]) -> None:
+    for mode in ("restricted", "unrestricted"):
+        assert "no program could be started" in refused(of_stage(**container), mode)
+
+
+def legal(letters: int) -> ViperIteration:
+    """A spec of some 10 kB: variables of every stage, in no ASCII."""
+    env = [{"name": f"V{i}", "value": "漢" * letters} for i in range(3)]
+    document = iteration().dump()
+    document["spec"]["profile"] = {"stages": {s: {"env": env} for s in (FREEZE, *ALL)}}
+    made = parse_resource(document)
+    assert isinstance(made, ViperIteration)
+    return made
+
+
+ALL = [n.name for n in stage_graph(iteration().spec.recipe)]
+
+
+@pytest.mark.parametrize("letters", [1, 100, 1300])
+def test_a_legal_spec_is_handed_to_freezing_whatever_its_size(letters: int) -> None:
+    made = legal(letters)
+    assert refusal(JobRequest(made, "uid", FREEZE), SETTINGS) == ""
+    container = stage_job(JobRequest(made, "uid", FREEZE), SETTINGS)["spec"]["template"]["spec"]["containers"][0]
+    environment = {e["name"]: e.get("value", "") for e in container["env"]}
+    assert max(len(n.encode()) + len(v.encode()) for n, v in environment.items()) < 128 * 1024 - 2
+    found = parse_stored(json.loads(unpack(pieces_of("VIPER_ITERATION", environment), "it")))
+    assert found.spec == made.spec
 
 
 def test_our_labels_are_there_whatever_a_template_says() -> None:

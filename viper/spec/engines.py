@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import field_validator
+from pydantic import StringConstraints, field_validator
 
 from viper.spec.base import SpecModel, setting
 from viper.spec.forms import SERVER, WORDS
@@ -23,10 +23,20 @@ class GenerationSettings(SpecModel):
         16384, unit="tokens", source=OURS, ge=256, le=1_048_576, description="Prompt, images and output together."
     )
     min_pixels: int | None = setting(
-        None, unit="px", source=OURS, ge=784, description="Smaller images are enlarged to this area; null: the model's."
+        None,
+        unit="px",
+        source=OURS,
+        ge=784,
+        le=2**31 - 1,
+        description="Smaller images are enlarged to this area; null: the model's.",
     )
     max_pixels: int | None = setting(
-        None, unit="px", source=OURS, ge=784, description="Larger images are reduced to this area; null: the model's."
+        None,
+        unit="px",
+        source=OURS,
+        ge=784,
+        le=2**31 - 1,
+        description="Larger images are reduced to this area; null: the model's.",
     )
     max_images: int = setting(
         2,
@@ -96,7 +106,12 @@ class EditingSettings(DiffusionSettings):
         description="Guidance on the original image, where the editor has it (OmniGen2).",
     )
     max_pixels: int = setting(
-        1_048_576, unit="px", source=OURS, ge=1024, description="Area that is edited; larger originals are scaled."
+        1_048_576,
+        unit="px",
+        source=OURS,
+        ge=1024,
+        le=2**31 - 1,
+        description="Area that is edited; larger originals are scaled.",
     )
 
 
@@ -157,7 +172,7 @@ class VerlSettings(SpecModel):
         le=604_800,
         description="A run without progress for this long is stopped and goes on from its last checkpoint.",
     )
-    overrides: dict[str, str] = setting(
+    overrides: dict[str, Annotated[str, StringConstraints(max_length=4096)]] = setting(
         dict,
         source=OURS,
         max_length=64,

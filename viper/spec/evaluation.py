@@ -32,6 +32,7 @@ class Benchmark(SpecModel):
         None,
         unit="questions",
         ge=1,
+        le=10**9,
         description="Ask about this many of its questions; those that are scored together stay together.",
     )
     floor: float | None = setting(
@@ -47,7 +48,10 @@ class Benchmarks(SpecModel):
     """Benchmarks of lmms-eval, asked of every checkpoint alike."""
 
     tasks: dict[str, Benchmark] = setting(
-        dict, source=PAPER, description=f"Task of lmms-eval to its settings: {', '.join(BENCHMARKS)}. Empty: none."
+        dict,
+        source=PAPER,
+        max_length=32,
+        description=f"Task of lmms-eval to its settings: {', '.join(BENCHMARKS)}. Empty: none.",
     )
     datasets: str = setting(
         "",
@@ -86,15 +90,16 @@ class Evaluation(SpecModel):
     questions: str = setting(
         "", max_length=URI_LENGTH, description="Question set: smallworld:questions or a JSONL file; empty: none."
     )
-    limit: int | None = setting(None, unit="questions", ge=1, description="Use at most this many of them.")
+    limit: int | None = setting(None, unit="questions", ge=1, le=10**9, description="Use at most this many of them.")
     benchmarks: Benchmarks = setting(Benchmarks, description="Benchmarks of lmms-eval.")
     max_tokens: int = setting(
         4096,
         unit="tokens",
         ge=1,
+        le=2**24,
         description="Longest answer, reasoning included, of questions and benchmarks; the same for all checkpoints.",
     )
-    batch: int = setting(256, unit="questions", ge=1, description="Questions per generation batch.")
+    batch: int = setting(256, unit="questions", ge=1, le=10**6, description="Questions per generation batch.")
     base: bool = setting(True, description="Also evaluate the first version of the lineage.")
 
 

@@ -38,7 +38,7 @@ class GeneratorRef(SpecModel):
         max_length=WORD_LENGTH,
         description="Registry alias, resolved once when the iteration starts.",
     )
-    version: int | None = setting(None, ge=1, description="Registry version.")
+    version: int | None = setting(None, ge=1, le=2**31 - 1, description="Registry version.")
     uri: str | None = setting(
         None,
         min_length=1,
@@ -69,9 +69,9 @@ class Images(SpecModel):
         max_length=URI_LENGTH,
         description="Folder of images (file://, s3://) or smallworld:scenes?count=N&seed=S.",
     )
-    limit: int | None = setting(None, unit="images", ge=1, description="Use at most this many.")
-    offset: int = setting(0, unit="images", ge=0, description="Skip this many first.")
-    min_side: int = setting(32, unit="px", source=OURS, ge=8, description="Smaller images are rejected.")
+    limit: int | None = setting(None, unit="images", ge=1, le=10**9, description="Use at most this many.")
+    offset: int = setting(0, unit="images", ge=0, le=10**15, description="Skip this many first.")
+    min_side: int = setting(32, unit="px", source=OURS, ge=8, le=65_536, description="Smaller images are rejected.")
     max_side: int = setting(
         1536,
         unit="px",
@@ -85,6 +85,7 @@ class Images(SpecModel):
         unit="px",
         source=OURS,
         ge=1024,
+        le=2**31 - 1,
         description="Images with more pixels are rejected before they are decoded (decompression bombs).",
     )
 
@@ -221,6 +222,7 @@ class Budget(SpecModel):
         unit="GPU-hours",
         source=CLUSTER,
         gt=0,
+        le=1e9,
         description="No further iteration starts once the loop's Jobs have used as much, or when less is left than an "
         "iteration has taken on average; null: no limit.",
     )

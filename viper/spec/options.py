@@ -46,6 +46,7 @@ class ExternalData(SpecModel):
         unit="samples",
         source=OURS,
         ge=1,
+        le=10**9,
         description="Use this many rows of the file, drawn by seed, in their order; null: all.",
     )
     columns: ExternalColumns = setting(ExternalColumns, source=OURS, description="Names of the columns.")
@@ -71,5 +72,6 @@ class Analysis(SpecModel):
         unit="px",
         source=OURS,
         ge=784,
+        le=2**31 - 1,
         description="Larger images are reduced to this area: memory grows with its square.",
     )

@@ -81,7 +81,7 @@ class Toleration(SpecModel):
         None, description="Taint effect; null: every effect."
     )
     toleration_seconds: int | None = setting(
-        None, unit="s", description="How long a NoExecute taint is tolerated; null: for ever."
+        None, unit="s", le=2**31 - 1, description="How long a NoExecute taint is tolerated; null: for ever."
     )
 
     @model_validator(mode="after")
@@ -106,7 +106,7 @@ class Affinity(SpecModel):
 class TopologySpreadConstraint(SpecModel):
     """How the pods of a stage are spread over zones, racks or hosts."""
 
-    max_skew: int = setting(1, unit="pods", ge=1, description="Largest difference between two domains.")
+    max_skew: int = setting(1, unit="pods", ge=1, le=2**31 - 1, description="Largest difference between two domains.")
     topology_key: str = setting(
         pattern=QUALIFIED_NAME, max_length=316, description="Node label whose values are the domains."
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from viper.spec import base
 from viper.spec.base import SpecModel, setting
@@ -47,27 +47,35 @@ class TrainingSettings(SpecModel):
     """GRPO with decoupled clip and no KL (paper, section on policy optimisation and its training table)."""
 
     steps: int | None = setting(
-        None, source=OURS, ge=1, description="Optimiser batches to take; null: `epochs` decides."
+        None, source=OURS, ge=1, le=10**7, description="Optimiser batches to take; null: `epochs` decides."
     )
     epochs: float = setting(1.0, source=OURS, gt=0, le=100, description="Passes over the data when `steps` is null.")
-    batch_prompts: int = setting(128, unit="prompts", source=PAPER, ge=1, description="Prompts per rollout batch.")
-    mini_batch_prompts: int = setting(64, unit="prompts", source=PAPER, ge=1, description="Prompts per optimiser step.")
+    batch_prompts: int = setting(
+        128, unit="prompts", source=PAPER, ge=1, le=10**6, description="Prompts per rollout batch."
+    )
+    mini_batch_prompts: int = setting(
+        64, unit="prompts", source=PAPER, ge=1, le=10**6, description="Prompts per optimiser step."
+    )
     micro_batch: int = setting(
-        4, unit="outputs per device", source=PAPER, ge=1, description="Outputs per forward/backward pass."
+        4, unit="outputs per device", source=PAPER, ge=1, le=10**6, description="Outputs per forward/backward pass."
     )
     group_size: int = setting(5, unit="outputs", source=PAPER, ge=2, le=64, description="Outputs G sampled per prompt.")
     temperature: float = setting(1.0, source=PAPER, gt=0, le=2, description="Rollout temperature.")
-    max_prompt_tokens: int = setting(10240, unit="tokens", source=PAPER, ge=16, description="Longest prompt.")
-    max_response_tokens: int = setting(4096, unit="tokens", source=PAPER, ge=4, description="Longest output.")
+    max_prompt_tokens: int = setting(10240, unit="tokens", source=PAPER, ge=16, le=2**24, description="Longest prompt.")
+    max_response_tokens: int = setting(4096, unit="tokens", source=PAPER, ge=4, le=2**24, description="Longest output.")
     learning_rate: float = setting(1e-6, source=PAPER, gt=0, le=1, description="AdamW learning rate.")
-    warmup_steps: int = setting(0, unit="steps", source=OURS, ge=0, description="Linear warm-up of the learning rate.")
+    warmup_steps: int = setting(
+        0, unit="steps", source=OURS, ge=0, le=10**7, description="Linear warm-up of the learning rate."
+    )
     weight_decay: float = setting(0.0, source=OURS, ge=0, le=1, description="AdamW weight decay.")
-    max_grad_norm: float = setting(1.0, source=OURS, gt=0, description="Gradient clipping (norm).")
+    max_grad_norm: float = setting(1.0, source=OURS, gt=0, le=1e9, description="Gradient clipping (norm).")
     clip_low: float = setting(
         0.2, source="DAPO; not printed in the paper", gt=0, lt=1, description="ε_low of equation 8."
     )
-    clip_high: float = setting(0.28, source="DAPO; not printed in the paper", gt=0, description="ε_high of equation 8.")
-    save_every: int = setting(20, unit="steps", source=OURS, ge=1, description="Steps between checkpoints.")
+    clip_high: float = setting(
+        0.28, source="DAPO; not printed in the paper", gt=0, le=1e9, description="ε_high of equation 8."
+    )
+    save_every: int = setting(20, unit="steps", source=OURS, ge=1, le=10**7, description="Steps between checkpoints.")
     select: Literal["last", "heldOutReward", "heldOutPerception"] = setting(
         "last",
         source=OURS,
@@ -88,7 +96,7 @@ class TrainingSettings(SpecModel):
 class CaptionRecipe(SpecModel):
     """Task 1, caption self-refining: samples (I, C_g, R)."""
 
-    samples: int = setting(7000, unit="samples", source=PAPER, ge=1, description="Quota of accepted samples.")
+    samples: int = setting(7000, unit="samples", source=PAPER, ge=1, le=10**9, description="Quota of accepted samples.")
     expected_acceptance: float = setting(
         0.9,
         source=OURS,
@@ -115,7 +123,7 @@ class CategoryBalance(SpecModel):
         "replaced by the category furthest below its share (recorded on the sample), and the quota of samples is "
         "divided by these shares.",
     )
-    targets: dict[str, float] = setting(
+    targets: dict[str, Annotated[float, Field(le=1e9)]] = setting(
         lambda: dict.fromkeys(CATEGORIES, 0.25),
         source=OURS,
         max_length=len(CATEGORIES),
@@ -134,7 +142,7 @@ class CategoryBalance(SpecModel):
 class OperationRecipe(SpecModel):
     """Task 2, visual-operation predicting: samples (I_orig, I_recon, Ops)."""
 
-    samples: int = setting(3000, unit="samples", source=PAPER, ge=1, description="Quota of accepted samples.")
+    samples: int = setting(3000, unit="samples", source=PAPER, ge=1, le=10**9, description="Quota of accepted samples.")
     expected_acceptance: float = setting(
         0.5,
         source=OURS,
@@ -253,6 +261,7 @@ class ValidationSettings(SpecModel):
         unit="samples",
         source=OURS,
         ge=1,
+        le=10**9,
         description="Fewer accepted training samples than this hold the iteration.",
     )
     change: ChangeFilter = setting(ChangeFilter, source=OURS, description="How much of the picture may change.")
@@ -280,7 +289,7 @@ class ColdStart(SpecModel):
     )
     epochs: float = setting(1.0, source=OURS, gt=0, le=100, description="Passes over the samples.")
     learning_rate: float = setting(1e-5, source=OURS, gt=0, le=1, description="AdamW learning rate.")
-    batch: int = setting(32, unit="samples", source=OURS, ge=1, description="Samples per optimiser step.")
+    batch: int = setting(32, unit="samples", source=OURS, ge=1, le=10**6, description="Samples per optimiser step.")
 
 
 class ModelRoles(SpecModel):
@@ -308,7 +317,7 @@ class Recipe(SpecModel):
     prompts: str = setting(
         "viper", source=OURS, min_length=1, max_length=64, description="Prompt set (folder of `viper/prompts`)."
     )
-    seed: int = setting(0, source=OURS, ge=0, description="Root of every seed in the iteration.")
+    seed: int = setting(0, source=OURS, ge=0, le=10**18, description="Root of every seed in the iteration.")
     stages: Literal["both", "captions", "operations", "mixed"] = setting(
         "both",
         source=PAPER,
