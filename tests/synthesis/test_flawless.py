@@ -7,6 +7,7 @@ import json
 import pytest
 
 from viper.synthesis.flawless import says_none
+from viper.synthesis.operations import weakness
 from viper.synthesis.structured import Critique, parse
 
 NONE = [
@@ -82,3 +83,9 @@ def test_it_is_a_flaw(item: str) -> None:
 )
 def test_the_list_is_what_is_left(text: str, flaws: list[str]) -> None:
     assert parse(Critique, text).refinement == flaws
+
+
+@pytest.mark.parametrize("said", ["N/A", "None.", "nothing", "...", ""])
+def test_an_instruction_that_says_none_is_empty(said: str) -> None:
+    assert weakness(said) == "empty-instruction"
+    assert weakness("Remove the ring.") == ""

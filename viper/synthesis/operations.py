@@ -25,6 +25,7 @@ from viper.stage.quota import Quota, candidates
 from viper.synthesis.balance import steer
 from viper.synthesis.captions import CHUNK, chunk_name
 from viper.synthesis.engines import StageEngines
+from viper.synthesis.flawless import says_none
 from viper.synthesis.pictures import broken
 from viper.synthesis.pool import Pool, PoolImage, batches
 from viper.synthesis.structured import (
@@ -382,6 +383,6 @@ def _proposal(image: PoolImage, caption: str, edit: int, proposed: Draft, edited
 
 def weakness(instruction: str) -> str:
     """Why an instruction is not worth an edit (the costliest step); empty when it is."""
-    if not any(c.isalnum() for c in instruction):
+    if says_none(instruction):
         return "empty-instruction"
     return "long-instruction" if len(instruction) > MAX_INSTRUCTION else ""
