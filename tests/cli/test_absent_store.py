@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +70,41 @@ def test_absence_is_not_new(
     assert "the store is gone" in said.err or "the iteration it has run in" in said.err
     assert "mount" in said.err
     assert files(run.parent) == {**before, **{k: v for k, v in files(run.parent).items() if k == "run/run.json"}}
+
+
+@pytest.mark.parametrize("writer", ["this release", "0.1.0"])
+@pytest.mark.parametrize("left", ["nothing", "its store", "its database"])
+def test_a_directory_that_was_moved_is_read_with_what_it_took_along(
+    tmp_path: Path, writer: str, left: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = RunDirectory(tmp_path / "old"), tmp_path / "new"
+    record = old.open(world.iteration(), None, None)
+    world.write(open_store(record.store), world.frozen())
+    old.next_log("it", "ingest-images", 0, 1)
+    (old.path / "mlflow.db").touch()
+    if writer == "0.1.0":
+        content = {**json.loads((old.path / "run.json").read_bytes()), "store": record.store}
+        content |= {"tracking": record.tracking}
+        del content["schemaVersion"], content["minVersion"]
+        (old.path / "run.json").write_text(json.dumps(content))
+    old.path.rename(new)
+    if left != "nothing":
+        kept = {"its store": "store", "its database": "mlflow.db"}[left]
+        old.path.mkdir()
+        (new / kept).rename(old.path / kept)
+    status = main(["status", str(new)])
+    said = capsys.readouterr()
+    if left == "its store" and writer == "0.1.0":
+        assert status == 0, "it says where its store is, and there it is"
+    elif left == "its store" or (left == "its database" and writer == "0.1.0"):
+        assert status == 4
+        assert "the store is gone" in said.err
+    else:
+        assert status == 0, said.err
+        assert "ingest-images" in said.out
+        found = RunDirectory(new).record()
+        assert found is not None
+        assert (found.store, found.tracking) == ((new / "store").as_uri(), f"sqlite:///{new}/mlflow.db")
 
 
 def test_a_store_that_is_there_is_read(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

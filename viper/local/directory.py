@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import unquote, urlsplit
 
 from viper.errors import BusyError, InputError, NotFoundError, SpecError
 from viper.spec.base import setting
@@ -78,9 +79,23 @@ class RunDirectory:
             raise InputError(
                 f"is not {RunRecord.WHAT}: {e.strerror or e}", where=str(path), fix=RunRecord.FIX
             ) from None
-        stored = RunRecord.read(data, where=str(path), error=InputError)
+        stored = self._moved(RunRecord.read(data, where=str(path), error=InputError))
         place = self.path.as_uri()
         return stored.read_as(store=resolve_uri(place, stored.store), tracking=resolve_database(place, stored.tracking))
+
+    def _moved(self, stored: RunRecord) -> RunRecord:
+        """A record of 0.1.0, which named what lay in the directory by its full path, where the directory is now.
+
+        Only of a directory that took its store and its database along, and left none where it was.
+        """
+        if not stored.store.startswith("file:///"):
+            return stored
+        old = Path(unquote(urlsplit(stored.store).path)).parent
+        before = (old / "store").as_uri(), f"sqlite:///{old / 'mlflow.db'}"
+        taken_along = (self.path / "store").is_dir() and (self.path / "mlflow.db").is_file()
+        if (stored.store, stored.tracking) != before or old == self.path or (old / "store").exists() or not taken_along:
+            return stored
+        return stored.read_as(store="store", tracking="mlflow.db")
 
     def open(self, resource: ViperIteration | ViperLoop, store: str | None, tracking: str | None) -> RunRecord:
         """Records what is run here; the locations of an earlier run in this directory are kept.
