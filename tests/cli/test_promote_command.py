@@ -12,6 +12,7 @@ from viper.cli import main
 from viper.errors import InputError
 from viper.lineage import PARENT_VERSION
 from viper.local import RunDirectory
+from viper.store import DirectoryStore
 
 
 @pytest.fixture
@@ -48,6 +49,12 @@ def test_the_alias_moves_to_the_version(
     (note,) = [v for k, v in registry.get("m", version).tags.items() if k.startswith("viper.alias_move.")]
     assert f"generator: version 2 to {version}, {'promoted' if command == 'promote' else 'rolled back'} by " in note
     assert note.endswith("looks better")
+
+
+def test_it_locks_in_the_store_of_the_run(run_dir: Path, registry: MemoryRegistry) -> None:
+    (run_dir / "store").mkdir()
+    assert main(["rollback", str(run_dir)]) == 0
+    assert [info.key for info in DirectoryStore(run_dir / "store").list()] == ["locks/m@generator/000000001.json"]
 
 
 def test_a_version_that_does_not_exist_is_refused(

@@ -15,7 +15,7 @@ from viper.evaluation.benchmarks import Verdict
 from viper.evaluation.promotion import promote
 from viper.evaluation.stage import evaluate
 from viper.evaluation.summary import benchmark_comparisons, benchmark_scores
-from viper.registry import Registry, sqlite_uri
+from viper.registry import LOCKS, Registry, sqlite_uri
 from viper.spec.stages import EVALUATE, PROMOTE, TRAIN_CAPTIONS, TRAIN_OPERATIONS
 from viper.stage import ResolvedModel, StageContext
 from viper.stage.frozen import Tracking
@@ -85,6 +85,10 @@ def test_a_better_model_becomes_a_version_and_the_generator(world: World) -> Non
     assert (outputs["decision"], outputs["version"], outputs["previous_version"]) == ("promoted", 2, 1)
     assert "0.0% → 100.0% on 12 questions" in outputs["reason"]
     assert world.alias == 2
+    assert world.registry.get("small", 2).tags[LOCKS] == ctx.store.uri
+    (held,) = (json.loads(ctx.store.get(info.key)) for info in ctx.store.list("locks/small@generator/"))
+    assert held["owner"].startswith("iteration it (process ")
+    assert held["released"] is True
 
 
 def test_the_version_tells_its_data_parent_and_scores(world: World) -> None:

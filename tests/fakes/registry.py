@@ -20,13 +20,22 @@ class MemoryRegistry:
         self.runs: dict[tuple[str, str, str], str] = {}
         self.calls: list[str] = []
 
-    def register(self, model: str, source_uri: str, digest: str, *, run: str | None = None, tags: object = None) -> int:
+    def register(
+        self,
+        model: str,
+        source_uri: str,
+        digest: str,
+        *,
+        run: str | None = None,
+        tags: Mapping[str, object] | None = None,
+    ) -> int:
         self.calls.append("register")
         known = self.models.setdefault(model, [])
         for version in known:
             if version.digest == digest:
                 return version.version
-        known.append(ModelVersion(model, len(known) + 1, source_uri, digest, run or "", {}))
+        values = {key: str(value) for key, value in (tags or {}).items()}
+        known.append(ModelVersion(model, len(known) + 1, source_uri, digest, run or "", values))
         return len(known)
 
     def set_tags(self, model: str, version: int, tags: Mapping[str, object]) -> None:
@@ -82,7 +91,15 @@ class SavedRegistry(MemoryRegistry):
         if path.exists():
             self.models, self.aliases = pickle.loads(path.read_bytes())  # noqa: S301 (its own)
 
-    def register(self, model: str, source_uri: str, digest: str, *, run: str | None = None, tags: object = None) -> int:
+    def register(
+        self,
+        model: str,
+        source_uri: str,
+        digest: str,
+        *,
+        run: str | None = None,
+        tags: Mapping[str, object] | None = None,
+    ) -> int:
         found = super().register(model, source_uri, digest, run=run, tags=tags)
         self._save()
         return found

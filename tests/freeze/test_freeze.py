@@ -14,6 +14,7 @@ from fakes.world import model
 from viper.errors import InputError, SpecError
 from viper.freeze import freeze
 from viper.lineage import BASE_VERSION, PARENT_VERSION
+from viper.registry import LOCKS
 from viper.spec import ViperIteration
 from viper.stage import load_frozen
 from viper.store import DirectoryStore, child_uri
@@ -48,6 +49,8 @@ def test_the_initial_model_becomes_the_first_version_with_the_alias(
     assert frozen.generator.digest == directory_digest(folder)
     assert frozen.generator == frozen.base == frozen.critic == frozen.judge
     assert frozen.alias_version == 1
+    assert registry.get("m", 1).tags[LOCKS] == store.uri
+    assert [info.key for info in store.list("locks/")] == ["locks/m@generator/000000001.json"]
     assert frozen.versions["viper"]
 
 

@@ -10,6 +10,7 @@ import pytest
 from fakes.registry import MemoryRegistry
 from viper.lineage import PARENT_VERSION
 from viper.registry import Registry, sqlite_uri
+from viper.store import DirectoryStore
 from viper_jobs.registry import main
 
 COMMON = ["--tracking", "http://mlflow", "--model", "m", "--alias", "generator", "--by", "jane"]
@@ -42,6 +43,18 @@ def test_it_moves_the_alias_and_says_so(
     assert memory.get_alias("m", "generator") == version
     assert capsys.readouterr().out == "m@generator: version 2 → version 1\n" * 2
     assert memory.get("m", version).tags["viper.alias_move.r"].endswith(done)
+
+
+def test_it_locks_in_the_store_of_the_installation(
+    memory: MemoryRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIPER_STORE", tmp_path.as_uri())
+    assert main(["rollback", *COMMON], registry=lambda _: memory) == 0  # type: ignore[arg-type, return-value]
+    (held,) = (
+        json.loads((tmp_path / info.key).read_text()) for info in DirectoryStore(tmp_path).list("locks/m@generator/")
+    )
+    assert held["owner"].startswith("rolled back by jane (process ")
+    assert held["released"] is True
 
 
 def test_its_error_is_left_for_whoever_started_it(memory: MemoryRegistry, tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def test_promote_moves_the_alias_by_a_job_in_the_namespace(lab: Lab, logs: LogSe
     }
     assert (container_["command"], container_["args"][0]) == (["viper-registry"], "promote")
     assert container_["image"] == "viper.local/cpu:9"
+    assert {"name": "VIPER_STORE", "value": "s3://viper?endpoint=http://viper-minio:9000"} in container_["env"]
     assert container_["envFrom"] == [{"secretRef": {"name": "viper-store"}}]
     assert job["spec"]["template"]["spec"]["imagePullSecrets"] == [{"name": "pull"}]
 
