@@ -133,6 +133,7 @@ def test_many_suffixes_are_counted_in_bounds(tmp_path: Path) -> None:
     assert manifest is not None
     assert len(manifest.outputs["leftOut"]) == 21
     assert sum(manifest.outputs["leftOut"].values()) == 50
+    assert headline(manifest).endswith("; no images by name: 30 others, 1 .x0, 1 .x1, 1 .x10, 1 .x11, 1 .x12, 15 more")
 
 
 def test_a_listing_of_an_earlier_release_is_read(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def _sorted_out(files: Iterable[Entry], links: int = 0) -> Listing:
             others[suffix] += 1
         else:
             entries.append(entry)
-    counted = dict(sorted(others.most_common(COUNTED)))
+    counted = dict(sorted(sorted(others.items(), key=lambda x: (-x[1], x[0]))[:COUNTED]))
     if rest := others.total() - sum(counted.values()):
         counted[OTHERS] = rest
     if links:

@@ -80,6 +80,8 @@ class Done:
 
 #: In the outputs of a manifest: files of a pool that no suffix calls images, counted by suffix.
 LEFT_OUT = "leftOut"
+#: As many suffixes are named in a few words.
+_SUFFIXES = 6
 
 
 def score(manifest: Manifest) -> str:
@@ -147,10 +149,12 @@ def headline(manifest: Manifest) -> str:
 
 
 def counted(files: object) -> str:
-    """Files that were left out, by suffix: `3 .txt, 1 .zip`; empty for anything else."""
+    """Files that were left out, the most frequent suffixes first: `3 .txt, 1 .zip`; empty for anything else."""
     found = files.items() if isinstance(files, Mapping) else ()
     numbers = [(name, n) for name, n in found if isinstance(name, str) and isinstance(n, int)]
-    return ", ".join(f"{n} {name}" for name, n in sorted(numbers, key=lambda x: (-x[1], x[0])))
+    numbers.sort(key=lambda x: (-x[1], x[0]))
+    rest = sum(n for _, n in numbers[_SUFFIXES:])
+    return ", ".join([*(f"{n} {name}" for name, n in numbers[:_SUFFIXES]), *([f"{rest} more"] if rest else [])])
 
 
 @dataclass(frozen=True)
