@@ -41,6 +41,7 @@ class Kit:
         self.device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.tiny, self.cuda = options.tiny, self.device.startswith("cuda")
         if self.cuda:
+            torch.cuda.set_device(torch.device(self.device).index or 0)
             torch.backends.cuda.matmul.allow_tf32 = True
         elif options.tiny:
             torch.set_num_threads(1)

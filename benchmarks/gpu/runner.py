@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -23,6 +23,8 @@ from typing import Any
 from benchmarks.gpu.results import Results
 
 PRELOAD = "benchmarks.gpu.preload"
+#: What the parts print, beside the report.
+LOG = "parts.log"
 #: Seconds that are left for writing at the end, and that a part has to end by itself after its time.
 RESERVE_S, GRACE_S = 5.0, 10.0
 _ENVIRONMENT = {
@@ -66,14 +68,15 @@ def run(parts: Sequence[Part], options: Options, shown: Callable[[str], None] = 
     # Servers and processes that start anew look where this one does: the bundle comes before what is installed.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, dict.fromkeys([str(Path.cwd()), *sys.path])))
     results = Results(options.out / "report.json", tiny=options.tiny)
-    context = _context(options.preload)
+    (options.out / LOG).write_bytes(b"")
+    starter = Starter(options.preload)
     for part in parts:
         left = options.budget - (time.monotonic() - began) - RESERVE_S
         if left < part.least:
             results.part(part.name, "left out", 0.0, f"{left:.0f} s are left of the budget, it takes {part.least:.0f}")
         else:
             shown(f"{part.name}: up to {min(part.limit, left):.0f} s")
-            _one(part, options, results, context, min(part.limit, left))
+            _one(part, options, results, starter, min(part.limit, left))
         state = results.parts[-1]
         shown(
             f"{part.name}: {state['state']} after {state['seconds']:.1f} s. {state['problem'].splitlines()[:1] or ''}"
@@ -82,39 +85,58 @@ def run(parts: Sequence[Part], options: Options, shown: Callable[[str], None] = 
     return results
 
 
-def _context(preload: bool) -> Any:
-    context = multiprocessing.get_context("forkserver" if preload else "spawn")
-    if preload:
-        context.set_forkserver_preload([PRELOAD])
-    return context
+class Starter:
+    """Starts processes: from a server that has imported the libraries, or anew once that server has failed."""
+
+    def __init__(self, preload: bool) -> None:
+        self.methods = ["forkserver", "spawn"] if preload else ["spawn"]
+        multiprocessing.get_context("forkserver").set_forkserver_preload([PRELOAD])
+
+    def start(self, part: Part, options: Options, seconds: float, scratch: str) -> tuple[Any, Connection]:
+        """A process and what it says; raises `RuntimeError` when none can be started."""
+        while self.methods:
+            context: Any = multiprocessing.get_context(self.methods[0])
+            receive, send = context.Pipe(duplex=False)
+            process = context.Process(target=_child, args=(part, options, seconds, scratch, send), name=part.name)
+            try:
+                with _at_most(seconds):
+                    process.start()
+            except (OSError, EOFError, RuntimeError):
+                receive.close()
+                self.methods.pop(0)
+                continue
+            finally:
+                send.close()
+            return process, receive
+        raise RuntimeError("no process can be started")
 
 
-def _start(part: Part, options: Options, seconds: float, scratch: str, context: Any) -> tuple[Any, Connection]:
-    """A started process and what it says; a server that cannot run is done without."""
-    for method in (context, multiprocessing.get_context("spawn")):
-        receive, send = method.Pipe(duplex=False)
-        process = method.Process(target=_child, args=(part, options, seconds, scratch, send), name=part.name)
-        try:
-            process.start()
-        except (OSError, EOFError, RuntimeError):
-            receive.close()
-            continue
-        finally:
-            send.close()
-        return process, receive
-    raise RuntimeError("no process can be started")
+@contextlib.contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Raises `TimeoutError` in it after so long: a server that hangs while it imports answers nobody."""
+
+    def expired(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, expired)
+    running = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *running)
+        signal.signal(signal.SIGALRM, before)
 
 
-def _one(part: Part, options: Options, results: Results, context: Any, seconds: float) -> None:
+def _one(part: Part, options: Options, results: Results, starter: Starter, seconds: float) -> None:
     with tempfile.TemporaryDirectory(prefix=f"gpu-kit-{part.name}-") as scratch:
-        _watched(part, options, results, seconds=seconds, scratch=scratch, context=context)
+        _watched(part, options, results, starter, seconds=seconds, scratch=scratch)
 
 
-def _watched(part: Part, options: Options, results: Results, *, seconds: float, scratch: str, context: Any) -> None:
+def _watched(part: Part, options: Options, results: Results, starter: Starter, *, seconds: float, scratch: str) -> None:
     began = time.monotonic()
     results.part(part.name, "running", 0.0)
     try:
-        process, says = _start(part, options, seconds, scratch, context)
+        process, says = starter.start(part, options, seconds, scratch)
     except RuntimeError as error:
         results.part(part.name, "failed", 0.0, str(error))
         return
@@ -139,8 +161,8 @@ def _watched(part: Part, options: Options, results: Results, *, seconds: float, 
     if process.exitcode is not None and process.exitcode < 0:
         state, died = "killed", f"killed by {_signal(-process.exitcode)}"
         problem = f"{problem}; {died}" if problem else died
-    log = options.out / f"{part.name}.log"
-    results.part(part.name, state, time.monotonic() - began, problem or (_tail(log) if state != "done" else ""))
+    said = "" if state == "done" else _tail(options.out / LOG)
+    results.part(part.name, state, time.monotonic() - began, problem or said)
 
 
 def _signal(number: int) -> str:
@@ -166,7 +188,8 @@ def _tail(log: Path) -> str:
 def _child(part: Part, options: Options, seconds: float, scratch: str, send: Connection) -> None:
     """In the part's process."""
     os.setsid()
-    log = os.open(options.out / f"{part.name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    log = os.open(options.out / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.write(log, f"==== {part.name}\n".encode())
     for stream in (1, 2):
         os.dup2(log, stream)
     deadline = time.monotonic() + seconds

@@ -56,14 +56,20 @@ def test_a_part_that_does_not_end_well_costs_only_itself(
     assert [f["name"] for f in data["figures"] if f["part"] == name] == {
         "raises": ["before it raises"],
         "killed": ["before it is killed"],
-        "hangs": ["before it hangs"],
+        "hangs": [],
         "late": [],
     }[name]
     assert parts["well"]["state"] == "done"
 
 
 def test_what_cannot_be_measured_is_said_beside_what_can(parts: Any) -> None:
-    assert parts["hangs"]["leftOut"] == ["an error: ZeroDivisionError: integer division or modulo by zero"]
+    assert parts["well"]["leftOut"] == ["an error: ZeroDivisionError: integer division or modulo by zero"]
+
+
+def test_another_attention_function_is_measured_beside_sdpa(data: Any) -> None:
+    names = [f["name"] for f in data["figures"] if "forward and backward" in f["name"] and f["unit"] == "s"]
+    ours = [name for name in names if name.endswith("broken_parts:attend")]
+    assert [name.rpartition(", ")[0] for name in ours] == [n.rpartition(", ")[0] for n in names if n.endswith("sdpa")]
 
 
 def test_the_report_says_what_it_ran_on_and_is_read_as_it_is_written(data: Any, report: Path) -> None:
