@@ -6,7 +6,6 @@ It comes before the first stage where nothing that starts the stages has MLflow.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from viper.spec import ViperIteration, parse_stored
 from viper.spec.packed import pieces_of, unpack
 from viper.stage.frozen import ResolvedModel
 from viper.store import child_uri, open_store
+from viper.stored import MIN_VERSION, check_form, read_object
 from viper_jobs.main import exit_status
 
 #: The whole ViperIteration as JSON, its profile written out, packed into `VIPER_ITERATION_0`, … (`viper.spec.packed`).
@@ -50,17 +50,20 @@ def main(
 
 
 def _iteration(environment: Mapping[str, str]) -> ViperIteration:
-    """The iteration with its profile; raises `SpecError`."""
+    """The iteration with its profile; raises `SpecError`, `NewerFormError` when it is for a later release.
+
+    An operator writes out every field there is, and which release can carry out those that are set: what this one does
+    not know has its default then.
+    """
     pieces = pieces_of(VARIABLE, environment)
     if not pieces:
         raise SpecError("is not set", where=f"{VARIABLE}_0", fix="the operator of the same release sets it")
-    try:
-        data = json.loads(unpack(pieces, VARIABLE))
-    except (json.JSONDecodeError, RecursionError) as e:
-        raise SpecError(f"is not valid JSON: {e}", where=VARIABLE) from None
-    if not isinstance(data, dict) or data.get("kind") != "ViperIteration":
+    text = unpack(pieces, VARIABLE).encode(errors="surrogateescape")
+    data = read_object(text, what="a ViperIteration", where=VARIABLE, error=SpecError, fix="")
+    check_form(data, what="an iteration", where=VARIABLE, error=SpecError, fix="")
+    if data.get("kind") != "ViperIteration":
         raise SpecError("is not a ViperIteration", where=VARIABLE)
-    iteration = parse_stored(data)
+    iteration = parse_stored(data, lenient=MIN_VERSION in data)
     assert isinstance(iteration, ViperIteration)  # noqa: S101 (its kind was read above)
     if iteration.spec.profile_ref is not None:
         raise SpecError(

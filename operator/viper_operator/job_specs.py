@@ -14,6 +14,7 @@ from viper.spec.packed import pack, variables
 from viper.spec.pods import EnvVar
 from viper.spec.stages import FREEZE
 from viper.store import child_uri
+from viper.stored import MIN_VERSION, enveloped, least_version
 from viper_operator.merge import merged
 from viper_operator.names import (
     API_VERSION,
@@ -295,6 +296,9 @@ def frozen_resource(iteration: ViperIteration) -> str:
     """The resource as `viper-freeze` gets it: with its profile inline, without what changes while it runs."""
     spec = iteration.spec.model_copy(update={"suspend": False}).dump()
     dump = {
+        # An image that does not know all of these fields can tell whether it has to.
+        **enveloped({}),
+        MIN_VERSION: least_version(iteration),
         "apiVersion": iteration.api_version,
         "kind": iteration.kind,
         "metadata": {"name": iteration.metadata.name},

@@ -79,7 +79,7 @@ def test_another_spec_under_the_same_name_ends_with_the_status_of_a_wrong_specif
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ("{", "is not valid JSON"),
+        ("{", "is not a ViperIteration: Expecting"),
         ("[]", "is not a ViperIteration"),
         ({"kind": "ViperLoop"}, "is not a ViperIteration"),
         (
@@ -110,3 +110,24 @@ def test_a_profile_that_is_only_named_is_refused(tmp_path: Path, source: str) ->
 def test_a_model_that_is_not_there_ends_with_the_status_of_wrong_input(tmp_path: Path) -> None:
     assert run(tmp_path, resource((tmp_path / "nothing").as_uri())) == 3
     assert ended(tmp_path)["reason"] == "InputError"
+
+
+def test_what_an_operator_of_a_later_release_writes_out_is_read_when_this_one_can_carry_it_out(
+    tmp_path: Path, source: str, directory_store: DirectoryStore
+) -> None:
+    data = resource(source)
+    data["spec"]["recipe"]["later"] = {"of": "a later release"}
+    assert run(tmp_path, data) == 2, "as a person would write it"
+    assert "later: unknown field" in ended(tmp_path)["message"]
+    assert run(tmp_path, {**data, "schemaVersion": 1, "minVersion": "0.2.0"}) == 0
+    frozen = load_frozen(directory_store, "first")
+    assert frozen is not None
+    assert frozen.iteration.spec == world.iteration(generator={"alias": "generator", "initialUri": source}).spec
+
+
+def test_what_only_a_later_release_can_carry_out_is_refused_with_its_name(
+    tmp_path: Path, source: str, directory_store: DirectoryStore
+) -> None:
+    assert run(tmp_path, {**resource(source), "schemaVersion": 1, "minVersion": "0.9.0"}) == 11
+    assert "VIPER_ITERATION: is an iteration that needs viper 0.9.0" in ended(tmp_path)["message"]
+    assert load_frozen(directory_store, "first") is None

@@ -11,7 +11,7 @@ from kube_objects import SETTINGS
 from fakes import world
 from fakes.kubelet import Connection
 from servers.kube import KubeApi
-from viper.spec import ViperIteration, parse_resource
+from viper.spec import ViperIteration, parse_stored
 from viper.spec.packed import pieces_of, unpack
 from viper.spec.stages import FREEZE, STAGES
 from viper_operator.job_specs import JobRequest, stage_job
@@ -168,7 +168,7 @@ def test_freezing_gets_the_resource_and_is_one_pod_without_gpus() -> None:
     assert container(job)["resources"] == {}
     environment = {e["name"]: e.get("value", "") for e in container(job)["env"]}
     given = unpack(pieces_of("VIPER_ITERATION", environment), "it")
-    one = parse_resource(json.loads(given))
+    one = parse_stored(json.loads(given))
     assert isinstance(one, ViperIteration)
     assert one.spec == world.iteration("it", profile={"defaults": {"gpus": 8, "retries": 5}}).spec
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from viper.errors import SpecError
+from viper.spec.base import STORED
 from viper.spec.documents import read_document, shown
 from viper.spec.forms import WORDS
 from viper.spec.iteration import API_VERSION, Metadata, ViperIteration, ViperLoop, ViperProfile
@@ -54,9 +55,10 @@ def load_resource(path: Path) -> Resource:
     return parse_resource(read_document(path), where=str(path))
 
 
-def parse_stored(data: Mapping[str, Any]) -> Resource:
+def parse_stored(data: Mapping[str, Any], *, lenient: bool = False) -> Resource:
     """Validates a resource as an API server returns it: status and the server's own metadata are left aside.
 
+    With `lenient`, which is for what a program has written out, fields of a later release are left aside as well.
     Raises `SpecError`.
     """
     metadata = data.get("metadata") or {}
@@ -64,10 +66,11 @@ def parse_stored(data: Mapping[str, Any]) -> Resource:
         return parse_resource(dict(data))
     own = {name: metadata[name] for name in Metadata.model_fields if metadata.get(name) is not None}
     bare = {"apiVersion": data.get("apiVersion"), "kind": data.get("kind"), "metadata": own, "spec": data.get("spec")}
-    return parse_resource(bare, where=f"{data.get('kind')} {own.get('namespace', '')}/{own.get('name', '')}")
+    where = f"{data.get('kind')} {own.get('namespace', '')}/{own.get('name', '')}"
+    return parse_resource(bare, where=where, lenient=lenient)
 
 
-def parse_resource(data: Any, *, where: str = "") -> Resource:
+def parse_resource(data: Any, *, where: str = "", lenient: bool = False) -> Resource:
     """Validates a decoded document; raises `SpecError` listing every problem with its field path."""
     if not isinstance(data, dict):
         raise SpecError("expected one resource (a mapping with apiVersion, kind, metadata, spec)", where=where)
@@ -84,7 +87,8 @@ def parse_resource(data: Any, *, where: str = "") -> Resource:
     model = KINDS[kind]
     try:
         # Strict, as an API server: "3" is no number. YAML's own types are what was meant.
-        return model.model_validate(_whole(data), strict=True, by_alias=True, by_name=False)
+        context = STORED if lenient else None
+        return model.model_validate(_whole(data), strict=True, by_alias=True, by_name=False, context=context)
     except ValidationError as e:
         errors = e.errors()
         problems = [_describe(model, error) for error in errors[:MOST_PROBLEMS]]
