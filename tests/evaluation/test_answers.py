@@ -75,6 +75,23 @@ def test_a_torn_batch_or_another_prompt_is_asked_again(directory_store: Director
     assert vlm.asked[-5:] == [f"P{i}" for i in range(5)]
 
 
+def test_of_two_who_ask_at_once_the_first_answers_count_for_both(directory_store: DirectoryStore) -> None:
+    class Slow(FakeVlm):
+        """Says something else, and another one has answered when it does."""
+
+        def generate(self, requests: Sequence[VlmRequest], sampling: Sampling) -> list[VlmOutput]:
+            if not self.asked:
+                ask(directory_store, FakeVlm(), questions())
+            self.asked += [r.prompt for r in requests]
+            return [VlmOutput("something else", True, 1) for _ in requests]
+
+    slow = Slow()
+    said = ask(directory_store, slow, questions())
+    assert slow.asked == ["p0", "p1"]
+    assert said == ask(directory_store, FakeVlm(bad="p0"), questions())
+    assert [s.prediction for s in said] == [f"p{i}!" for i in range(5)]
+
+
 def test_progress_counts_what_was_known_too(directory_store: DirectoryStore, tmp_path: Path) -> None:
     ask(directory_store, FakeVlm(), questions()[:2])
     counted: list[int] = []

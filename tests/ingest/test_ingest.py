@@ -233,6 +233,29 @@ def test_resuming_remembers_the_images_of_finished_parts(tmp_path: Path) -> None
     assert run(tmp_path, str(pool))[0].content_digest == whole.content_digest
 
 
+def test_duplicates_are_told_from_the_part_that_another_attempt_wrote(tmp_path: Path) -> None:
+    pool = folder(tmp_path, 5)
+    shutil.copy(pool / "0.png", pool / "z.png")
+    whole, _, _ = run(tmp_path / "whole", str(pool))
+    assert whole.rejected == {"duplicate": 1}
+    ctx = context(tmp_path, "ingest-images", frozen(str(pool), {"partSize": 4}))
+    write, turns = ctx.write_part, list[int]()
+
+    def overtaken(index: int, rows: list[Row], *arguments: Any, **options: Any) -> Any:
+        if not turns:  # the other one could not read the first image: then its copy is no duplicate
+            broken = {**rows[0], "image": b"", "accepted": False, "reason": "unreadable-image"}
+            other = context(tmp_path, "ingest-images", ctx.frozen)
+            other.write_part(index, [broken, *rows[1:]], *arguments)
+        turns.append(index)
+        return write(index, rows, *arguments, **options)
+
+    ctx.write_part = overtaken  # type: ignore[method-assign]
+    manifest = ingest(ctx)
+    assert manifest is not None
+    assert (manifest.rejected, turns) == ({"unreadable-image": 1}, [0, 1])
+    assert {r["source"] for r in ctx.rows("ingest-images")} >= {"z.png"}
+
+
 def test_further_shards_leave_ingest_to_the_first(tmp_path: Path) -> None:
     it = frozen(str(folder(tmp_path)))
     assert ingest(context(tmp_path, "ingest-images", it, 1, 2)) is None

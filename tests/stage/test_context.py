@@ -10,11 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from viper.errors import AlreadyExistsError, StageError, SupersededError
+from viper.errors import AlreadyExistsError, NotFoundError, StageError, StoreError, SupersededError
 from viper.spec import parse_resource
 from viper.spec.iteration import ViperIteration
 from viper.stage import FrozenIteration, Manifest, Progress, ResolvedModel, StageContext, load_manifest, open_stage
+from viper.stage.context import in_order
 from viper.stage.frozen import Tracking
+from viper.stage.phases import Draft, Drafts
 from viper.stage.progress import ProgressRecord
 from viper.store import open_store
 
@@ -154,6 +156,60 @@ def test_a_part_keeps_its_rows_when_another_attempt_writes_it_with_others(tmp_pa
     assert late.write_part(0, rows(7), SCHEMA) == record
     ctx.finish((), parts=1)
     assert [r["n"] for r in context(tmp_path, "synthesize-captions").rows("ingest-images")] == [0, 2]
+
+
+def test_what_follows_from_a_part_follows_from_the_one_that_is_there(tmp_path: Path) -> None:
+    ctx, other = context(tmp_path), context(tmp_path)
+    tries: list[int] = []
+
+    def counts_on() -> int:
+        tries.append(0)
+        total = 0
+        for index in range(3):
+            if (record := ctx.part(index)) is None:
+                if index == 1 and len(tries) == 1:
+                    other.write_part(1, [{"n": 70 + k, "accepted": True, "reason": ""} for k in range(2)], SCHEMA)
+                row = {"n": total + 1, "accepted": True, "reason": ""}
+                record = ctx.write_part(index, [row], SCHEMA, ordered=True)
+            total += sum(r["n"] for r in ctx.table(ctx.stage, record).to_pylist())
+        return total
+
+    assert in_order(counts_on) == 1 + 70 + 71 + 143
+    assert len(tries) == 2
+
+
+def test_what_is_beside_a_part_belongs_to_the_rows_that_are_there(tmp_path: Path) -> None:
+    ctx, late = context(tmp_path), context(tmp_path)
+    ctx.write_part(0, rows(0), SCHEMA, beside=("about", b"of the first"))
+    late.write_part(0, rows(7), SCHEMA, beside=("about", b"of the second"))
+    assert ctx.beside("about", 0) == late.beside("about", 0) == b"of the first"
+    ctx.write_part(1, rows(1), SCHEMA)
+    ctx.store.put(f"{ctx.prefix}/about/00001.json", b"of 0.1.0")
+    assert ctx.beside("about", 1) == b"of 0.1.0"
+    with pytest.raises(NotFoundError):
+        ctx.beside("about", 2)
+
+
+def test_the_first_draft_of_a_chunk_is_what_later_phases_follow_from(tmp_path: Path) -> None:
+    first, second = Drafts(context(tmp_path)), Drafts(context(tmp_path))
+    key = first.key(0, "caption", "0000")
+    first.put(key, [Draft(0, {"text": "first"})], 1.0)
+    second.put(key, [Draft(0, {"text": "second"})], 2.0)
+    for drafts in (first, second):
+        made, seconds = drafts.read(0, "caption")
+        assert (made[0].data, seconds) == ({"text": "first"}, 1.0)
+
+
+def test_a_draft_that_is_none_is_made_again(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    drafts = Drafts(ctx)
+    key = drafts.key(0, "caption", "0000")
+    ctx.store.put(key, b"torn")
+    with pytest.raises(StoreError, match="is no draft"):
+        drafts.read(0, "caption")
+    assert drafts.there(0) == set()
+    drafts.put(key, [Draft(0, {"text": "again"})], 1.0)
+    assert drafts.read(0, "caption")[0][0].data == {"text": "again"}
 
 
 @pytest.mark.parametrize("sleeps", ["before it decides", "after it lost", "after it won"])
