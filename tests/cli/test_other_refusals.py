@@ -253,7 +253,7 @@ def test_names_on_a_cluster_that_are_none(
         (["logs"], "required: NAME"),
         (["rollback", "m", "--to", "0"], "is no version"),
         (["rollback", "m", "--to", "abc"], "is no version"),
-        (["rollback", "m", "--timeout", "0"], "is no number of seconds"),
+        (["rollback", "m", "--timeout=-1"], "is no number of seconds"),
         (["rollback", "m", "--timeout", "nan"], "is no number of seconds"),
         (["rollback", "m", "--timeout", "9" * 30], "is no number of seconds"),
         (["status", "-o", "xml"], "invalid choice"),

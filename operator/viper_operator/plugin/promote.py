@@ -55,7 +55,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         parser.add_argument("--reason", default="", metavar="TEXT", help="recorded with the move")
         parser.add_argument(
             "--timeout",
-            type=whole(1, 86_400, "number of seconds"),
+            type=whole(0, 86_400, "number of seconds"),
             default=300,
             metavar="SECONDS",
             help="how long to wait (default: 300)",
