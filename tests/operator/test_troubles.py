@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -157,3 +158,18 @@ def test_one_bad_object_of_each_kind_stops_nothing_else(cluster: Cluster) -> Non
     assert cluster.finished()["outcome"] == "Promoted"
     assert operator.alive
     assert "copy" in cluster.jobs()
+
+
+def test_a_spec_that_is_large_with_its_defaults_written_out_is_frozen(cluster: Cluster) -> None:
+    """More than Linux takes in one variable, and with what Kubernetes would expand in one."""
+    env = [{"name": f"V{i}", "value": "漢" * 1300 + "$(HOME)"} for i in range(3)]
+    every = ("freeze", "ingest-images", "synthesize-captions", "validate-captions", "train-captions")
+    made = cluster.iteration(profile={"stages": {stage: {"env": env} for stage in (*every, "evaluate", "promote")}})
+    assert len(json.dumps(made)) > 128 * 1024
+    cluster.start()
+    cluster.until(lambda s: stages(s).get("freeze", {}).get("state") == "Succeeded")
+    container = cluster.jobs()["it-freeze"]["spec"]["template"]["spec"]["containers"][0]
+    assert max(len(e.get("value", "").encode()) for e in container["env"]) < 128 * 1024
+    frozen = json.loads(cluster.store.get("iterations/it/iteration.json"))
+    given = frozen["iteration"]["spec"]["profile"]["stages"]["evaluate"]["env"]
+    assert [e["value"] for e in given] == [e["value"] for e in env]
