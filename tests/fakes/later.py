@@ -32,7 +32,7 @@ _ADDED = {
     ),
     "viper/spec/recipe.py": (
         (
-            '    seed: int = setting(0, source=OURS, ge=0, description="Root of every seed in the iteration.")\n',
+            'sizes, prompts, thresholds, reward, optimiser numbers."""\n\n',
             f'    patience: int = setting(1, since="{VERSION}", description="New.")\n',
         ),
     ),
