@@ -132,3 +132,15 @@ def test_a_record_that_is_none_is_never_overwritten(
     (folder / "runs" / "first" / "run.json").write_bytes(content)
     refused(main, ["run", "it.yaml"], "is not the record of a run", capsys)
     assert (folder / "runs" / "first" / "run.json").read_bytes() == content
+
+
+def test_what_has_run_is_not_forgotten_where_its_store_is_not_mounted(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "it.yaml", "--store", "store"]) == 8
+    log = folder / "runs" / "first" / "logs" / "first" / "ingest-images-1.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("x")
+    before = (folder / "runs" / "first" / "run.json").read_bytes()
+    refused(main, ["run", "it.yaml", "--store", "other"], "this run was started with --store", capsys)
+    assert (folder / "runs" / "first" / "run.json").read_bytes() == before

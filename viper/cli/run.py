@@ -90,9 +90,11 @@ def _forget_what_never_began(directory: RunDirectory, args: argparse.Namespace) 
         return
     first = next(iterations(record.resource)).metadata.name
     try:
-        begun = open_store(record.store).stat(f"iterations/{first}/iteration.json") is not None
+        store = open_store(record.store)
+        directory.check(store)
+        begun = store.stat(f"iterations/{first}/iteration.json") is not None
     except StoreError:
-        return  # nobody can tell
+        return  # nobody can tell, or it has begun and its store is not there
     if not begun:
         (directory.path / "run.json").unlink()
 
