@@ -160,7 +160,7 @@ class Kit:
             values, why = [torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()], ""
         else:
             values, why = [max(1, _resident("VmHWM") - self._base)], "resident memory of a process, not of a device"
-        of = {"sure": "low" if why else "high", "why": why, "memory": dict(memory)}
+        of = {"sure": "low" if why else "high", "why": why, "repetitions": 1, "memory": dict(memory)}
         self._figure(f"{name}, memory", what, "B", values, values[0], **of)
 
     # ---- saying ------------------------------------------------------------------------------------------------------

@@ -33,6 +33,8 @@ _ENVIRONMENT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
+    # A library that asks for GPUs while the server imports it must not start CUDA there: nobody forked could use it.
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
 }
 
 
@@ -77,6 +79,9 @@ def run(parts: Sequence[Part], options: Options, shown: Callable[[str], None] = 
         else:
             shown(f"{part.name}: up to {min(part.limit, left):.0f} s")
             _one(part, options, results, starter, min(part.limit, left))
+            if len(results.parts) == 1 and results.parts[0]["state"] != "done" and starter.give_up():
+                shown(f"{part.name}: {results.parts[0]['state']}; once more, in a process that starts anew")
+                _one(part, options, results, starter, min(part.limit, left))
         state = results.parts[-1]
         shown(
             f"{part.name}: {state['state']} after {state['seconds']:.1f} s. {state['problem'].splitlines()[:1] or ''}"
@@ -91,6 +96,13 @@ class Starter:
     def __init__(self, preload: bool) -> None:
         self.methods = ["forkserver", "spawn"] if preload else ["spawn"]
         multiprocessing.get_context("forkserver").set_forkserver_preload([PRELOAD])
+
+    def give_up(self) -> bool:
+        """Whether there is another way than the present one, which is not used any more."""
+        if len(self.methods) < 2:
+            return False
+        self.methods.pop(0)
+        return True
 
     def start(self, part: Part, options: Options, seconds: float, scratch: str) -> tuple[Any, Connection]:
         """A process and what it says; raises `RuntimeError` when none can be started."""

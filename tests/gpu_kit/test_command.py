@@ -76,4 +76,8 @@ def test_a_server_that_does_not_answer_is_not_waited_for() -> None:
         hang()
     with _at_most(60):
         pass
-    assert Starter(preload=True).methods == ["forkserver", "spawn"]
+    starter = Starter(preload=True)
+    assert starter.methods == ["forkserver", "spawn"]
+    assert starter.give_up()
+    assert starter.methods == ["spawn"]
+    assert not starter.give_up()

@@ -323,4 +323,4 @@ def _within_a_step(spec: IterationSpec, stage: str, gpu: str, table: RateTable) 
         )
         if any(rate.kind == "measured" for rate in table.fitting(work, demand.engine, gpu)):
             seconds, known = call_seconds(demand, gpu, table)
-            yield f"within a step, {what} takes {seconds.low:.3g} to {seconds.high:.3g} s of a GPU ({known})"
+            yield f"within a step: {what}, {seconds.low:.3g} to {seconds.high:.3g} s of a GPU ({known})"
