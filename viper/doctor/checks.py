@@ -14,7 +14,7 @@ DRIVERS = {"11": 450, "12": 525, "13": 580}
 #: PyTorch's workers pass tensors through /dev/shm; containers get 64 MB unless told otherwise.
 SHM, LEAST_SHM = "/dev/shm", GIB  # noqa: S108
 LEAST_WORK, LEAST_CACHE = 10 * GB, GB
-_PRODUCT_MEMORY = re.compile(r"(\d+)GB")
+_PRODUCT_MEMORY = re.compile(r"(?<!\d)(\d{1,9})GB")
 
 Check = Callable[[Facts, Wanted], Iterator[Finding]]
 
