@@ -14,8 +14,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,6 @@ class Options:
     budget: float = 600.0
     attention: str = ""
     preload: bool = True
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run(parts: Sequence[Part], options: Options, shown: Callable[[str], None] = print) -> Results:
