@@ -127,3 +127,36 @@ def test_what_cannot_be_rendered_says_why(
 def test_a_file_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["render", str(tmp_path / "none.yaml")]) == 2
     assert "there is no such file" in capsys.readouterr().err
+
+
+def templated(tmp_path: Path, template: dict[str, Any]) -> list[str]:
+    """Arguments that render an iteration with this pod template."""
+    file = tmp_path / "it.yaml"
+    one = world.iteration().dump()
+    one["spec"]["profile"] = {"defaults": {"podTemplate": template}}
+    file.write_text(yaml.safe_dump(one))
+    return ["render", str(file), "--stage", "evaluate"]
+
+
+def test_a_pod_template_that_needs_unrestricted_is_rendered_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(templated(tmp_path, {"spec": {"hostNetwork": True}})) == 0
+    text = capsys.readouterr().out
+    assert (
+        "# Refused unless the operator's podTemplates are unrestricted: evaluate: podTemplate: spec.hostNetwork" in text
+    )
+    (job,) = yaml.safe_load_all(text)
+    assert job["spec"]["template"]["spec"]["hostNetwork"] is True
+
+
+@pytest.mark.parametrize(
+    "template",
+    [{"spec": {"containers": "x"}}, {"spec": {"serviceAccountName": "viper-operator"}}, {"spec": {"containers": None}}],
+    ids=["no list", "the operator's account", "without the stage"],
+)
+def test_one_that_no_operator_takes_is_an_error(
+    template: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(templated(tmp_path, template)) == 2
+    assert "podTemplate" in capsys.readouterr().err

@@ -15,7 +15,8 @@ from viper.spec.documents import read_documents
 from viper.spec.stages import FREEZE, THETA0, stage_graph
 from viper_operator.job_specs import JobRequest, stage_job, stage_service
 from viper_operator.plugin.options import connection, written
-from viper_operator.settings import Settings
+from viper_operator.pod_templates import refusal
+from viper_operator.settings import UNRESTRICTED, Settings
 
 #: What the chart installs by default in release `viper`, namespace `viper`.
 NAMESPACE, STORE, TRACKING, SECRET = (
@@ -112,6 +113,10 @@ def rendered(one: ViperIteration, settings: Settings, only: list[str] | None = N
         if only and name not in only:
             continue
         request = JobRequest(one, UID, name)
+        if refused := refusal(request, replace(settings, pod_templates=UNRESTRICTED)):
+            raise SpecError(refused, where=one.metadata.name)
+        if (refused := refusal(request, settings)).startswith(f"{name}: "):
+            yield f"# Refused unless the operator's podTemplates are unrestricted: {' '.join(refused.split())}\n"
         if (service := stage_service(request, settings)) is not None:
             yield f"---\n# {one.metadata.name} {name}: before its Job\n{_shown(service)}"
         job = stage_job(request, settings)
