@@ -132,6 +132,10 @@ class Checkpoints:
             index, _, key = name.partition(".")
             entries.setdefault(int(index), {})[key] = value
         optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
+        # What had gradients before has them now, of zero: in a step without any signal AdamW goes on by its momentum,
+        # and leaves out what has none.
+        for parameter in optimizer.state:
+            parameter.grad = parameter.new_zeros(parameter.shape)
         return state
 
 
