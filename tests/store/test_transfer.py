@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -23,6 +26,7 @@ from viper.store import (
     stored_digests,
     upload_directory,
 )
+from viper.store.multipart import MultipartUpload
 
 FILES = {"config.json": b"{}", "model.safetensors": b"w" * 100_000, "sub/größe.txt": b"x", "empty": b""}
 
@@ -303,3 +307,36 @@ def test_a_fresh_file_is_not_recorded_in_the_cache(model: Path, tmp_path: Path) 
 def test_a_broken_cache_is_an_empty_cache(model: Path, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "c").write_bytes(content)
     assert directory_digest(model, cache=tmp_path / "c") == directory_digest(model)
+
+
+class _Answers:
+    """A server of S3 that takes parts until one is not taken; `asked` are its requests."""
+
+    def __init__(self, ends: BaseException | None) -> None:
+        self.ends, self.asked = ends, list[str]()
+
+    def get_presigned_url(self, method: str, *_: object, extra_query_params: dict[str, str], **__: object) -> str:
+        return f"{method} {' '.join(extra_query_params)}"
+
+    def urlopen(self, method: str, url: str, **_: object) -> SimpleNamespace:
+        self.asked.append(url)
+        if method == "PUT" and self.ends is not None:
+            raise self.ends
+        return SimpleNamespace(status=200, data=b"<a><UploadId>u</UploadId></a>", headers={"etag": "e"})
+
+
+@pytest.mark.parametrize(
+    ("ends", "aborted"),
+    [(None, False), (TimeoutError(), True), (KeyboardInterrupt(), True), (SystemExit(143), True)],
+    ids=["none", "an error", "Ctrl-C", "SIGTERM"],
+)
+def test_parts_of_an_upload_that_is_given_up_are_removed(
+    tmp_path: Path, ends: BaseException | None, aborted: bool
+) -> None:
+    """Nothing else ever does: they are in no listing, and cost."""
+    (tmp_path / "file").write_bytes(b"x")
+    server: Any = _Answers(ends)
+    with (tmp_path / "file").open("rb") as file, nullcontext() if ends is None else pytest.raises(type(ends)):
+        MultipartUpload(server, server, "bucket", "key").send(file.fileno(), 1, {}, if_absent=True)
+    assert ("DELETE uploadId" in server.asked) == aborted
+    assert ("POST uploadId" in server.asked) != aborted

@@ -7,7 +7,6 @@ import io
 import json
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Final
 import urllib3
 from PIL import Image
 
+from viper.engines.at_once import at_once
 from viper.engines.base import EditResult
 from viper.engines.chat_api import model_names, server_message
 from viper.engines.diffusion_files import check_pipeline, lora_id, memory_plan
@@ -169,8 +169,7 @@ class OmniGen2Editor:
         if not given:
             return []
         url = self._url
-        with ThreadPoolExecutor(min(self._settings.batch, len(given)), "omnigen2") as threads:
-            return list(threads.map(lambda one: self._edit(url, *one), given))
+        return at_once(lambda one: self._edit(url, *one), given, self._settings.batch)
 
     def _edit(self, url: str, image: Image.Image, instruction: str, seed: int) -> EditResult:
         status, data = self._send("POST", f"{url}/images/edits", {"fields": self._form(image, instruction, seed)})

@@ -9,13 +9,13 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from viper.engines.at_once import at_once
 from viper.engines.base import Sampling, VlmOutput, VlmRequest
 from viper.engines.chat_api import (
     TRANSIENT,
@@ -108,15 +108,7 @@ class OpenAiEndpoint:
             body = chat_body(requests[position], sampling, self._endpoint.model, position, self._settings)
             return self._complete(body, stop)
 
-        with ThreadPoolExecutor(min(self._settings.batch, len(requests)), "endpoint") as threads:
-            futures = [threads.submit(answer, position) for position in range(len(requests))]
-            try:
-                wait(futures, return_when=FIRST_EXCEPTION)
-                failed = [f for f in futures if f.done() and not f.cancelled() and f.exception() is not None]
-                return [f.result() for f in (failed or futures)]
-            finally:
-                stop.set()
-                threads.shutdown(wait=False, cancel_futures=True)
+        return at_once(answer, range(len(requests)), self._settings.batch, stop=stop.set)
 
     def _complete(self, body: Mapping[str, Any], stop: threading.Event) -> VlmOutput:
         def read(status: int, data: bytes) -> VlmOutput | None:

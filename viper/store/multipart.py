@@ -78,7 +78,7 @@ class MultipartUpload:
                     pool.shutdown(cancel_futures=True)
                     raise
             self._complete(upload, etags, if_absent)
-        except Exception:
+        except BaseException:  # a program that is told to stop, too: nothing else ever removes the parts
             with suppress(MinioException, urllib3.exceptions.HTTPError):  # the first error tells more
                 self._request("DELETE", {"uploadId": upload})
             raise
