@@ -19,8 +19,13 @@ from typing import Any, NamedTuple
 from viper.text import clean, clean_json
 
 THINK, END_THINK = "<think>", "</think>"
-#: The marks of reasoning that vision-language models are published with.
-_MARK = re.compile(r"<(/?) ?(?:seed:)?think(?:ing)? ?>|◁(/?)think▷", re.IGNORECASE)
+#: The marks of reasoning that models are published with; a group is there where one ends it.
+_MARK = re.compile(
+    r"<\s?(/?)\s?(?:seed:)?(?:think(?:ing)?|thoughts?|reasoning)\s?>|◁(/?)think▷|\[(/?)THINK\]"
+    r"|<\|(?:START|(END))_THINKING\|>|<\|(?:begin|(end))_of_thought\|>|<[|｜](/?)think[|｜]>"
+    r"|<\|channel\|>(?:analysis|(final))<\|message\|>",
+    re.IGNORECASE,
+)
 _FENCE = "```"
 _LANGUAGE = re.compile(r"[\w+-]*+[ \t]*+\n?")
 #: Longest answer that is looked through for JSON, in characters, and how many `{` are tried as an object's beginning.
@@ -47,7 +52,7 @@ def read(text: str, finished: bool = True) -> Reading:
     """
     end = opened = None
     for mark in _MARK.finditer(text):
-        if mark[1] or mark[2]:
+        if any(mark.groups()):
             end, opened = mark, None
         elif opened is None:
             opened = mark
@@ -84,10 +89,13 @@ class _Pairs(dict[str, Any]):
 
 
 class Object(NamedTuple):
-    """A JSON object in an answer; `twice` are the keys that it gives different values (the last is kept)."""
+    """A JSON object in an answer, from `begin` to `end`; `twice` are the keys that it gives different values (the last
+    is kept)."""
 
     value: dict[str, Any]
     twice: frozenset[str]
+    begin: int
+    end: int
 
 
 def objects(text: str) -> list[Object]:
@@ -110,7 +118,7 @@ def objects(text: str) -> list[Object]:
         except (ValueError, RecursionError):
             end = begin.end()
         else:
-            found.append(Object(clean_json(value), value.twice))
+            found.append(Object(clean_json(value), value.twice, begin.start(), end))
         begin = _OBJECT.search(text, end)
     return found
 

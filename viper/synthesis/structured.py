@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
@@ -9,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Generic, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, WithJsonSchema
 
 from viper.engines.base import Sampling, VisionLanguageModel, VlmOutput, VlmRequest
-from viper.reader import EMPTY, objects, read
+from viper.reader import EMPTY, Object, objects, read
 from viper.spec.recipe import CATEGORIES, SamplingSettings
 from viper.synthesis.flawless import says_none
 
@@ -140,24 +141,35 @@ def parse(model: type[Form], text: str, finished: bool = True) -> Form:
         raise Unreadable(str(error)) from None
     found: list[Form] = []
     problem = ""
-    for value, twice in there:
-        if model.decides in twice:
+    for one in there:
+        if model.decides in one.twice:
             raise Unreadable(f"an object says two things in {model.decides}")
         try:
-            found.append(model.model_validate(value))
+            found.append(model.model_validate(one.value))
         except ValidationError as error:
             first = error.errors()[0]
             problem = problem or f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-            if model.decides in value:
+            if model.decides in map(str.casefold, one.value):
                 raise Unreadable(problem) from None
     if not found:
         if model is Critique and _is_plain(reading.answer) and says_none(reading.answer):
             return model.model_validate({model.decides: []})
         raise Unreadable(problem or "no JSON object")
+    if _decides_elsewhere(model.decides, reading.answer, there):
+        raise Unreadable(f"beside it an object that cannot be read has {model.decides}")
     said = [getattr(one, model.decides) for one in found]
     if any(other != said[0] for other in said):
         raise Unreadable(f"{len(found)} objects differ in {model.decides}")
     return found[0]
+
+
+def _decides_elsewhere(key: str, answer: str, there: Sequence[Object]) -> bool:
+    """Whether the key stands in what looks like an object and is none: what it says there counts as much."""
+    ends = [0, *(one.end for one in there)]
+    begins = [*(one.begin for one in there), len(answer)]
+    quoted = "[\"'“”‘’`\\\\]"
+    written = re.compile(rf"(?:\{{\s*+{quoted}*+|,\s*+{quoted}++){key}{quoted}*+\s*+[:：=]", re.IGNORECASE)
+    return any(written.search(answer, end, begin) for end, begin in zip(ends, begins, strict=True))
 
 
 def _is_plain(answer: str) -> bool:
