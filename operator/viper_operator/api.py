@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -17,6 +16,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 from viper_operator.metrics import API_REQUESTS
 from viper_operator.names import GROUP, MANAGER, VERSION
 from viper_operator.ray_specs import RAY_GROUP, RAY_GROUP_VERSION
+from viper_operator.shallow import loads
 
 #: Seconds one request may take. What a former leader has sent arrives before its lease can be anybody else's.
 TIMEOUT = 4.0
@@ -28,6 +28,9 @@ APPLY = "application/apply-patch+yaml"
 #: What a stage may run as: API group and version by kind.
 GROUPS = {"Job": "batch/v1", "RayJob": f"{RAY_GROUP}/{RAY_GROUP_VERSION}"}
 RAYJOBS = "rayjobs"
+#: How an API server begins what it says with 500 of an object that it could never apply: a field that is not there, a
+#: list for a text, an item twice (apimachinery, `managedfields`).
+UNFIT = ("failed to create typed patch object", "failed to convert new object")
 
 
 class ApiError(Exception):
@@ -193,7 +196,7 @@ class Api:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             return 0, {"message": f"the API server cannot be reached: {type(error).__name__}: {error}"}, 0.0
         try:
-            answer = json.loads(data)
+            answer = loads(data)
         except ValueError:
             answer = {"message": data[:200].decode(errors="replace")}
             if response.status < 400:
@@ -202,4 +205,5 @@ class Api:
             wait = float(response.headers.get("Retry-After", 0))
         except ValueError:
             wait = 0.0
-        return response.status, answer, wait
+        unfit = response.status == 500 and str(answer.get("message", "")).startswith(UNFIT)
+        return 422 if unfit else response.status, answer, wait

@@ -13,6 +13,7 @@ from viper_operator.api import RAYJOBS
 from viper_operator.controller import ITERATIONS, JOBS, LOOPS, PROFILES, Controller
 from viper_operator.names import GROUP, SELECTOR, VERSION
 from viper_operator.ray_specs import RAY_GROUP, RAY_GROUP_VERSION
+from viper_operator.reading import session
 
 WATCHED = (ITERATIONS, LOOPS, PROFILES, JOBS)
 
@@ -40,11 +41,11 @@ def registry(controller: Controller) -> kopf.OperatorRegistry:
     return found
 
 
-async def login(**arguments: Any) -> kopf.ConnectionInfo | None:
+async def login(**arguments: Any) -> kopf.AiohttpSession | None:
     """By $KUBECONFIG, else by the pod's service account; as `viper_operator.api.connect` does."""
-    if os.environ.get("KUBECONFIG"):
-        return kopf.login_with_kubeconfig(**arguments)
-    return kopf.login_with_service_account(**arguments)
+    by = kopf.login_with_kubeconfig if os.environ.get("KUBECONFIG") else kopf.login_with_service_account
+    found = by(**arguments)
+    return None if found is None else session(found)
 
 
 async def watch_watches(watched: Sequence[str] = WATCHED, patience_s: float = 60.0) -> None:

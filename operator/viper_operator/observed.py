@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from viper.plan import Exit, Shard
 from viper_operator.job_specs import CONTAINER
 from viper_operator.names import JOB, RAY
 from viper_operator.ray_specs import TEMPORARY
+from viper_operator.shallow import loads
 from viper_operator.views import JobView, seconds, whole
 
 JOB_OF_POD = "batch.kubernetes.io/job-name"
@@ -147,7 +147,7 @@ def _message(status: Mapping[str, Any]) -> str:
 def _termination(text: str) -> tuple[str, str]:
     """Reason and message that the stage program left; else the last lines of its log."""
     try:
-        data = json.loads(text)
+        data = loads(text.encode("utf-8", "replace"))
         return str(data["reason"]), _short(str(data["message"]))
     except (ValueError, KeyError, TypeError):
         return "", _short(text.strip())

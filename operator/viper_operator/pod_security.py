@@ -14,6 +14,8 @@ CONTAINERS = ("containers", "initContainers", "ephemeralContainers")
 VOLUMES = frozenset(
     ("configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret")
 )
+#: What a projected volume may be made of.
+PROJECTED = frozenset(("configMap", "secret", "downwardAPI", "clusterTrustBundle"))
 SECCOMP = ("RuntimeDefault", "Localhost")
 APPARMOR = ("RuntimeDefault", "Localhost")
 APPARMOR_ANNOTATION = "container.apparmor.security.beta.kubernetes.io/"
@@ -88,7 +90,7 @@ def _shared(security: Mapping[str, Any], at: str) -> Iterator[str]:
     if apparmor and apparmor.get("type") not in APPARMOR:
         yield f"{at}.appArmorProfile.type must be RuntimeDefault or Localhost"
     selinux = _map(security, "seLinuxOptions", at)
-    if selinux.get("type", "") not in SELINUX:
+    if (selinux.get("type") or "") not in SELINUX:
         yield f"{at}.seLinuxOptions.type must be one of {', '.join(SELINUX[1:])}"
     for name in ("user", "role"):
         if selinux.get(name):
@@ -182,11 +184,11 @@ def _expanded(value: str, sizes: Mapping[str, int]) -> int:
 
 
 def tokens(template: Mapping[str, Any]) -> Iterator[str]:
-    """Paths of volumes that hold a token of a service account."""
+    """Paths of volumes by which a pod could say who it is: tokens and certificates of its service account, and what
+    else a later release projects."""
     for volume, at in _items(_map(template, "spec", ""), "volumes", "spec"):
         for source, there in _items(_map(volume, "projected", at), "sources", f"{at}.projected"):
-            if source.get("serviceAccountToken") is not None:
-                yield f"{there}.serviceAccountToken"
+            yield from (f"{there}.{k}" for k, v in source.items() if v is not None and k not in PROJECTED)
 
 
 def _set(value: Any) -> bool:

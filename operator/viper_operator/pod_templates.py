@@ -18,7 +18,15 @@ from viper_operator.settings import FORBIDDEN, RESTRICTED, Settings
 
 #: Labels and annotations of the operator, of Kubernetes' controllers and of queues: by them pods are found, counted and
 #: kept apart.
-RESERVED = ("viper.dev/", "app.kubernetes.io/", "batch.kubernetes.io/", "kueue.x-k8s.io/", "ray.io/", "job-name")
+RESERVED = (
+    "viper.dev/",
+    "app.kubernetes.io/",
+    "batch.kubernetes.io/",
+    "kueue.x-k8s.io/",
+    "ray.io/",
+    "job-name",
+    "controller-uid",
+)
 #: Whose pod it is, and with what rights.
 ACCOUNT = ("serviceAccountName", "serviceAccount", "automountServiceAccountToken")
 #: Secrets in which Helm keeps what it installed, credentials included.
@@ -86,6 +94,21 @@ def _malformed(template: PodTemplate) -> Iterator[str]:
         held = (template.metadata or {}).get(name)
         if held is not None and not (isinstance(held, dict) and all(isinstance(v, str) for v in held.values())):
             yield f"podTemplate.metadata.{name} must be a map of strings"
+    for path in _directives({"metadata": template.metadata, "spec": template.spec}, "podTemplate"):
+        yield f"{path} is no part of a pod; null removes a field, and items are merged by name"
+
+
+def _directives(value: Any, at: str) -> Iterator[str]:
+    """Paths of what strategic merge patches are told (`$patch`, `$retainKeys`, …)."""
+    if isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from _directives(item, f"{at}[{i}]")
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if str(key).startswith("$"):
+                yield f"{at}.{key}"
+            else:
+                yield from _directives(inner, f"{at}.{key}")
 
 
 def _ours(template: PodTemplate) -> Iterator[str]:

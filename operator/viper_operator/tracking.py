@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from viper_operator.shallow import loads
+
 log = logging.getLogger(__name__)
 
 #: MLflow's REST API.
@@ -53,7 +55,7 @@ class TrackingServer:
             async with self._session.request(method, f"{self.uri}{path}", **arguments) as response:
                 if response.status != 200:
                     return None
-                return await response.json()
+                return loads(await response.read())
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             log.info("MLflow did not answer: %s: %s", type(error).__name__, error)
             return None

@@ -85,12 +85,11 @@ class Writer:
             raise _taken(request, "Job", request.name)
         by_reference = self.cache.profile_of(request.iteration.metadata.name)
         try:
-            refused = refusal(request, self.settings)
+            if refused := refusal(request, self.settings):
+                raise RefusedError("PodTemplateRefused", refused, permanent=not by_reference)
             service, made = stage_service(request, self.settings), stage_job(request, self.settings)
         except SpecError as error:
             raise RefusedError("SpecTooLarge", str(error), permanent=not by_reference) from None
-        if refused:
-            raise RefusedError("PodTemplateRefused", refused, permanent=not by_reference)
         try:
             if service is not None:
                 await self._make_service(request, service)

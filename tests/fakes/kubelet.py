@@ -36,8 +36,9 @@ class Connection:
         self._tls = ssl.create_default_context(cafile=cluster["certificate-authority"])
 
     def open(self, method: str, path: str, body: Any = None, content: str = "application/json") -> Any:
-        """The response, to be read line by line or as a whole; raises `urllib.error.HTTPError`."""
-        data = None if body is None else json.dumps(body).encode()
+        """The response, to be read line by line or as a whole; bytes are sent as they are. Raises
+        `urllib.error.HTTPError`."""
+        data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": content}
         request = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)  # noqa: S310
         return urllib.request.urlopen(request, timeout=600, context=self._tls)  # noqa: S310 (our own server)

@@ -111,6 +111,28 @@ def test_what_does_not_pass_is_an_error_with_the_servers_words(status: int, requ
     run(scenario)
 
 
+@pytest.mark.parametrize(
+    ("status", "message", "known_as"),
+    [
+        (500, "failed to create typed patch object (team/x; batch/v1, Kind=Job): .spec.x: field not declared", 422),
+        (500, "failed to convert new object (team/x; batch/v1, Kind=Job) to proper version: quantities must", 422),
+        (500, "etcdserver: request timed out", 500),
+        (500, None, 500),
+        (503, "failed to create typed patch object: the server is going down", 503),
+    ],
+)
+def test_an_object_that_cannot_be_applied_is_not_tried_again(status: int, message: Any, known_as: int) -> None:
+    async def scenario() -> None:
+        server = Server((status, {"reason": "", "message": message}, {}))
+        async with server as api:
+            with pytest.raises(ApiError) as found:
+                await api.apply(JOB)
+        assert found.value.status == known_as
+        assert len(server.requests) == (1 if known_as == 422 else len(PAUSES) + 1)
+
+    run(scenario)
+
+
 def test_a_server_that_is_not_there_is_an_error_without_status() -> None:
     async def scenario() -> None:
         server = Server(None)

@@ -148,6 +148,13 @@ BREAKS: list[tuple[dict[str, Any], str]] = [
         of_pod(volumes=[{"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}]),
         "serviceAccountToken",
     ),
+    *(
+        (
+            of_pod(volumes=[{"name": "t", "projected": {"sources": [{"configMap": {}}, {kind: {}}]}}]),
+            f"sources[1].{kind}",
+        )
+        for kind in ("podCertificate", "aSourceOfALaterVersion")
+    ),
 ]
 
 
@@ -181,6 +188,40 @@ FINE: list[dict[str, Any]] = [
         for kind in ("configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected")
     ),
     of_pod(volumes=[{"name": "v", "secret": {"secretName": "my-own"}}]),
+    secured(seLinuxOptions={"type": None, "level": "s0"}),
+    of_pod(
+        volumes=[
+            {
+                "name": "v",
+                "projected": {
+                    "defaultMode": 292,
+                    "sources": [
+                        {"configMap": {"name": "a"}},
+                        {"secret": {"name": "b"}},
+                        {"downwardAPI": {"items": []}},
+                        {"clusterTrustBundle": {"name": "c", "path": "ca.pem"}},
+                    ],
+                },
+            }
+        ]
+    ),
+    of_pod(
+        tolerations=[{"key": "nvidia.com/gpu", "operator": "Exists"}],
+        nodeSelector={"a": "b"},
+        runtimeClassName="nvidia",
+        priorityClassName="batch",
+    ),
+    of_pod(
+        volumes=[{"name": "data", "persistentVolumeClaim": {"claimName": "photos", "readOnly": True}}],
+        containers=[{"name": "stage", "volumeMounts": [{"name": "data", "mountPath": "/data"}]}],
+    ),
+    of_pod(volumes=[{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "64Gi"}}]),
+    of_pod(
+        initContainers=[{"name": "proxy", "image": "x", "restartPolicy": "Always", "securityContext": GOOD}],
+        shareProcessNamespace=True,
+    ),
+    of_stage(resources={"limits": {"rdma/ib": 1, "memory": "64Gi"}}),
+    {"metadata": {"annotations": {"sidecar.istio.io/inject": "true", "prometheus.io/scrape": "true"}}},
 ]
 
 
@@ -203,6 +244,7 @@ OURS: list[tuple[dict[str, Any], str]] = [
             "viper.dev/anything",
             "batch.kubernetes.io/job-name",
             "job-name",
+            "controller-uid",
             "kueue.x-k8s.io/queue-name",
             "ray.io/cluster",
         )
@@ -217,6 +259,11 @@ OURS: list[tuple[dict[str, Any], str]] = [
     (of_pod(automountServiceAccountToken=True), "spec.automountServiceAccountToken"),
     (of_pod(automountServiceAccountToken=None), "spec.automountServiceAccountToken"),
     (of_pod(containers=None), "spec.containers"),
+    (of_stage(**{"$patch": "replace"}), "spec.containers[0].$patch is no part of a pod"),
+    (of_pod(volumes=[{"name": "work", "$patch": "delete"}]), "spec.volumes[0].$patch"),
+    (of_pod(**{"$retainKeys": ["containers"]}), "spec.$retainKeys"),
+    (secured(**{"$patch": "delete"}), "spec.containers[0].securityContext.$patch"),
+    ({"metadata": {"$patch": "replace"}}, "metadata.$patch"),
     (of_pod(volumes=[{"name": "v", "secret": {"secretName": "viper-minio-root"}}]), "Secret viper-minio-root"),
     (of_pod(volumes=[{"name": "v", "secret": {"secretName": "sh.helm.release.v1.viper.v1"}}]), "sh.helm.release.v1"),
     (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -172,3 +173,40 @@ def test_an_api_server_shows_a_service_and_changes_nothing(kube_api: KubeApi, mo
     missing = stage_service(request(), SETTINGS)
     assert missing is not None
     assert asyncio.run(look(service_name(name))) is None
+
+
+#: What a Job's pods may be said to be that are none, and the words of the server.
+UNFIT = {
+    "a field that is not there": ({"nodeselector": {"a": "b"}}, "nodeselector: field not declared in schema"),
+    "another case": ({"HostNetwork": False}, "HostNetwork: field not declared"),
+    "a map for a list": ({"tolerations": {"key": "a"}}, "tolerations: expected list"),
+    "a list for a map": ({"nodeSelector": ["a"]}, "nodeSelector: expected map"),
+    "text for a number": ({"terminationGracePeriodSeconds": "30"}, "terminationGracePeriodSeconds: expected numeric"),
+    "a fraction": ({"priority": 1.5}, "cannot convert float64 to int32"),
+    "a number of 400 digits": ({"priority": 10**400}, "priority: expected numeric"),
+    "text for a truth": ({"hostNetwork": "no"}, "hostNetwork: expected boolean"),
+    "an item twice": ({"imagePullSecrets": [{"name": "a"}, {"name": "a"}]}, "duplicate entries"),
+    "no quantity": ({"overhead": {"cpu": "lots"}}, "quantities must match"),
+}
+
+
+@pytest.mark.kube
+def test_a_pod_that_no_api_server_takes_is_refused_with_the_field(
+    kube_api: KubeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(kube_api.kubeconfig))
+    settings = replace(SETTINGS, namespace="default", pod_templates="unrestricted")
+
+    async def scenario() -> None:
+        client = await connect()
+        try:
+            writer = Writer(Api(client, "default"), Cache(), settings)
+            for number, (fields, said) in enumerate(UNFIT.values()):
+                one = world.iteration(f"unfit-{number}", profile={"defaults": {"podTemplate": {"spec": fields}}})
+                with pytest.raises(RefusedError, match=said) as error:
+                    await writer.create_job(JobRequest(one, "uid-it", "ingest-images"))
+                assert (error.value.reason, error.value.permanent) == ("JobRefused", True)
+        finally:
+            await client.close()
+
+    asyncio.run(scenario())

@@ -10,9 +10,10 @@ import re
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, StringConstraints, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, StringConstraints, WithJsonSchema, model_validator
 
 from viper.spec.base import SpecModel, setting
+from viper.spec.documents import DEEPEST
 from viper.spec.forms import ABSOLUTE_PATH, DATA_KEY, OBJECT_NAME, QUALIFIED_NAME, QUANTITY, VARIABLE
 
 #: Variables that the operator sets itself; credentials are never written into a profile.
@@ -31,6 +32,18 @@ def _text(value: Any) -> Any:
         raise ValueError(f"write a quantity with a fraction in quotes, as '{value}', or in thousandths, as '500m'")
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
+
+def _shallow(value: dict[str, Any]) -> dict[str, Any]:
+    level: list[Any] = [value]
+    for _ in range(DEEPEST):
+        level = [v for x in level for v in (x.values() if isinstance(x, dict) else x if isinstance(x, list) else ())]
+    if level:
+        raise ValueError(f"mappings and lists are nested more than {DEEPEST} deep")
+    return value
+
+
+#: A part that Kubernetes reads, as deep as a file may be.
+FreeForm = Annotated[dict[str, Any], AfterValidator(_shallow)]
 
 #: A quantity: a whole number or a string such as `500m` or `64Gi`.
 Quantity = Annotated[
@@ -98,9 +111,9 @@ class Toleration(SpecModel):
 class Affinity(SpecModel):
     """Scheduling affinity, free-form as in core/v1 `Affinity`."""
 
-    node_affinity: dict[str, Any] | None = setting(None, description="core/v1 NodeAffinity.")
-    pod_affinity: dict[str, Any] | None = setting(None, description="core/v1 PodAffinity.")
-    pod_anti_affinity: dict[str, Any] | None = setting(None, description="core/v1 PodAntiAffinity.")
+    node_affinity: FreeForm | None = setting(None, description="core/v1 NodeAffinity.")
+    pod_affinity: FreeForm | None = setting(None, description="core/v1 PodAffinity.")
+    pod_anti_affinity: FreeForm | None = setting(None, description="core/v1 PodAntiAffinity.")
 
 
 class TopologySpreadConstraint(SpecModel):
@@ -113,7 +126,7 @@ class TopologySpreadConstraint(SpecModel):
     when_unsatisfiable: Literal["DoNotSchedule", "ScheduleAnyway"] = setting(
         "DoNotSchedule", description="Whether pods wait when the constraint cannot be met."
     )
-    label_selector: dict[str, Any] | None = setting(
+    label_selector: FreeForm | None = setting(
         None, description="meta/v1 LabelSelector of the pods that count; null: those of the stage."
     )
 
@@ -173,5 +186,5 @@ class PodTemplate(SpecModel):
     Maps are merged; containers, volumes, env and mounts are merged by name (the stage's container is `stage`); other
     lists are replaced."""
 
-    metadata: dict[str, Any] | None = setting(None, description="Labels and annotations of the pods.")
-    spec: dict[str, Any] | None = setting(None, description="core/v1 PodSpec, as far as it is to be changed.")
+    metadata: FreeForm | None = setting(None, description="Labels and annotations of the pods.")
+    spec: FreeForm | None = setting(None, description="core/v1 PodSpec, as far as it is to be changed.")

@@ -7,7 +7,6 @@ transport.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from viper_operator.plugin.errors import ClusterError, Request, UnavailableError, refusal, unreachable
+from viper_operator.shallow import loads
 
 Object = dict[str, Any]
 T = TypeVar("T")
@@ -110,7 +110,7 @@ class Cluster:
             "allowWatchBookmarks": "true",
         }
         for line in self._lines("watch", resource, query=query, timeout=(TIMEOUT[0], seconds + TIMEOUT[1])):
-            event = json.loads(line)
+            event = loads(line.encode())
             if event["type"] == "ERROR":  # 410 Gone: whoever watches lists again
                 return
             if event["type"] != "BOOKMARK":
@@ -199,7 +199,7 @@ class Cluster:
         from urllib3.exceptions import HTTPError
 
         try:
-            found: Object = json.loads(response.read())
+            found: Object = loads(response.read())
         except HTTPError as error:
             raise unreachable(self._client.configuration.host, _cause(error)) from None
         return found

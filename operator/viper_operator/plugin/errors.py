@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, NamedTuple
 
 from viper.errors import ViperError
+from viper_operator.shallow import loads
 
 
 class ClusterError(ViperError):
@@ -118,7 +118,7 @@ def _missing(request: Request, answer: dict[str, Any]) -> ClusterError:
 
 def _status(body: str) -> dict[str, Any]:
     try:
-        answer = json.loads(body)
+        answer = loads(body.encode("utf-8", "replace"))
     except ValueError:
         return {}
     return answer if isinstance(answer, dict) else {}

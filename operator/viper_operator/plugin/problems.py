@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from viper_operator.names import STAGE
+from viper_operator.shallow import loads
 
 Object = dict[str, Any]
 
@@ -82,7 +82,7 @@ def termination(ended: Object) -> tuple[str, str]:
     reason = str(ended.get("reason") or "Error")
     text = str(ended.get("message") or "").strip()
     try:
-        left = json.loads(text)
+        left = loads(text.encode("utf-8", "replace"))
         return str(left["reason"]), str(left["message"])
     except (ValueError, KeyError, TypeError):
         pass
