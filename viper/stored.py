@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, model_validator
@@ -125,6 +126,12 @@ def content_digest(content: Mapping[str, Any], *without: str) -> str:
 def enveloped(content: Mapping[str, Any]) -> dict[str, Any]:
     """A JSON object that is no model, as a form of this release."""
     return {SCHEMA_VERSION: 1, MIN_VERSION: FIRST, **content}
+
+
+def known(kind: type[Any], content: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a stored object the fields that a dataclass of this release has: a later release may have written more."""
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in content.items() if name in names}
 
 
 def read_content(

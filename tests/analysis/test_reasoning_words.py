@@ -89,6 +89,8 @@ def test_counts_are_kept_beside_the_manifest_and_read_again(tmp_path: Path) -> N
     store.delete("s/rollouts/00000.jsonl")
     assert load_reasoning(store, "s", manifest) == kept
     assert Reasoning.load(json.dumps(kept.dump())) == kept
+    later = {**kept.dump(), "more": 1, "before": {**vars(kept.before), "more": 1}}
+    assert Reasoning.load(json.dumps(later)) == kept
 
 
 def test_rollouts_of_an_earlier_version_are_counted_when_they_are_looked_at(tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -73,6 +76,32 @@ def test_a_torn_batch_or_another_prompt_is_asked_again(directory_store: Director
     changed = [Asked(q.question_id, q.prompt.upper(), q.load) for q in questions()]
     ask(directory_store, vlm, changed)
     assert vlm.asked[-5:] == [f"P{i}" for i in range(5)]
+
+
+#: What another release, or nobody we know, may have kept in place of a batch; and whether it is taken as the answers.
+COLUMNS: dict[str, tuple[Callable[[pa.Table], pa.Table], bool]] = {
+    "as it is": (lambda table: table, True),
+    "a column of a later release": (lambda table: table.append_column("logprob", [[0.5] * table.num_rows]), True),
+    "a nested one": (lambda table: table.append_column("more", [[{"a": [1]}] * table.num_rows]), True),
+    "other order": (lambda table: table.select(sorted(table.column_names)), True),
+    "one is missing": (lambda table: table.drop_columns(["note"]), False),
+    "numbers in place of text": (lambda table: table.set_column(2, "output", [[1] * table.num_rows]), False),
+    "null in place of text": (lambda table: table.set_column(2, "output", [[None] * table.num_rows]), False),
+    "no rows": (lambda table: table.slice(0, 0), False),
+}
+
+
+@pytest.mark.parametrize("what", COLUMNS)
+def test_columns_of_another_release_are_left_alone(directory_store: DirectoryStore, what: str) -> None:
+    change, taken = COLUMNS[what]
+    before = ask(directory_store, FakeVlm(), questions(2))
+    key = next(info.key for info in directory_store.list("e/"))
+    buffer = io.BytesIO()
+    pq.write_table(change(pq.read_table(io.BytesIO(directory_store.get(key)))), buffer)
+    directory_store.put(key, buffer.getvalue())
+    vlm = FakeVlm()
+    assert ask(directory_store, vlm, questions(2)) == before
+    assert bool(vlm.asked) != taken
 
 
 def test_of_two_who_ask_at_once_the_first_answers_count_for_both(directory_store: DirectoryStore) -> None:

@@ -16,7 +16,7 @@ from viper.spec.iteration import ViperIteration
 from viper.stage import FrozenIteration, Manifest, Progress, ResolvedModel, StageContext, load_manifest, open_stage
 from viper.stage.context import in_order
 from viper.stage.frozen import Tracking
-from viper.stage.phases import Draft, Drafts
+from viper.stage.phases import Claims, Draft, Drafts
 from viper.stage.progress import ProgressRecord
 from viper.store import open_store
 
@@ -210,6 +210,19 @@ def test_a_draft_that_is_none_is_made_again(tmp_path: Path) -> None:
     assert drafts.there(0) == set()
     drafts.put(key, [Draft(0, {"text": "again"})], 1.0)
     assert drafts.read(0, "caption")[0][0].data == {"text": "again"}
+
+
+@pytest.mark.parametrize(
+    "held", [b"", b"x", b"\xff", b"1.5", b"{}", b"9" * 5000, b"0"], ids=lambda data: repr(data[:9])
+)
+@pytest.mark.parametrize("name", ["notes.txt", "", "00001.json", "-1", "9" * 40, "1/2", "00007"])
+def test_a_claim_that_is_none_keeps_nobody_from_a_part(tmp_path: Path, held: bytes, name: str) -> None:
+    ctx = context(tmp_path, shard=0, shards=2)
+    ctx.store.put(f"{ctx.prefix}/claims/2/00000", held)
+    ctx.store.put(f"{ctx.prefix}/claims/2/00002", b"1")
+    if name:
+        ctx.store.put(f"{ctx.prefix}/claims/2/{name}", b"of a person")
+    assert Claims(ctx).take([0, 1, 2, 4]) == [0, 4]
 
 
 @pytest.mark.parametrize("sleeps", ["before it decides", "after it lost", "after it won"])

@@ -201,7 +201,16 @@ def test_one_of_another_machine_is_waited_for_as_long_as_the_lock_may_be_held(
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"null", b"[]", b"{}", b"\xff", b'{"owner": 1}', b'{"owner":"x","taken":"","expires":1,"released":false}']
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b"\xff",
+        b"[" * 50_000,
+        b'{"owner": 1}',
+        b'{"owner":"x","taken":"","expires":1,"released":false}',
+    ]
     + [json.dumps({**json.loads(Holder("x", 1, 1).to_json()), "process": p}).encode() for p in ("x", {"pid": "x"})]
     + [b'{"owner":"x","taken":1,"expires":%s,"released":false,"process":{}}' % (b"9" * 400)],
 )

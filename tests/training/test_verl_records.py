@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -101,6 +103,57 @@ def test_the_newest_one_that_is_still_as_it_was_counts(tmp_path: Path) -> None:
     assert (cp.confirmed(tmp_path, "f") or {})["step"] == 4
     with pytest.raises(StageError, match="other settings"):
         cp.confirmed(tmp_path, "g")
+
+
+#: What a file of a checkpoint that came from the store may hold, in place of what we or verl wrote.
+NOT_OURS = ["", "[]", "null", '"x"', "1", "{", "[" * 50_000, '{"a":' * 50_000, '{"world_size": 1e400}', "\0", "{}"]
+WORLD_SIZES = ["null", '"2"', "-1", "0", "1", "[2]", "2.5", "true", "1e400", "9" * 30, "9" * 9, "{}"]
+STATES = [
+    *({**STATE, "step": 4, "files": files} for files in (None, [], {}, 1)),
+    *({**STATE, "step": step} for step in (None, "4", -4, 5, 4.5, True, [4])),
+    *({**STATE, name: size} for name in ("metrics", "rollouts") for size in (None, "0", -1, 0.5, [])),
+    *(
+        {**STATE, "scores": scores}
+        for scores in ([], None, {"a": 1}, {"-1": 1}, {"1": "x"}, {"1": None}, {"9" * 99: 1})
+    ),
+    {"fingerprint": "f"},
+]
+
+
+@pytest.mark.parametrize("name", ["state.json", "actor/fsdp_config.json"])
+@pytest.mark.parametrize("text", NOT_OURS, ids=lambda text: repr(text[:9]))
+def test_a_checkpoint_with_a_file_that_is_not_ours_is_passed_over(tmp_path: Path, name: str, text: str) -> None:
+    if (name, text) == ("state.json", "{}"):
+        text = '{"fingerprint": "f"}'
+    _passed_over(tmp_path, lambda folder: (folder / name).write_text(text, "utf-8"))
+
+
+@pytest.mark.parametrize("size", WORLD_SIZES)
+def test_a_checkpoint_of_so_many_gpus_is_passed_over(tmp_path: Path, size: str) -> None:
+    _passed_over(tmp_path, lambda folder: (folder / "actor/fsdp_config.json").write_text(f'{{"world_size": {size}}}'))
+
+
+@pytest.mark.parametrize("changed", STATES, ids=str)
+def test_a_checkpoint_whose_state_is_none_is_passed_over(tmp_path: Path, changed: dict[str, object]) -> None:
+    def change(folder: Path) -> None:
+        path = folder / "state.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changed} if len(changed) > 1 else changed))
+
+    _passed_over(tmp_path, change)
+
+
+def _passed_over(root: Path, change: Callable[[Path], object]) -> None:
+    """The one before it counts. Files that were changed are taken into the state, as whoever changes them could."""
+    for step in (2, 4):
+        write_checkpoint(root, step)
+        cp.confirm(root, step, STATE)
+    folder = cp.step_dir(root, 4)
+    change(folder)
+    with suppress(ValueError, RecursionError, TypeError, KeyError):
+        state = json.loads((folder / "state.json").read_text())
+        if state["files"] and isinstance(state["files"], dict):
+            (folder / "state.json").write_text(json.dumps({**state, "files": cp.sizes(folder)}))
+    assert (cp.confirmed(root, "f") or {})["step"] == 2
 
 
 def test_verl_is_pointed_at_a_checkpoint_and_finds_none_that_is_newer(tmp_path: Path) -> None:

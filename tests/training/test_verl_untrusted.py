@@ -149,6 +149,23 @@ def test_other_files_do_not_belong_to_a_checkpoint(tmp_path: Path, name: str) ->
         check_checkpoint(folder)
 
 
+@pytest.mark.parametrize("what", ["a link to a folder", "a link to a file", "a link to nothing", "a pipe"])
+def test_a_checkpoint_consists_of_files_and_folders(tmp_path: Path, what: str) -> None:
+    """A link could lead to what is not looked at, and is loaded; a pipe is never read to its end."""
+    folder = saved(tmp_path, {})
+    place = folder / "actor" / "extra_state_world_size_1_rank_0.pt"
+    if what == "a link to a folder":
+        place = folder / "actor2"
+        saved(tmp_path / "elsewhere", Calls(os.mkdir, MARK))
+        place.symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    elif what == "a pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to(folder / "actor" / ("optim_world_size_1_rank_0.pt" if what == "a link to a file" else "none"))
+    with pytest.raises(InputError, match="neither a file nor a folder of a checkpoint"):
+        check_checkpoint(folder)
+
+
 #: Files of a model directory, and whether it would run code.
 MODELS: dict[str, tuple[dict[str, str], bool]] = {
     "a plain one": ({"config.json": '{"model_type": "qwen2_5_vl"}', "tokenizer_config.json": "{}"}, False),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from viper.stored import known
 from viper.training.sentences import normalise, parse_output
 
 #: What a model says it does to look closer (the paper names scan, zoom in, focus on): what it is called → its forms.
@@ -89,8 +90,8 @@ class Reasoning:
         try:
             found = json.loads(text)
             first, last = found["steps"]
-            return cls(int(first), int(last), Words(**found["before"]), Words(**found["after"]))
-        except (KeyError, TypeError) as e:
+            return cls(int(first), int(last), *(Words(**known(Words, found[of])) for of in ("before", "after")))
+        except (KeyError, TypeError, AttributeError, RecursionError) as e:
             raise ValueError(f"is no count of words: {e}") from e
 
 

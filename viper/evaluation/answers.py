@@ -18,6 +18,7 @@ from viper.engines.base import Sampling, VisionLanguageModel, VlmRequest
 from viper.errors import AlreadyExistsError, NotFoundError
 from viper.evaluation.runner import answer_of
 from viper.store import ObjectStore
+from viper.stored import known
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -90,7 +91,10 @@ class Answers:
             (q.question_id, q.prompt) for q in chunk
         ]:
             return None
-        return [_read_again(Said(**row)) for row in rows]
+        try:
+            return [_read_again(Said(**known(Said, row))) for row in rows]
+        except (TypeError, AttributeError):  # it lacks a column, or has it of another type
+            return None
 
 
 def _read_again(said: Said) -> Said:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -226,6 +227,9 @@ def _loaded(
             yield part, chunk, None if made else (chunk.load(),)
 
 
+_PART = re.compile("[0-9]{5,9}")
+
+
 class Claims:
     """Which shard makes which part: each its own share first, then what nobody has begun.
 
@@ -252,14 +256,22 @@ class Claims:
     def _held(self, missing: Sequence[int]) -> dict[int, int]:
         wanted, held = set(missing), dict[int, int]()
         for info in self._ctx.store.list(f"{self._prefix}/"):
-            if (index := int(info.key.rpartition("/")[2])) in wanted:
-                held[index] = int(self._ctx.store.get(info.key))
+            name = info.key.removeprefix(f"{self._prefix}/")
+            if _PART.fullmatch(name) and (index := int(name)) in wanted and (by := self._by(info.key)) is not None:
+                held[index] = by
         return held
+
+    def _by(self, key: str) -> int | None:
+        """Which shard has claimed a part; None where that cannot be read: then any may make it."""
+        try:
+            return int(self._ctx.store.get(key))
+        except (NotFoundError, ValueError):
+            return None
 
     def _claim(self, index: int) -> bool:
         key = f"{self._prefix}/{index:05d}"
         try:
             self._ctx.store.put(key, str(self._ctx.shard).encode(), if_absent=True)
         except AlreadyExistsError:
-            return int(self._ctx.store.get(key)) == self._ctx.shard
+            return self._by(key) in (self._ctx.shard, None)
         return True

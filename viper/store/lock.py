@@ -126,7 +126,7 @@ class Holder:
                 released=content["released"] is True,
                 process=Process(**{key: type(value)(process[key]) for key, value in asdict(Process()).items()}),
             )
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return cls("somebody (its object cannot be read)", 0.0, float("inf"))
 
 

@@ -20,6 +20,7 @@ from viper.stage import Manifest, StageContext
 from viper.stage.context import Row
 from viper.stage.phases import Chunk, Draft, Drafts, Gathered, Phase, PhasedStage, bytes_of
 from viper.stage.quota import USABLE, Quota, candidates
+from viper.stored import known
 from viper.synthesis.engines import StageEngines
 from viper.synthesis.pictures import broken
 from viper.synthesis.pool import Pool, PoolImage, batches
@@ -319,7 +320,7 @@ def flaws_of(critique: Answer[Critique] | None) -> list[str]:
 def _sample(image: PoolImage, drafts: Gathered) -> Sample:
     """A sample out of what the phases made of its image."""
     written = drafts["caption"][image.position].data
-    sample = Sample(image, Answer(**written["caption"]), engines={"vlm": written["engine"]})
+    sample = Sample(image, Answer(**known(Answer, written["caption"])), engines={"vlm": written["engine"]})
     if drawn := drafts["reconstruct"].get(image.position):
         sample.reconstruction = bytes_of(drawn)
         sample.reconstruction_seed = drawn.data["seed"]
@@ -327,7 +328,7 @@ def _sample(image: PoolImage, drafts: Gathered) -> Sample:
         sample.reconstruction_problem = drawn.data["reason"], drawn.data["detail"]
     if said := drafts["critique"].get(image.position):
         sample.critique = restored(said.data["critique"], Critique)
-        sample.refined = Answer(**said.data["refined"]) if said.data["refined"] else None
+        sample.refined = Answer(**known(Answer, said.data["refined"])) if said.data["refined"] else None
     return sample
 
 

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +23,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from viper.errors import StageError, StoreError
-from viper.stored import check_form, enveloped
+from viper.stored import check_form, enveloped, read_object
 
 
 def weights_digest(model_dir: Path) -> str:
@@ -51,13 +53,40 @@ def writing(path: Path) -> Iterator[None]:
 def check_own(state: Mapping[str, Any], fingerprint: str, where: Path) -> None:
     """Raises `StageError` when what a work directory holds was left by a run that was started with something else,
     `NewerFormError` when a later release left it."""
-    check_form(state, what="the state of a training", where=str(where), error=StageError)
+    check_form(state, what=_STATE, where=str(where), error=StageError)
     if state.get("fingerprint") != fingerprint:
         raise StageError(
             "this directory holds a run with other settings, data or starting model",
             where=str(where),
             fix="give an empty work directory, or the settings the run was started with",
         )
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself in its `state.json`, which may have come from the store: its counts are counts,
+    its scores numbers by step.
+
+    Raises `StageError` when it is something else, `OSError`.
+    """
+    state = read_object(path.read_bytes(), what=_STATE, where=str(path), error=StageError, fix=_STATE_FIX)
+    scores = state.get("scores", {})
+    counted = [state.get("step"), state.get("metrics"), state.get("rollouts", 0)]
+    if not all(map(_is_count, counted)) or not isinstance(scores, dict) or not all(map(_is_score, scores.items())):
+        raise StageError(f"is not {_STATE}: its counts or scores are none", where=str(path), fix=_STATE_FIX)
+    return state
+
+
+_STATE = "the state of a training"
+_STATE_FIX = "restore the folder from a copy, or run the iteration under another name; what is there stays"
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_score(item: tuple[str, Any]) -> bool:
+    step, score = item
+    return re.fullmatch("[0-9]{1,12}", step) is not None and isinstance(score, int | float) and math.isfinite(score)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -121,10 +150,10 @@ class Checkpoints:
         """
         from safetensors.torch import load_file, load_model
 
-        found = sorted(self.root.glob("step-*"))
+        found = sorted(p for p in self.root.glob("step-*") if re.fullmatch("step-[0-9]{6,12}", p.name))
         if not found:
             return None
-        state: dict[str, Any] = json.loads((found[-1] / "state.json").read_text("utf-8"))
+        state = read_state(found[-1] / "state.json")
         check_own(state, self.fingerprint, found[-1])
         load_model(model, str(found[-1] / "model.safetensors"))
         entries: dict[int, dict[str, Any]] = {}
@@ -173,6 +202,10 @@ class Log:
         self._file.close()
 
     def rows(self) -> list[dict[str, Any]]:
-        """All rows, from the first step on."""
-        with self._path.open(encoding="utf-8") as file:
-            return [json.loads(line) for line in file]
+        """All rows, from the first step on; raises `StageError` where one is none."""
+        what = "a row of a training's log"
+        lines = self._path.read_bytes().splitlines()
+        return [
+            read_object(line, what=what, where=f"{self._path}:{number}", error=StageError, fix=_STATE_FIX)
+            for number, line in enumerate(lines, 1)
+        ]

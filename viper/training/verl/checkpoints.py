@@ -13,7 +13,6 @@ whole and its step is in the log, finite: only then `state.json` is written, and
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -22,12 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from viper.errors import StageError
-from viper.stored import enveloped
-from viper.training.checkpoints import check_own, write_json, writing
+from viper.stored import enveloped, read_object
+from viper.training.checkpoints import check_own, read_state, write_json, writing
 
 STATE, TRACKER = "state.json", "latest_checkpointed_iteration.txt"
 #: Whole checkpoints that stay: a damaged one then costs one save interval.
 KEPT = 2
+_CONFIG = "actor/fsdp_config.json"
+#: GPUs of a run, at most.
+MOST_RANKS = 65_536
 _KINDS = ("model", "optim", "extra_state")
 
 
@@ -71,10 +73,13 @@ def size_of_newest(root: Path) -> int:
 
 def problems(folder: Path) -> list[str]:
     """Why the checkpoint of a folder cannot be used; empty when it is whole."""
+    path = folder / _CONFIG
     try:
-        world_size = int(json.loads((folder / "actor" / "fsdp_config.json").read_text("utf-8"))["world_size"])
-    except (OSError, ValueError, KeyError):
-        return ["actor/fsdp_config.json"]
+        world_size = read_object(path.read_bytes(), what=_CONFIG, error=StageError).get("world_size")
+    except (OSError, StageError):
+        return [_CONFIG]
+    if not isinstance(world_size, int) or not 0 < world_size <= MOST_RANKS:
+        return [_CONFIG]
     return lacking(sizes(folder), world_size)
 
 
@@ -103,12 +108,12 @@ def confirmed(root: Path, fingerprint: str) -> dict[str, Any] | None:
     for step in reversed(steps(root)):
         folder = step_dir(root, step)
         try:
-            state: dict[str, Any] = json.loads((folder / STATE).read_text("utf-8"))
-        except (OSError, ValueError):
+            state = read_state(folder / STATE)
+        except (OSError, StageError):
             continue
         check_own(state, fingerprint, folder)
-        if sizes(folder) == state["files"] and not problems(folder):
-            return state
+        if state.get("step") == step and sizes(folder) == state.get("files") and not problems(folder):
+            return {"rollouts": 0, **state}
     return None
 
 

@@ -25,11 +25,16 @@ _CONFIGURATIONS = "*config.json"
 
 def check_checkpoint(folder: Path) -> None:
     """Raises `InputError` unless every file below a checkpoint's folder is of a kind that runs nothing, and every
-    pickle holds only numbers, text, containers and tensors, those of torch.distributed included.
+    pickle holds only numbers, text, containers and tensors, those of torch.distributed included. Links are refused:
+    what lies behind one to a folder would not be looked at, and be loaded all the same.
 
     Nothing is executed and no tensor's data is read (the files are mapped).
     """
-    for path in sorted(p for p in folder.rglob("*") if not p.is_dir()):
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise InputError("neither a file nor a folder of a checkpoint", where=str(path), fix=_REMEDY)
+        if path.is_dir():
+            continue
         if path.suffix == PICKLE:
             _check_pickle(path)
         elif path.suffix not in SUFFIXES:
