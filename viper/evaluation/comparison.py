@@ -7,16 +7,23 @@ import unicodedata
 
 from viper.text import normal
 
-_STOPS = ".,;:!?。！？…"
+_STOPS = ".,;:!?。！？…、،؛؟।"
 _PAIRS = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "«": "»", "„": "“", "*": "*", "_": "_"}
-_QUOTES = "\"'`“”‘’«»„"
+_PAIRS |= {"‹": "›", "‚": "‘", "「": "」", "『": "』", "《": "》"}
+_QUOTES = "\"'`“”‘’«»„‹›‚「」『』《》"
+#: What shows nothing: soft hyphens, blanks without width, marks of the direction of writing. Not the signs of
+#: mathematics that do not show (U+2061 to U+2064), and not what joins letters and emoji.
+_UNSEEN = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
 _BRACKETS = {"(": ")", "[": "]"}
-#: Dashes that stand for a minus sign in front of a number.
-_MINUS = re.compile(r"(?:^|(?<=[\s(\[{,;=<>≤≥≈~±^/*:|\"'“‘]))[‐‑‒–—―](?=[.,]?\d|[∞$\\])")
+#: Dashes that stand for a minus sign in front of a number or a symbol, and those within words, ranges and dates.
+_MINUS = re.compile(
+    r"(?:^|(?<=[\s(\[{,;=<>≤≥≈~±^/*:|\"'“‘]))[‐‑‒–—―](?=[.,]?\d|[∞√$€£¥\\(]|[^\W\d_](?![^\W\d_]))|(?<=\w)[‐‑‒–](?=\w)"
+)
+_BEFORE_SIGN = re.compile(r"(?<=\d) (?=[%‰°])")
 #: Where case carries meaning: LaTeX, and units that differ in nothing else from a commoner one (mW and MW).
 _CASED = re.compile(
     r"\\[A-Za-z]+|\$(?=\S)[^$]*(?<=\S)\$(?!\d)"
-    r"|(?<=\d) ?(?:[MGTSH]|mHz|mW|mJ|mPa|MV|MN|MA|MeV|MΩ|Mm|Mg|[KMGT]b)(?![^\W_])"
+    r"|(?<=\d) ?(?:[MGTSH]|m(?:Hz|W|J|Pa|T|K|S|Sv)|M(?:V|N|A|eV|Ω|m|g)|N[mM]|[KMGT]b)(?![^\W_])"
 )
 _PIECES = re.compile(r"[,;]")
 _WORD = re.compile(r"(?<![\\A-Za-z])[^\W\d_]{3,}")
@@ -31,7 +38,7 @@ def normalise(answer: str) -> str:
     exponents (`x²` is `x^2`, not `x2`), fractions, brackets of intervals, factorials, feet and inches, LaTeX and
     letters of choices do: numbers that differ never become equal.
     """
-    text = " ".join(answer.split())
+    text = " ".join(_UNSEEN.sub("", answer).split())
     for _ in range(_PASSES):
         made = _stripped(_folded(normal("NFKC", _spelled_out(text)).replace("⁄", "/").replace("−", "-")))
         if made == text:
@@ -82,8 +89,8 @@ def _decomposed(character: str) -> tuple[str, str]:
 
 
 def _folded(text: str) -> str:
-    """Case folded where case means nothing; a dash that is a minus sign is one."""
-    text = _MINUS.sub("-", text)
+    """Case folded where case means nothing; a dash that is a minus sign is one; `5 %` is `5%`."""
+    text = _BEFORE_SIGN.sub("", _MINUS.sub("-", text))
     made, begin = [], 0
     for cased in _CASED.finditer(text):
         made += [normal("NFKC", text[begin : cased.start()].casefold()), cased[0]]
