@@ -62,7 +62,7 @@ class Lines:
         else:
             lines = data.split(b"\n" if b"\n" in data else b"\r")
             self._rows = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
-        self._hint = "" if data[:1] in (b"{", b"[", b"") else kind_of(data)
+        self._hint = _SPREAD if _is_spread(data) else "" if data[:1] in (b"{", b"[", b"") else kind_of(data)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -195,6 +195,14 @@ def _check_encoding(uri: str, data: bytes) -> None:
             where=uri,
             fix=f"save the file as UTF-8: `iconv -f {name.split()[0]} -t UTF-8 FILE`",
         )
+
+
+_SPREAD = "JSON with several lines for an object: write one object a line, as `jq -c .` does"
+
+
+def _is_spread(data: bytes) -> bool:
+    """Whether the first line holds nothing but an opening brace."""
+    return data[:256].lstrip().partition(b"\n")[0].rstrip() == b"{"
 
 
 def _are_rows(data: bytes) -> bool:

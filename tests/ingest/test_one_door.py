@@ -311,3 +311,30 @@ def test_every_door_refuses_what_is_no_image(door: Callable[[bytes], object], ma
 def test_every_door_turns_a_photograph_of_a_phone_upright(door: Callable[[bytes], Image.Image]) -> None:
     image = door(turned())
     assert (image.mode, image.size) == ("RGB", (60, 80))
+
+
+@pytest.mark.parametrize(("form", "alone"), [("ICO", True), ("PNG", False)])
+def test_what_is_decoded_when_it_is_opened_is_opened_alone(
+    monkeypatch: pytest.MonkeyPatch, form: str, alone: bool
+) -> None:
+    free: list[int] = []
+    opened = Image.open
+
+    def watched(*args: object, **options: object) -> Image.Image:
+        free.append(budget.DECODING.free)
+        return opened(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Image, "open", watched)
+    buffer = io.BytesIO()
+    Image.effect_noise((64, 64), 90).save(buffer, form, sizes=[(64, 64)])
+    prepare(buffer.getvalue(), Limits(8, 512, 10_000))
+    assert (free[0] == 0) is alone
+    assert budget.DECODING.free == budget.DECODING.total
+
+
+@pytest.mark.filterwarnings("ignore:Image was not the expected size")
+def test_an_icon_that_is_larger_than_its_header_says_is_too_large() -> None:
+    inner = encode_png(Image.new("RGB", (900, 800)))
+    icon = struct.pack("<HHH", 0, 1, 1) + struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(inner), 22) + inner
+    with pytest.raises(reader.Unusable, match="too-large: 900×800"):
+        prepare(icon, Limits(8, 512, 100_000))

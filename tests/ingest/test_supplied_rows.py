@@ -279,6 +279,14 @@ def test_a_row_that_is_no_sample_costs_itself(
         ("<image 1>\n<image 2>\nWhich?", 2, "Which?"),
         ("<IMAGE> Which?", 1, "Which?"),
         ("<image>Which of both?", 2, "Which of both?"),
+        ("<image>, what is it?", 1, "what is it?"),
+        ("<image>: What is it?", 1, "What is it?"),
+        ("See the picture. <image> What is it?", 1, "See the picture. What is it?"),
+        ("What is it? <image 1>\n(A) a dog", 1, "What is it?\n(A) a dog"),
+        ("Question:\n<image>What is it?", 1, "Question:\nWhat is it?"),
+        ("这是一张图。<image>图中有什么？", 1, "这是一张图。 图中有什么？"),
+        ("What do <s>, </s>, <b> and [1] mean in <html>?", 1, "What do <s>, </s>, <b> and [1] mean in <html>?"),
+        ("Is [INSTALL] or <|> shown?", 1, "Is [INSTALL] or <|> shown?"),
         ("Is 3 < 4 or x<|y|?", 1, "Is 3 < 4 or x<|y|?"),
         ("What does <img src='x'> say?", 1, "What does <img src='x'> say?"),
     ],
@@ -297,6 +305,18 @@ def test_marks_of_images_are_taken_off(folder: Path, prompt: str, images: int, r
         ("What is left in <image>?", 1, "image-marks"),
         ("Compare <image_1> with <image_2>.", 2, "image-marks"),
         ("<image><image><image>What?", 2, "image-marks"),
+        ("Look at fig. <image> and say what it is.", 1, "image-marks"),
+        ("Is this a cat? <image> Is this a dog? <image> Say yes.", 2, "image-marks"),
+        ("<start_of_turn>user\nWhat?<end_of_turn>", 1, "chat-marks"),
+        ("<start_of_image>What?", 1, "chat-marks"),
+        ("<image_soft_token>What?", 1, "chat-marks"),
+        ("<img><IMG_CONTEXT></img>What?", 1, "chat-marks"),
+        ("[INST] What? [/INST]", 1, "chat-marks"),
+        ("[IMG]What?", 1, "chat-marks"),
+        ("<<SYS>>Be kind.<</SYS>>What?", 1, "chat-marks"),
+        ("<｜User｜>What?<｜Assistant｜>", 1, "chat-marks"),
+        ("<｜end▁of▁sentence｜>", 1, "chat-marks"),
+        ("What?<end_of_utterance>", 1, "chat-marks"),
         ("<|vision_start|><|image_pad|><|vision_end|>What?", 1, "chat-marks"),
         ("What?<|im_end|>\n<|im_start|>assistant\nA ring.", 1, "chat-marks"),
         ("<|endoftext|>", 1, "chat-marks"),
@@ -525,3 +545,24 @@ def test_a_photograph_of_a_phone_is_upright_in_questions_and_lessons(folder: Pat
     assert phone.image_digest != hashlib.sha256((folder / "phone.jpg").read_bytes()).hexdigest()
     (folder / "c.jsonl").write_text(json.dumps({**LESSON, "images": ["phone.jpg"]}))
     assert read_samples(str(folder / "c.jsonl"))[0].images[0].size == (60, 80)
+
+
+@pytest.mark.parametrize("name", ["samples.PARQUET", "samples.pq"])
+def test_a_parquet_file_is_known_by_either_ending(folder: Path, name: str) -> None:
+    pq.write_table(pa.table({"prompt": ["p"], "images": [["ok.png"]], "ground_truth": ["g"]}), folder / "rows.parquet")
+    (row,) = ingested(folder, (folder / "rows.parquet").read_bytes(), name)
+    assert row["accepted"]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (json.dumps(GOOD, indent=2).encode(), "one object a line"),
+        (b"\xef\xbb\xbf\r\n{ \r\n" + json.dumps(GOOD, indent=2)[2:].encode(), "one object a line"),
+        (b"\x1f\x8b\x08" + bytes(20), "gzip: unpack it"),
+        (b"prompt,images,ground_truth\nWhat?,ok.png,A ring.\n", "line 1, Invalid JSON"),
+    ],
+)
+def test_a_file_of_another_form_says_what_to_do(folder: Path, data: bytes, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        ingested(folder, data)

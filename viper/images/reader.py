@@ -44,6 +44,7 @@ _CONVERTING_BYTES = 8
 LARGE_FILE = 1 << 26
 _STRIP_ROWS = 256
 _HIDDEN = "viper.hidden"
+_ICON = b"\0\0\1\0"
 #: Levels of a channel within which a lossy file of one colour stays.
 _NOISE = 2
 # `Limits.max_pixels` decides; above twice Pillow's own limit (179 million pixels) Pillow refuses by itself.
@@ -173,7 +174,9 @@ def _open(data: bytes, limits: Limits) -> tuple[Image.Image, bytes]:
         raise Unusable("too-large", f"{len(data)} bytes cannot be an image of {limits.max_pixels} pixels")
     light = without_heavy_notes(data)
     try:
-        image = Image.open(io.BytesIO(light), formats=FORMATS)
+        # Pillow decodes an icon as it opens it, whatever size its header says.
+        with DECODING.hold(DECODING.total) if light.startswith(_ICON) else nullcontext():
+            image = Image.open(io.BytesIO(light), formats=FORMATS)
         tags = getattr(image, "tag_v2", {})
         preview = _DNG_VERSION in tags or int(tags.get(_SUBFILE, 0)) & 1
     except UnidentifiedImageError:

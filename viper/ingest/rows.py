@@ -15,8 +15,9 @@ from viper.text import clean
 
 #: Where a file marks the places of its images in the text: here they all come before it.
 _MARK = re.compile(r"<image(?:[ _]?\d+)?>", re.IGNORECASE)
-_MARKS_BEFORE = re.compile(rf"\s*(?:{_MARK.pattern}\s*)*", re.IGNORECASE)
+_MARKS_BEFORE = re.compile(rf"\s*+(?:(?:{_MARK.pattern}\s*+)+(?:[,:;，：；、]\s*+)?)?", re.IGNORECASE)
 _MARKS_ALONE = re.compile(rf"^[ \t]*(?:{_MARK.pattern}[ \t]*)+$\n?", re.IGNORECASE | re.MULTILINE)
+_MARKS_BETWEEN = re.compile(rf"(?<=[.?!。？！\n])\s*+(?:{_MARK.pattern}\s*+)+(?=\S)", re.IGNORECASE)
 #: What a sentence ends with before marks that follow it.
 _ENDS = ".?!:;。?!:"
 _SHOWN = 40
@@ -37,11 +38,20 @@ def prompt_of(text: str, images: int) -> str:
     bare = _MARKS_BEFORE.sub("", text, count=1)
     bare = _MARKS_ALONE.sub("", bare)
     bare = _without_marks_after(bare)
+    if images == 1:  # of several images each may belong to the sentence before its mark
+        bare = _MARKS_BETWEEN.sub(lambda found: _between(found, bare), bare)
     if within := _MARK.search(bare):
         raise Unusable("image-marks", f"{within[0]} stands within a sentence: images are shown before the prompt")
     if not bare.strip():
         raise Unusable("invalid-row", "the prompt has nothing but marks")
     return bare.strip()
+
+
+def _between(found: re.Match[str], text: str) -> str:
+    """What stays of marks between two sentences; they stay where a sentence goes on behind them."""
+    if text[found.end()].islower():
+        return found[0]
+    return "" if text[found.start() - 1] == "\n" else "\n" if "\n" in found[0] else " "
 
 
 def _without_marks_after(text: str) -> str:

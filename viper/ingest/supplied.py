@@ -109,7 +109,7 @@ class Supplied:
 
 
 def open_supplied(uri: str, columns: ExternalColumns, work_dir: Path) -> Supplied:
-    """Opens a file by its ending: `.parquet`, else JSONL.
+    """Opens a file by its ending: `.parquet` or `.pq`, else JSONL.
 
     Args:
         work_dir: a Parquet file is brought here to be read in pieces.
@@ -117,7 +117,7 @@ def open_supplied(uri: str, columns: ExternalColumns, work_dir: Path) -> Supplie
     Raises `InputError` when there is no such file, or it is not what its ending says; `StoreError`.
     """
     store, key = beside(uri)
-    parquet = uri.partition("?")[0].endswith(".parquet")
+    parquet = uri.partition("?")[0].lower().endswith((".parquet", ".pq"))
     try:
         if not parquet:
             data = store.get(key)

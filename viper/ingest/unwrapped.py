@@ -13,7 +13,9 @@ from viper.reader import read
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*+\{|[{}]|\\[{}]")
 #: What may stand between boxes, and around one, without saying anything.
-_BETWEEN = re.compile(r"(?:[\s$,;.&]|\\[()\[\],;]|\b(?:or|and)\b)*+")
+_BETWEEN = re.compile(
+    r"(?:[\s$,;.&，；。、]|\*\*|\\[()\[\],;]|\\q?quad\b|\\text\{\s*+(?:or|and)\s*+\}|\b(?:or|and)\b)*+"
+)
 _TAG, _END_TAG = "<answer>", "</answer>"
 
 

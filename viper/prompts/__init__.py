@@ -25,12 +25,15 @@ NAMES = (
     "question",  # image + $question → <think>…</think> answer
 )
 
-#: What a chat template, a processor or verl's dataset takes for an image or for the end of a message.
-_MARKS = re.compile(r"<(?=\|[^<>|\s]+\|>|(?:image|video|audio)>)")
-
-
-#: As above, without those of images.
-_CHAT_MARKS = re.compile(r"<\|[^<>|\s]+\|>|<(?:video|audio)>")
+#: What a chat template, a processor or verl's dataset takes for an image or for the end of a message: marks of Qwen,
+#: Phi, GLM, Llama, DeepSeek, Gemma, Idefics, SmolVLM, InternVL and Mistral. Those that are words of HTML as well
+#: (`<s>`, `<img>`) are not among them.
+_CHAT_MARKS = re.compile(
+    r"<[|｜][^<>|｜\s]+[|｜]>|<(?:video|audio)>|<(?:start|end)_of_(?:turn|image|audio|utterance)>|<image_soft_token>"
+    r"|<IMG_CONTEXT>|<fake_token_around_image>|<global-img>|\[/?INST\]|\[IMG(?:_BREAK|_END)?\]|<</?SYS>>"
+)
+#: As above, with those of images, up to where a blank undoes them.
+_MARKS = re.compile(rf"(?={_CHAT_MARKS.pattern}|<image>)[<\[]")
 
 
 def chat_mark(text: str) -> str:
@@ -44,7 +47,7 @@ def without_marks(text: str) -> str:
 
     What a model or a stranger wrote is text: it must neither stand for an image that is not there nor end the message.
     """
-    return _MARKS.sub("< ", text)
+    return _MARKS.sub(r"\g<0> ", text)
 
 
 @dataclass(frozen=True)
