@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -24,6 +25,7 @@ from servers.faulty_s3 import FaultyS3, ignores_conditions
 from servers.running import ACCESS_KEY, SECRET_KEY, MinioServer, Server, free_port
 from viper.errors import StoreError
 from viper.freeze import freeze, load_frozen
+from viper.stage.termination import STOPPED
 from viper.store import open_store
 from viper.store.minio import MinioStore
 from viper.store.multipart import PART_BYTES
@@ -35,10 +37,12 @@ READER = {"VIPER_READER_ACCESS_KEY_ID": "operator", "VIPER_READER_SECRET_ACCESS_
 ROOT = {"MINIO_ROOT_USER": ACCESS_KEY, "MINIO_ROOT_PASSWORD": SECRET_KEY}
 
 
-def prepare(uri: str, user: str, secret: str, **environment: str) -> subprocess.Popen[str]:
-    """The setup hook's program, started as the chart starts it."""
+def prepare(
+    uri: str, user: str, secret: str, program: str = "prepare_store.py", **environment: str
+) -> subprocess.Popen[str]:
+    """The setup hook's program, or another one of the chart, started as the chart starts it."""
     given = {"VIPER_STORE": uri, "AWS_ACCESS_KEY_ID": user, "AWS_SECRET_ACCESS_KEY": secret, **environment}
-    text = (CHART / "files" / "prepare_store.py").read_text("utf-8")
+    text = (CHART / "files" / program).read_text("utf-8")
     pipe = subprocess.PIPE
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "MINIO_"))}
     return subprocess.Popen(
@@ -176,6 +180,18 @@ def test_preparing_says_what_is_wrong(minio_server: MinioServer) -> None:
     code, text = output(prepare(unreachable, "u", "p", VIPER_PATIENCE="4", **ROOT))
     assert code == 1
     assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("program", ["prepare_store.py", "check_release.py"])
+def test_a_hook_that_is_told_to_stop_does_at_once(program: str) -> None:
+    """Also where the store takes a connection and says nothing: process 1 of a container has no default action."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        uri = f"s3://bucket?endpoint=http://127.0.0.1:{silent.getsockname()[1]}"
+        process = prepare(uri, "user", "secret", program, **ROOT)
+        silent.accept()
+        process.terminate()
+        assert output(process)[0] == STOPPED
 
 
 def test_a_store_in_which_every_writer_wins_is_refused_at_install(minio_server: MinioServer, bucket: str) -> None:

@@ -26,6 +26,7 @@ from urllib.parse import quote
 
 from viper.errors import AlreadyExistsError, LockedError, NotFoundError, StoreError
 from viper.store.base import ObjectStore, check_key
+from viper.store.leaving import tidied
 from viper.stored import enveloped
 
 log = logging.getLogger(__name__)
@@ -163,7 +164,7 @@ def locked(store: ObjectStore, name: str, owner: str, *, clock: Clock | None = N
     try:
         yield lock
     finally:
-        taking.release()
+        tidied(taking.release)
 
 
 class _Taking:

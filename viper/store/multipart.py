@@ -11,11 +11,14 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from xml.etree import ElementTree as ET
 
 import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error, ServerError
+
+from viper.store.leaving import tidied
 
 PART_BYTES = 32 << 20
 """S3 allows 10,000 parts: files up to 320 GiB with parts of this size; larger files get larger parts."""
@@ -79,9 +82,12 @@ class MultipartUpload:
                     raise
             self._complete(upload, etags, if_absent)
         except BaseException:  # a program that is told to stop, too: nothing else ever removes the parts
-            with suppress(MinioException, urllib3.exceptions.HTTPError):  # the first error tells more
-                self._request("DELETE", {"uploadId": upload})
+            tidied(partial(self._abort, upload))
             raise
+
+    def _abort(self, upload: str) -> None:
+        with suppress(MinioException, urllib3.exceptions.HTTPError):  # the first error tells more
+            self._request("DELETE", {"uploadId": upload})
 
     def _complete(self, upload: str, etags: list[str], if_absent: bool) -> None:
         parts = "".join(

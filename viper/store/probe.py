@@ -16,6 +16,7 @@ from typing import Protocol, runtime_checkable
 from viper.errors import AlreadyExistsError, NotFoundError, StoreError, UnfitStoreError
 from viper.store.base import RESERVED, ObjectStore
 from viper.store.directory import DirectoryStore
+from viper.store.leaving import tidied
 
 #: Writers at once, and how often, where it is asked whether exactly one of them wins.
 RACERS, ROUNDS = 8, 3
@@ -66,7 +67,7 @@ def probe(store: ObjectStore, *, thorough: bool = False) -> None:
             fix="set TMPDIR to a folder that can be written",
         ) from error
     finally:
-        asked.tidy()
+        tidied(asked.tidy)
 
 
 @contextmanager

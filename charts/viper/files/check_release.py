@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
+from viper.stage.termination import stoppable
 from viper.store import open_store, probe
 
 
@@ -52,4 +53,5 @@ def main(checks: tuple[Callable[[], str], ...] = (store, tracking, operator)) ->
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with stoppable():  # it is process 1 of its container
+        sys.exit(main())

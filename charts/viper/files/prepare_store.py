@@ -20,6 +20,7 @@ from minio.credentials import StaticProvider
 from minio.error import MinioException
 
 from viper.errors import StoreError, ViperError
+from viper.stage.termination import stoppable
 from viper.store import open_store, probe
 
 PAUSE_S = 4
@@ -114,4 +115,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with stoppable():  # it is process 1 of its container
+        sys.exit(main())
