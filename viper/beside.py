@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from contextlib import suppress
 from urllib.parse import urlsplit, urlunsplit
 
 from viper.errors import InputError, NotFoundError, ObjectError, StoreError
@@ -64,16 +66,17 @@ def _problem(name: str) -> str:
 
 
 def read_beside(store: ObjectStore, name: str, limits: Limits) -> bytes:
-    """The bytes of the image that a row calls `name`.
+    """The bytes of the image that a row calls `name`; an accented name may be composed in one and not in the other.
 
     Raises:
         Unusable: there is none, or it cannot be one.
         StoreError: the store fails; the image may well be fine.
     """
-    key = key_of(name)
     try:
-        there = store.stat(key)
-        if there is None:
+        for key in _spellings(key_of(name)):
+            if (there := store.stat(key)) is not None:
+                break
+        else:
             raise NotFoundError("there is no such object")
         if there.size > limits.max_bytes:
             raise Unusable("too-large", f"{there.size} bytes cannot be an image of {limits.max_pixels} pixels")
@@ -82,6 +85,15 @@ def read_beside(store: ObjectStore, name: str, limits: Limits) -> bytes:
         raise Unusable("unreadable-image", f"there is no image {shortened(name)} beside the file") from None
     except ObjectError as error:
         raise Unusable("unreadable-image", f"image {shortened(name)}: {error.what}") from None
+
+
+def _spellings(key: str) -> list[str]:
+    """The key as it is, then in the normal forms: macOS takes `é` apart in the names of files that it packs."""
+    found = [key]
+    for other in (unicodedata.normalize("NFC", key), unicodedata.normalize("NFD", key)):
+        with suppress(StoreError):  # the other may be longer than a name can be
+            found.append(check_key(other))
+    return list(dict.fromkeys(found))
 
 
 def shortened(name: str) -> str:

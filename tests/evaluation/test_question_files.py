@@ -37,6 +37,9 @@ def test_a_file_is_read_in_order_with_its_images(tmp_path: Path, form: str) -> N
         ({"image": "questions.jsonl"}, "line 2: the image 'questions.jsonl' cannot be read"),
         ({"question_id": "q0"}, "line 2: the id 'q0' is there twice"),
         ({"set": "validation"}, "line 2, set: Input should be 'selection' or 'test'"),
+        ({"answer": " "}, "the answer is empty"),
+        ({"answer": "\u200b"}, "the answer is empty"),
+        ({"question": "\n"}, "the prompt is empty"),
     ],
 )
 def test_a_bad_row_is_named_with_its_line(tmp_path: Path, fields: dict[str, object], words: str) -> None:

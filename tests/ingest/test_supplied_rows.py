@@ -52,6 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "images/50%.png": encoded(noise(4)),
         "images/a:b.png": encoded(noise(5)),
         "images/é.png": encoded(noise(6)),
+        "images/u\u0308.png": encoded(noise(10)),
         "one-colour.png": encoded(Image.new("RGB", (64, 64), "red")),
         "truncated.jpg": encoded(photo, "JPEG")[:9000],
         "truncated.png": encoded(photo)[:9000],
@@ -119,6 +120,9 @@ def only(folder: Path, row: dict[str, Any] | str | bytes) -> Row:
         "images/50%.png",
         "images/a:b.png",
         "images/é.png",
+        "images/e\u0301.png",
+        "images/u\u0308.png",
+        "images/ü.png",
         "link.png",
         "one-colour.png",
     ],
@@ -151,6 +155,7 @@ def test_names_below_the_files_folder_are_read(folder: Path, name: str) -> None:
         ("iVBORw0KGgo" + "A" * 4000 + "==", "encoded data"),
         (LONG, "longer than 255 bytes"),
         ("é" * 130 + ".png", "longer than 255 bytes"),
+        ("é" * 120 + ".png", "no image"),
         ("a/" * 500 + "ok.png", "more than 900"),
         (".viper-tmp/ok.png", "reserved"),
         (".", "names no file"),
@@ -566,3 +571,24 @@ def test_a_parquet_file_is_known_by_either_ending(folder: Path, name: str) -> No
 def test_a_file_of_another_form_says_what_to_do(folder: Path, data: bytes, words: str) -> None:
     with pytest.raises(InputError, match=words):
         ingested(folder, data)
+
+
+@pytest.mark.parametrize(
+    ("column", "found"),
+    [
+        (pa.array([0.1, 3.0, None], pa.float32()), ["0.1", "3.0", "no-ground-truth"]),
+        (pa.array(np.array([0.1, 3.0, -5.5], np.float16)), ["0.1", "3.0", "-5.5"]),
+        (pa.array([2**62, 0, None], pa.timestamp("us")), ["invalid-row", "invalid-row", "no-ground-truth"]),
+        (pa.array([0, 19_844, None], pa.date32()), ["1970-01-01", "2024-05-01", "no-ground-truth"]),
+        (pa.array([2**30, 0, None], pa.date32()), ["invalid-row", "1970-01-01", "no-ground-truth"]),
+        (pa.array([3_600, 0, None], pa.time32("s")), ["01:00:00", "00:00:00", "no-ground-truth"]),
+    ],
+    ids=["float32", "float16", "time beyond the calendar", "date", "date beyond the calendar", "time"],
+)
+def test_a_value_of_a_parquet_column_keeps_its_meaning_or_costs_its_row(
+    folder: Path, column: pa.Array, found: list[str]
+) -> None:
+    table = pa.table({"prompt": list("abc"), "images": [["ok.png"]] * 3, "ground_truth": column})
+    pq.write_table(table, folder / "v.parquet")
+    rows = ingested(folder, (folder / "v.parquet").read_bytes(), "samples.parquet")
+    assert [r["reason"] or r["ground_truth"][0] for r in rows] == found

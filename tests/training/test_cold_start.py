@@ -98,6 +98,12 @@ def test_samples_are_read_in_order_and_named_by_their_content(tmp_path: Path) ->
         ('{"prompt": "p", "response": ""}', "line 7, response: String should have at least 1 character"),
         ('{"prompt": "p", "response": "r", "image": "0.png"}', "line 7, image: Extra inputs are not permitted"),
         ('{"prompt": "p", "response": "r", "images": ["9.png"]}', "line 7: there is no image '9.png'"),
+        (
+            '{"prompt": "p", "response": "<think>it is"}',
+            "line 7: the response has no answer: the reasoning does not end",
+        ),
+        ('{"prompt": "p", "response": "<think>5</think> "}', "line 7: the response has no answer: empty"),
+        ('{"prompt": " ", "response": "r"}', "line 7: the prompt is empty"),
         ('{"prompt": "p"', "line 7: Invalid JSON"),
         ('{"prompt": "p", "response": "r", "images": ["0.png", "1.png", "2.png"]}', "line 7, images: List should have"),
     ],

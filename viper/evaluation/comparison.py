@@ -36,11 +36,13 @@ def normalise(answer: str) -> str:
 
     Case, width, white space, and quotes, brackets and stops around the answer do not count. Signs, decimal points,
     exponents (`x²` is `x^2`, not `x2`), fractions, brackets of intervals, factorials, feet and inches, LaTeX and
-    letters of choices do: numbers that differ never become equal.
+    letters of choices do: numbers that differ never become equal. An answer of nothing but stops or brackets is itself:
+    empty is only what says nothing, as an answer that was not given.
     """
     text = " ".join(_UNSEEN.sub("", answer).split())
     for _ in range(_PASSES):
-        made = _stripped(_folded(normal("NFKC", _spelled_out(text)).replace("⁄", "/").replace("−", "-")))
+        folded = _folded(normal("NFKC", _spelled_out(text)).replace("⁄", "/").replace("−", "-"))
+        made = _stripped(folded) or folded
         if made == text:
             break
         text = made

@@ -14,6 +14,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from viper.errors import InputError
+from viper.evaluation.comparison import normalise
 from viper.images import decode
 from viper.ingest.checked import checked, image_beside
 from viper.jsonl import read_rows
@@ -102,6 +103,8 @@ def _from_file(uri: str, name: SetName) -> list[Question]:
 
     def convert(store: ObjectStore, row: QuestionRow) -> tuple[SetName, Question]:
         text, (image,) = checked(store, row.question, row.answer, [row.image])
+        if not normalise(row.answer):  # what a model does not say would be right
+            raise InputError("the answer is empty")
         # What was answered to a picture lying on its side is no answer to the picture.
         digest = hashlib.sha256(image.data if image.upright else b"upright\n" + image.data).hexdigest()
         load = partial(_load, store, row.image)

@@ -34,6 +34,8 @@ def checked(
         text = prompt_of(prompt, len(images))
     except Unusable as problem:
         raise InputError(problem.detail) from None
+    if not text:
+        raise InputError("the prompt is empty")
     return text, tuple(_image(store, name) for name in images)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
@@ -82,7 +83,7 @@ def text_of(values: Mapping[str, Any], name: str) -> str:
 
 
 def truth_of(values: Mapping[str, Any], name: str) -> str | tuple[str, ...]:
-    """The answer of a row, a text or several; numbers and booleans as they are written.
+    """The answer of a row, a text or several; numbers, booleans, dates and times as they are written.
 
     Raises `Unusable`: `no-ground-truth` when there is none, `invalid-row` for what is no answer.
     """
@@ -132,6 +133,8 @@ def _answer(value: Any, name: str) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float | Decimal) and not _is_null(value):
         return str(value)
+    if isinstance(value, date | time) and not isinstance(value, datetime):
+        return value.isoformat()
     raise Unusable("invalid-row", f"{name}: is {_called(value)}, not a text")
 
 

@@ -207,15 +207,33 @@ class _Parquet:
 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[Mapping[str, Any] | Unusable]:
-    """The rows of a batch; a text that is no UTF-8 is told when it is read, and costs its row."""
+    """The rows of a batch; a text that is no UTF-8 or a date beyond the calendar is told when it is read, and costs its
+    row."""
     try:
-        yield from batch.to_pylist()
-    except UnicodeDecodeError:
+        yield from _values(batch)
+    except (ValueError, OverflowError):
         for index in range(len(batch)):
             try:
-                yield from batch.slice(index, 1).to_pylist()
+                yield from _values(batch.slice(index, 1))
             except UnicodeDecodeError:
                 yield Unusable("invalid-row", "is not UTF-8")
+            except (ValueError, OverflowError) as error:
+                yield Unusable("invalid-row", f"cannot be read: {error}")
+
+
+def _values(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Plain values; a number of fewer than 64 bits as it is written: 0.1, not 0.10000000149011612."""
+    import numpy as np
+    import pyarrow as pa
+
+    rows: list[dict[str, Any]] = batch.to_pylist()
+    for field in batch.schema:
+        if pa.types.is_float32(field.type) or pa.types.is_float16(field.type):
+            written = np.float32 if pa.types.is_float32(field.type) else np.float16
+            for row in rows:
+                value = row[field.name]
+                row[field.name] = None if value is None else float(str(written(value)))
+    return rows
 
 
 def _unwrapped(truths: str | tuple[str, ...]) -> str | tuple[str, ...]:

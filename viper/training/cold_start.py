@@ -16,6 +16,7 @@ from viper.images import decode
 from viper.ingest.checked import checked
 from viper.jsonl import read_rows
 from viper.models import model_dir, policy_of
+from viper.reader import read
 from viper.seeds import derive
 from viper.spec import IterationSpec
 from viper.spec.stages import COLD_START
@@ -104,6 +105,8 @@ def read_samples(uri: str) -> SuppliedSamples:
 
     def convert(store: ObjectStore, row: SampleRow) -> SuppliedSample:
         prompt, images = checked(store, row.prompt, row.response, row.images)
+        if problem := read(row.response).problem:  # it would teach not to end
+            raise InputError(f"the response has no answer: {problem}")
         digest = hashlib.sha256(row.model_dump_json().encode())
         for image in images:
             digest.update(hashlib.sha256(image.data).digest())
