@@ -58,6 +58,19 @@ def test_a_run_keeps_the_locations_it_was_started_with(tmp_path: Path) -> None:
     assert "choose another --dir" in error.value.fix
 
 
+@pytest.mark.parametrize(
+    "more", [{"parallel": 3}, {"notes": {"a": [1, None, "ü"]}}, {"more_words": None, "moreWords": 1}]
+)
+def test_what_a_later_release_recorded_is_kept_when_the_run_goes_on(tmp_path: Path, more: dict[str, object]) -> None:
+    RunDirectory(tmp_path).open(world.iteration(), None, None)
+    path = tmp_path / "run.json"
+    later = {**json.loads(path.read_text("utf-8")), **more}
+    path.write_text(json.dumps(later), "utf-8")
+    for _ in range(2):
+        RunDirectory(tmp_path).open(world.iteration(), None, None)
+        assert json.loads(path.read_text("utf-8")) == later
+
+
 def test_a_relative_store_means_the_same_from_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert RunDirectory(tmp_path / "run").path == tmp_path / "run"

@@ -104,6 +104,7 @@ class RunDirectory:
         """
         before = self.record()
         record = RunRecord(
+            **((before.model_extra or {}) if before else {}),  # what a later release wrote is not this one's to drop
             store=_absolute(store) or (before.store if before else (self.path / "store").as_uri()),
             tracking=tracking or (before.tracking if before else f"sqlite:///{self.path / 'mlflow.db'}"),
             resource=resource,
