@@ -127,6 +127,12 @@ def test_explain_tells_type_unit_default_limits_and_source(
     assert expected in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("more", [["spec.model"], ["--kind", "ViperLoop"], ["spec", "--kind", "ViperIteration"]])
+def test_explain_has_no_part_of_the_whole_reference(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "--markdown", *more]) == 2
+    assert "leave out FIELD and --kind" in capsys.readouterr().err
+
+
 def test_explain_suggests_the_nearest_field(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "groupsize"]) == 2
     assert "did you mean spec.recipe." in capsys.readouterr().err

@@ -76,6 +76,20 @@ def test_a_wrong_name_is_said(arguments: list[str], capsys: pytest.CaptureFixtur
     assert "nothing" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"torch\n", b"{}", b"[[[[", b"\xff\xfe\0t", b"a: 1\n", bytes(range(256)) * 100],
+    ids=lambda c: repr(c[:6]),
+)
+def test_a_lock_that_pins_nothing_is_not_compared_with(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock = tmp_path / "a.lock"
+    lock.write_bytes(content)
+    assert main(["doctor", "--lock", str(lock)]) == 2
+    assert f"--lock {lock}: pins no library" in capsys.readouterr().err
+
+
 def test_servers_that_do_not_answer_and_models_that_are_missing_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -79,11 +79,15 @@ def gather(args: argparse.Namespace, spec: IterationSpec | None) -> Facts:
     """The facts of this machine, of the servers, and of what the file needs."""
     from viper.doctor import Facts, reach
     from viper.doctor import gather as here
+    from viper.errors import SpecError
     from viper.modelcache import model_cache
 
     measured = [memory for file in args.measured for memory in _measured(file)]
     gpus, driver, no_gpus = here.nvidia()
     locked, lock = here.locked(args.lock)
+    if args.lock is not None and not locked:
+        fix = "give a file with lines such as torch==2.9.1"
+        raise SpecError("pins no library", where=f"--lock {args.lock}", fix=fix)
     named = here.settings()
     store = named.get("store") or None if args.store is None else args.store
     tracking = named.get("tracking") or None if args.tracking_uri is None else args.tracking_uri

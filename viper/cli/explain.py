@@ -45,21 +45,24 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("field", nargs="?", default="", metavar="FIELD", help="field path, e.g. spec.recipe.reward.tau")
     kinds = ["ViperIteration", "ViperLoop", "ViperProfile"]
-    parser.add_argument("--kind", choices=kinds, default=kinds[0], help="resource")
+    parser.add_argument("--kind", choices=kinds, help=f"resource (default: {kinds[0]})")
     parser.add_argument("--markdown", action="store_true", help="print the whole reference (docs/reference.md)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the fields below FIELD."""
+    from viper.errors import SpecError
     from viper.spec.load import KINDS
 
     if args.markdown:
+        if args.field or args.kind is not None:
+            raise SpecError("is all fields of all kinds", where="--markdown", fix="leave out FIELD and --kind, or it")
         print(reference(), end="")
         return 0
-    wanted = args.field.strip(".")
-    fields = [f for f in documented(KINDS[args.kind]) if not wanted or f"{f.path}.".startswith(f"{wanted}.")]
+    kind, wanted = args.kind or next(iter(KINDS)), args.field.strip(".")
+    fields = [f for f in documented(KINDS[kind]) if not wanted or f"{f.path}.".startswith(f"{wanted}.")]
     if not fields:
-        raise _unknown(wanted, args.kind)
+        raise _unknown(wanted, kind)
     for entry in fields:
         print(entry.path)
         facts = [entry.type, *(x for x in (entry.unit, entry.limits) if x), f"default: {entry.default}"]

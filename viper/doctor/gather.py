@@ -149,7 +149,7 @@ def normalized(name: str) -> str:
 
 def _read(path: str) -> str | None:
     try:
-        return Path(path).read_text("utf-8")
+        return Path(path).read_text("utf-8", "replace")
     except OSError:
         return None
 
