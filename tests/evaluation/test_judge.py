@@ -41,6 +41,35 @@ def test_a_verdict_is_asked_for_once_by_judge_and_prompt(directory_store: Direct
     assert vlm.asked == 3
 
 
+#: What may lie where a verdict is kept, and whether it stays.
+THERE: dict[str, tuple[bytes, bool]] = {
+    "nothing": (b"", False),
+    "torn": (b'{"verdict": "wr', False),
+    "a list": (b"[]", False),
+    "no verdict": (b'{"prompt": "is it so?"}', False),
+    "null": (b'{"verdict": null}', False),
+    "an empty one": (b'{"verdict": ""}', False),
+    "a number": (b'{"verdict": 1}', False),
+    "of a later form": (b'{"schemaVersion": 9, "verdict": "wrong"}', True),
+    "of a later release": (b'{"schemaVersion": 1, "minVersion": "99.0.0", "verdict": "wrong"}', True),
+}
+
+
+@pytest.mark.parametrize("what", THERE)
+def test_what_is_no_verdict_is_replaced_and_a_later_releases_is_left_alone(
+    directory_store: DirectoryStore, what: str
+) -> None:
+    data, stays = THERE[what]
+    assert Judge(FakeJudge(RIGHT), "j", directory_store).says("is it so?") == "correct"
+    key = next(info.key for info in directory_store.list(""))
+    directory_store.put(key, data)
+    vlm = FakeJudge(RIGHT)
+    for _ in range(2):
+        assert Judge(vlm, "j", directory_store).says("is it so?") == "correct"
+    assert (directory_store.get(key) == data) == stays
+    assert vlm.asked == (2 if stays else 1)
+
+
 @pytest.mark.parametrize(
     ("output", "words"),
     [

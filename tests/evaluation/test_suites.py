@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,12 @@ from viper.engines.base import VisionLanguageModel
 from viper.errors import StageError
 from viper.evaluation import stage
 from viper.evaluation.stage import Checkpoint, evaluate
-from viper.evaluation.suites import Result
+from viper.evaluation.suites import Result, describe, parquet
 from viper.spec import IterationSpec
 from viper.spec.stages import EVALUATE
 from viper.stage.progress import Progress
-from viper.store import ObjectStore
+from viper.store import DirectoryStore, ObjectStore, named_by_content
+from viper.stored import enveloped
 
 #: Right answers of each model to the fake benchmark's ten questions, by its digest's last character.
 RIGHT = {"0": 5, "1": 6, "2": 9}
@@ -127,3 +130,37 @@ def test_a_definition_that_changes_while_the_stage_runs_is_not_compared(tmp_path
     VERSIONS["now"] = "2"
     with pytest.raises(StageError, match="changed while the stage ran"):
         evaluate(second, Loader())
+
+
+#: What may lie where a result is described, and what becomes of it: it counts, it stays and is left alone, or it goes.
+DESCRIPTIONS: dict[str, tuple[str, str]] = {
+    "the first one": ('{"rows": "%s", "about": {"who": "first"}}', "counts"),
+    "with a field more": (
+        '{"schemaVersion": 1, "rows": "%s", "about": {"who": "first"}, "x": 1}',
+        "counts",
+    ),
+    "of a later form": ('{"schemaVersion": 9, "rows": "%s", "about": {}}', "stays"),
+    "of a later release": ('{"schemaVersion": 1, "minVersion": "99.0.0", "rows": "%s", "about": {}}', "stays"),
+    "torn": ('{"rows": "%s"', "goes"),
+    "without rows": ('{"about": {}}', "goes"),
+    "of other rows": ('{"rows": "0%s", "about": {}}', "goes"),
+    "about nothing": ('{"rows": "%s", "about": []}', "goes"),
+    "a list": ("[]", "goes"),
+    "nothing": ("", "goes"),
+}
+
+
+@pytest.mark.parametrize("what", DESCRIPTIONS)
+def test_of_two_results_the_first_counts_and_a_later_releases_is_left_alone(
+    directory_store: DirectoryStore, what: str
+) -> None:
+    text, becomes = DESCRIPTIONS[what]
+    rows = parquet([])
+    digest = hashlib.sha256(rows).hexdigest()
+    directory_store.put(named_by_content("r.parquet", digest), rows)
+    before = text.replace("%s", digest).encode()
+    directory_store.put("r.json", before)
+    mine = json.dumps(enveloped({"rows": digest, "about": {"who": "second"}})).encode()
+    counts = describe(directory_store, "r", mine)
+    assert (counts.about if counts else None) == ({"who": "first"} if becomes == "counts" else None)
+    assert directory_store.get("r.json") == (mine if becomes == "goes" else before)

@@ -41,10 +41,12 @@ class Judge:
     def says(self, prompt: str) -> str:
         """What the judge answers to a prompt; raises `EngineError` when it does not."""
         key = f"{self._prefix}/{hashlib.sha256(prompt.encode()).hexdigest()}.json"
+        newer = False
         try:
-            said = read_content(self._store.get(key), what="a verdict", where=key, error=StageError)
-            return str(said["verdict"])
-        except (NotFoundError, StageError, NewerFormError, KeyError):
+            return _verdict(self._store.get(key), key)
+        except NewerFormError:
+            newer = True
+        except (NotFoundError, StageError):
             pass
         (output,) = self._vlm.generate([VlmRequest((), prompt)], Sampling(temperature=0.0, max_tokens=MAX_TOKENS))
         verdict = answer_of(output.text, output.finished)
@@ -54,11 +56,23 @@ class Judge:
                 f"the judge does not answer: {why}", where="spec.evaluation.benchmarks.judge", fix="take another judge"
             )
         data = json.dumps(enveloped({"prompt": prompt, "verdict": verdict}), ensure_ascii=False).encode()
+        if newer:  # a later release's, which is not this one's to replace
+            return verdict
         try:
-            return str(read_content(put_once(self._store, key, data), what="a verdict", where=key)["verdict"])
-        except (ViperError, KeyError):  # what is there cannot be read
+            return _verdict(put_once(self._store, key, data), key)
+        except NewerFormError:
+            return verdict
+        except StageError:  # what is there cannot be read
             self._store.put(key, data)
         return verdict
+
+
+def _verdict(data: bytes, key: str) -> str:
+    """Raises `StageError` for what is none, `NewerFormError`."""
+    verdict = read_content(data, what="a verdict", where=key, error=StageError).get("verdict")
+    if not isinstance(verdict, str) or not verdict:
+        raise StageError("is not a verdict: it says nothing", where=key)
+    return verdict
 
 
 class _JudgeFailed(BaseException):

@@ -198,13 +198,7 @@ class BenchmarkSuite:
         # Last: a description without rows would be a result that claims to be whole. The first one counts.
         description = enveloped({"rows": digest, "about": result.about})
         text = json.dumps(description, ensure_ascii=False, sort_keys=True).encode()
-        try:
-            store.put(f"{key}.json", text, if_absent=True)
-        except AlreadyExistsError:
-            if (there := _recall_result(store, key)) is not None:
-                return there
-            store.put(f"{key}.json", text)  # what is there cannot be read
-        return result
+        return describe(store, key, text) or result
 
     def _open_judge(self, store: ObjectStore) -> Any:
         if self._judge in ("", RULES):
@@ -230,6 +224,26 @@ def _recall_result(store: ObjectStore, key: str) -> Result | None:
     import pyarrow.parquet as pq
 
     return Result(pq.read_table(io.BytesIO(data)).to_pylist(), described["about"])
+
+
+def describe(store: ObjectStore, key: str, text: bytes) -> Result | None:
+    """Stores what describes a result, unless there is a result that counts already, which is returned.
+
+    What cannot be read is replaced; what a later release wrote for itself is not.
+    """
+    with suppress(AlreadyExistsError):
+        store.put(f"{key}.json", text, if_absent=True)
+        return None
+    if (there := _recall_result(store, key)) is not None:
+        return there
+    try:
+        read_content(store.get(f"{key}.json"), what="about a result", where=key, error=StageError)
+    except NewerFormError:
+        return None
+    except (NotFoundError, StageError):
+        pass
+    store.put(f"{key}.json", text)
+    return None
 
 
 def _row(suite: str, said: Said, verdict: Verdict) -> Row:
