@@ -65,9 +65,14 @@ class Api:
     def __init__(self, client: ApiClient, namespace: str, *, sleep: Callable[[float], Any] = asyncio.sleep) -> None:
         self.client, self.namespace, self._sleep = client, namespace, sleep
 
-    async def apply(self, body: Mapping[str, Any], *, manager: str = MANAGER, force: bool = False) -> dict[str, Any]:
-        """Server-side apply. Without `force`, 409 when another manager owns one of the fields."""
-        query = {"fieldManager": manager, "force": str(force).lower()}
+    async def apply(
+        self, body: Mapping[str, Any], *, manager: str = MANAGER, force: bool = False, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Server-side apply. Without `force`, 409 when another manager owns one of the fields.
+
+        With `dry_run` nothing is changed.
+        """
+        query = {"fieldManager": manager, "force": str(force).lower(), **({"dryRun": "All"} if dry_run else {})}
         return await self.request("PATCH", self._path(body), query, body, content=APPLY)
 
     async def apply_status(self, body: Mapping[str, Any]) -> dict[str, Any]:

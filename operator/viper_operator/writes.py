@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from viper.errors import SpecError, StoreError
+from viper.spec.stages import FREEZE, stage_graph
 from viper_operator.api import GROUPS, Api, ApiError
 from viper_operator.cache import Cache
 from viper_operator.events import Event
@@ -90,6 +91,8 @@ class Writer:
             service, made = stage_service(request, self.settings), stage_job(request, self.settings)
         except SpecError as error:
             raise RefusedError("SpecTooLarge", str(error), permanent=not by_reference) from None
+        if request.stage == FREEZE:
+            await self._try_stages(request, permanent=not by_reference)
         try:
             if service is not None:
                 await self._make_service(request, service)
@@ -100,6 +103,27 @@ class Writer:
             return await self._there(request, made, error)
         STAGES_STARTED.labels(request.stage).inc()
         return self._job(body)
+
+    async def _try_stages(self, request: JobRequest, *, permanent: bool) -> None:
+        """Raises `RefusedError` when the API server would not take a later stage's Job for what its profile writes
+        freely: days of work before that stage would be lost.
+
+        Quota and policies may be others by then, and an API server that is in trouble says so soon enough.
+        """
+        spec = request.iteration.spec
+        for stage in (node.name for node in stage_graph(spec.recipe)):
+            resources = spec.profile.of(stage)
+            if resources.pod_template is None and resources.affinity is None:
+                continue
+            job = stage_job(replace(request, stage=stage), self.settings)
+            # Of no Job that there is: one of the stage's name may be on its way out.
+            name = f"try-{hashlib.sha256(f'{request.uid} {stage}'.encode()).hexdigest()[:16]}"
+            try:
+                await self.api.apply({**job, "metadata": {**job["metadata"], "name": name}}, dry_run=True)
+            except ApiError as error:
+                if error.status == 422:
+                    message = f"{stage}: the API server refuses the Job: {error}"
+                    raise RefusedError("JobRefused", message, permanent=permanent) from None
 
     async def _make_service(self, request: JobRequest, service: dict[str, Any]) -> None:
         """Raises `RefusedError` when one of its name is there that no iteration of this name owns."""

@@ -14,6 +14,7 @@ from kube_objects import SETTINGS
 from fakes import world
 from fakes.kubelet import Connection
 from servers.kube import KubeApi
+from viper.spec.stages import FREEZE
 from viper_operator import writes
 from viper_operator.api import Api, ApiError, connect
 from viper_operator.cache import Cache
@@ -206,6 +207,60 @@ def test_a_pod_that_no_api_server_takes_is_refused_with_the_field(
                 with pytest.raises(RefusedError, match=said) as error:
                     await writer.create_job(JobRequest(one, "uid-it", "ingest-images"))
                 assert (error.value.reason, error.value.permanent) == ("JobRefused", True)
+        finally:
+            await client.close()
+
+    asyncio.run(scenario())
+
+
+#: What people write, and an API server takes.
+HONEST = {
+    "podTemplate": {
+        "metadata": {"annotations": {"sidecar.istio.io/inject": "false"}, "labels": {"team": "vision"}},
+        "spec": {
+            "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+            "runtimeClassName": "nvidia",
+            "nodeSelector": {"pool": "gpu"},
+            "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "photos"}}],
+            "containers": [
+                {"name": "stage", "volumeMounts": [{"name": "data", "mountPath": "/data"}]},
+                {
+                    "name": "log",
+                    "image": "busybox",
+                    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                },
+            ],
+        },
+    }
+}
+#: Of a later stage: what is written, and what is said before anything runs.
+LATER = {
+    "a template": ({"podTemplate": {"spec": {"nodeselector": {"a": "b"}}}}, "nodeselector: field not declared"),
+    "an affinity": ({"affinity": {"nodeAffinity": {"required": []}}}, "required: field not declared in schema"),
+    "a value": ({"podTemplate": {"spec": {"restartPolicy": "Always"}}}, "restartPolicy"),
+}
+
+
+@pytest.mark.kube
+def test_before_freezing_the_jobs_of_all_stages_are_tried(kube_api: KubeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(kube_api.kubeconfig))
+    namespace = kube_api.namespace("writes")
+
+    async def scenario() -> None:
+        client = await connect()
+        try:
+            writer = Writer(Api(client, namespace), Cache(), replace(SETTINGS, namespace=namespace))
+
+            async def freeze(name: str, profile: Any) -> Any:
+                return await writer.create_job(JobRequest(world.iteration(name, profile=profile), "uid-it", FREEZE))
+
+            for number, (fields, said) in enumerate(LATER.values()):
+                with pytest.raises(RefusedError, match=f"train-operations: .*{said}") as error:
+                    await freeze(f"later-{number}", {"stages": {"train-operations": fields}})
+                assert (error.value.reason, error.value.permanent) == ("JobRefused", True)
+            assert await writer.api.existing("jobs") == {}
+            made = await freeze("fine", {"defaults": HONEST})
+            assert list(await writer.api.existing("jobs")) == [made.name]
         finally:
             await client.close()
 
