@@ -12,6 +12,7 @@ from engines.contracts import (
     ReconstructorContract,
     VisionLanguageModelContract,
 )
+from viper.engines import factory
 from viper.engines.base import Editor, ImageSimilarityModel, Reconstructor, VisionLanguageModel
 from viper.smallworld.editor import SmallWorldEditor
 from viper.smallworld.reconstructor import SmallWorldReconstructor
@@ -92,3 +93,9 @@ def save_open_clip(directory: Path) -> Path:
     config = {"model_cfg": model_cfg, "preprocess_cfg": preprocess}
     (directory / "open_clip_config.json").write_text(json.dumps(config), "utf-8")
     return directory
+
+
+@pytest.mark.parametrize("interface", [i for i, known in factory.ENGINES.items() if "smallworld" in known])
+def test_the_memory_of_an_engine_is_asked_as_every_stage_and_doctor_ask(interface: str) -> None:
+    assert factory.memory_needed(interface, "smallworld", None) == 0
+    assert factory.weights_needed(interface, "smallworld", None) in (None, 0)

@@ -18,6 +18,16 @@ class SmallWorldClip(OpenClipFilter):
     def __init__(self, assets: Path | None = None) -> None:
         super().__init__(ASSETS if assets is None else Path(assets))
 
+    @staticmethod
+    def memory_needed(*_: object) -> int:
+        """Next to nothing, and on the CPU: there is nothing to plan."""
+        return 0
+
+    @staticmethod
+    def weights_needed(*_: object) -> int:
+        """As `memory_needed`."""
+        return 0
+
 
 def recommended_min_score(assets: Path = ASSETS) -> float:
     """The CLIP score that 95 of 100 honest edits of the small world reach, as measured with the packaged weights."""
