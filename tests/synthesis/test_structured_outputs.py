@@ -63,7 +63,19 @@ def test_what_has_another_form_is_refused_with_the_field(text: str, problem: str
         parse(Critique, text)
 
 
-@pytest.mark.parametrize("said", ["Attribute Tuning", "attribute  tuning", '4. "Attribute Tuning".'])
+@pytest.mark.parametrize(
+    "said",
+    [
+        *(
+            "Attribute Tuning",
+            "attribute  tuning",
+            '4. "Attribute Tuning".',
+            "**Attribute Tuning**",
+            "attribute_tuning",
+        ),
+        *("Attribute-Tuning", "AttributeTuning", "4) Attribute\nTuning"),
+    ],
+)
 def test_a_category_is_recognised_whatever_its_dress(said: str) -> None:
     assert parse(CategoryChoice, json.dumps({"chosen_category": said})).chosen_category == "Attribute Tuning"
 
@@ -77,6 +89,18 @@ def test_a_category_must_be_exactly_one_of_the_four(said: object) -> None:
         return
     with pytest.raises(Unreadable, match="chosen_category"):
         parse(CategoryChoice, json.dumps({"chosen_category": said}))
+
+
+@pytest.mark.parametrize("said", ["Removing / Adding Details", "removing/adding details", "removing_adding_details"])
+def test_blanks_and_signs_within_a_category_do_not_count(said: str) -> None:
+    found = parse(CategoryChoice, json.dumps({"chosen_category": said}))
+    assert found.chosen_category == "Removing/Adding Details"
+
+
+@pytest.mark.parametrize("entity", ["", None])
+def test_an_instruction_for_no_entity_is_one(entity: str | None) -> None:
+    text = json.dumps({"entity_to_edit": entity, "editing_instruction": "Make it night."})
+    assert parse(Instruction, text) == Instruction(editing_instruction="Make it night.")
 
 
 def test_instructions_and_verdicts() -> None:

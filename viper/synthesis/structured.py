@@ -29,12 +29,16 @@ Aside = Annotated[str, WithJsonSchema({"type": "string", "maxLength": MAX_TEXT})
 
 
 def _category(value: Any) -> Any:
-    """The category a model names, whatever the case, numbering or quotes around it."""
-    said = " ".join(str(value).casefold().split())
-    named = [c for c in CATEGORIES if c.casefold() in said]
+    """The category a model names, whatever the case, blanks and signs between its words, numbering or quotes."""
+    said = _letters(str(value))
+    named = [c for c in CATEGORIES if _letters(c) in said]
     if len(named) != 1:
         raise ValueError(f"is not one of {list(CATEGORIES)}")
     return named[0]
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalpha, text.casefold()))
 
 
 def _flaws(value: Any) -> Any:
@@ -77,12 +81,12 @@ class CategoryChoice(Output):
 
 
 class Instruction(Output):
-    """The entity to edit and the instruction for the editor."""
+    """The entity to edit, null as empty (a background is none), and the instruction for the editor."""
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
     decides: ClassVar[str] = "editing_instruction"
 
-    entity_to_edit: Text = ""
+    entity_to_edit: Annotated[Text, BeforeValidator(lambda value: "" if value is None else value)] = ""
     editing_instruction: Text
 
 
