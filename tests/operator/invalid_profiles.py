@@ -19,6 +19,10 @@ def _resources(name: str, field: str, value: Any, *says: str, at: str = "") -> C
 
 PROFILE = [
     Case("an unknown device", {"spec profile device": "gpu"}, "spec.profile.device", ("cpu, cuda or cuda:",)),
+    Case("no number of a device", {"spec profile device": "cuda:1٣"}, "spec.profile.device", ("cpu, cuda or cuda:",)),
+    Case(
+        "a device of a thousand", {"spec profile device": "cuda:1000"}, "spec.profile.device", ("cpu, cuda or cuda:",)
+    ),
     Case(
         "a profile and a reference",
         {"spec profile": {"device": "cpu"}, "spec profileRef": "a100"},
@@ -95,6 +99,8 @@ PROFILE = [
     _resources("an unknown pull policy", "imagePullPolicy", "Sometimes", "Always", "IfNotPresent"),
     _quantity("a memory of letters", "resources limits memory", "lots"),
     _quantity("a negative request", "resources requests cpu", "-1"),
+    _quantity("a request beyond all floats", "resources requests memory", "1e400"),
+    _quantity("a GPU memory that no memory can write out", "gpuMemory", "9e99999999"),
     _resources(
         "a request above its limit",
         "resources",

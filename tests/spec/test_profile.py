@@ -121,7 +121,8 @@ def test_quantities_mean_what_kubernetes_means(text: str, expected: str) -> None
 def test_a_whole_number_is_a_quantity_and_a_fraction_needs_quotes() -> None:
     assert profile(defaults={"resources": {"limits": {"cpu": 4}}}).defaults.resources.limits == {"cpu": "4"}
     assert "as '0.5'" in refusal(defaults={"resources": {"limits": {"cpu": 0.5}}})
-    assert "must be a whole number, or a string such as 500m" in refusal(defaults={"shmSize": "16 GB"})
+    for wrong in ("16 GB", "1e400", "1E-400", "9e99999999", "1e+308"):
+        assert "must be a whole number, or a string such as 500m" in refusal(defaults={"shmSize": wrong})
 
 
 def test_requests_above_limits_are_seen_through_their_units() -> None:

@@ -13,13 +13,13 @@ NAME_LENGTH = 50
 OBJECT_NAME = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
 #: Names of labels and extended resources: an optional DNS prefix and a name.
 QUALIFIED_NAME = r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
-#: A Kubernetes quantity without a sign.
-QUANTITY = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?$"
+#: A Kubernetes quantity without a sign, that a float holds: an exponent has two digits.
+QUANTITY = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]{1,2})?$"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 DATA_KEY = r"^[-._a-zA-Z0-9]+$"
 ABSOLUTE_PATH = r"^/[^:]+$"
 IMAGE = r"^[^\s]+$"
-DEVICE = r"^(cpu|cuda)(:\d+)?$"
+DEVICE = r"^(cpu|cuda)(:[0-9]{1,3})?$"
 ALIAS = r"^[A-Za-z][\w-]*$"
 MODEL = r"^[^/:]+$"
 #: Models, and servers whose model is named by the checkpoint where none is named, behind an endpoint.
