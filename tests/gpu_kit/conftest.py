@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,15 @@ BROKEN = tuple(
     Part(name, f"{broken_parts.__name__}:{name}", limit, 1)
     for name, limit in (("raises", 60), ("killed", 60), ("hangs", 2))
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment() -> Iterator[None]:
+    """The kit is a command, and makes the environment of its process its own; the tests after it have theirs back."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

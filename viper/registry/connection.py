@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
 import sqlite3
@@ -68,6 +69,8 @@ class Connection:
                 _create_database(self.database)
             from mlflow.tracking import MlflowClient
 
+            # Who has imported MLflow before has had it read another level.
+            logging.getLogger("mlflow").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"])
             self._client = MlflowClient(self.uri, registry_uri=self.uri)
         return self._client
 
