@@ -220,7 +220,7 @@ def test_every_command_refuses_an_option_that_it_has_not(
     ("name", "words"),
     [
         ("iteration/", "names nothing"),
-        ("pod/x", "names nothing"),
+        ("pod/x", "names nothing; write NAME, iteration/NAME or loop/NAME"),
         ("a/b/c", "names nothing"),
         ("iteration/Not A Name", "is no name"),
         ("../x", "names nothing"),

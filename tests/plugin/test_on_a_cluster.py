@@ -108,7 +108,6 @@ def test_watching_ends_when_the_iteration_has_ended(lab: Lab) -> None:
     [
         (["status", "nobody"], "there is no iteration or loop nobody"),
         (["retry", "iteration/nobody"], "there is no ViperIteration nobody"),
-        (["suspend", "pod/nobody"], "write NAME, iteration/NAME or loop/NAME"),
         (["rollback", "m"], "no operator is installed here"),
     ],
 )

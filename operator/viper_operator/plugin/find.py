@@ -38,7 +38,7 @@ def named(text: str) -> str:
         try:
             split(text)
         except ClusterError as error:
-            raise argparse.ArgumentTypeError(error.what) from None
+            raise argparse.ArgumentTypeError(f"{error.what}; {error.fix}") from None
     return text
 
 
