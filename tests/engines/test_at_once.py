@@ -79,3 +79,28 @@ def test_a_signal_waits_for_no_answer(tell: Callable[[], None], leaves: type[Bas
     for thread in waiting:
         thread.join(60)
     assert not any(thread.is_alive() for thread in waiting)
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_an_interruption_between_two_starts_ends_it_too(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The threads that were started take no further item."""
+    started, begun, answer, start = list[threading.Thread](), list[int](), threading.Event(), threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        started.append(thread)
+        if len(started) == at:
+            raise KeyboardInterrupt
+
+    def work(item: int) -> None:
+        begun.append(item)
+        assert answer.wait(60)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        at_once(work, range(100), 3)
+    answer.set()
+    for thread in started:
+        thread.join(60)
+    assert len(started) == at
+    assert len(begun) <= at

@@ -40,10 +40,11 @@ def at_once(
                 future.set_exception(error)
 
     threads = [Thread(target=run, daemon=True, name=f"at-once-{n}") for n in range(min(width, len(items)))]
-    for thread in threads:
-        thread.start()
     try:
-        wait(futures, return_when=FIRST_EXCEPTION)
+        for thread in threads:  # within the block: a signal that comes between two of them ends it as well
+            thread.start()
+        while not _ended(futures):
+            pass
     finally:
         left.clear()
         stop()
@@ -51,3 +52,12 @@ def at_once(
         thread.join()
     failed = [f for f in futures if f.done() and f.exception() is not None]
     return [f.result() for f in (failed or futures)]
+
+
+def _ended(futures: Sequence[Future[R]]) -> bool:
+    """Whether all are done or one has failed; waits a second for it.
+
+    No longer: a signal that comes just before the interpreter sleeps in a lock does not wake it.
+    """
+    done, others = wait(futures, timeout=1, return_when=FIRST_EXCEPTION)
+    return not others or any(future.exception() is not None for future in done)
