@@ -13,6 +13,8 @@ from viper.evaluation.statistics import compare
 WORSE = asdict(compare([True] * 60 + [False] * 40, [True] * 50 + [False] * 50))
 BETTER = asdict(compare([True] * 50 + [False] * 50, [True] * 60 + [False] * 40))
 LEVEL = asdict(compare([True] * 5 + [False] * 5, [False] * 5 + [True] * 5))
+EMPTY = asdict(compare([], []))
+NOT_A_NUMBER = {**LEVEL, "difference": float("nan"), "p_worse": float("nan"), "p_better": float("nan")}
 MEANS = {"before": 0.64, "after": 0.6, "difference": -0.04, "low": -0.06, "high": -0.02}
 FELL = {**MEANS, "p_worse": 0.001, "p_better": 0.999}
 ROSE = {**MEANS, "difference": 0.02, "after": 0.66, "p_worse": 0.99, "p_better": 0.01}
@@ -25,7 +27,16 @@ CANDIDATE = Candidate(version=4, name="theta2", comparison=LEVEL, before=0.5, af
         ("Automatic", {}, "promoted", "not significantly worse"),
         ("Automatic", {"comparison": BETTER}, "promoted", "significantly better than θ0"),
         ("Automatic", {"comparison": WORSE}, "held", "significantly worse than θ0"),
-        ("Automatic", {"comparison": None}, "promoted", "nothing was measured"),
+        ("Automatic", {"comparison": None}, "held", "nothing was measured of theta2"),
+        ("Automatic", {"comparison": None, "alias_now": 4}, "held", "promotion.gate.unmeasured is Hold"),
+        ("Automatic", {"comparison": None, "alias_now": 9}, "held", "nothing was measured of theta2"),
+        ("Automatic", {"comparison": EMPTY}, "held", "nothing was measured of theta2"),
+        ("Automatic", {"comparison": NOT_A_NUMBER, "benchmarks": NOT_A_NUMBER}, "held", "nothing was measured"),
+        ("Automatic", {"comparison": None, "benchmarks": NOT_A_NUMBER}, "held", "nothing was measured of theta2"),
+        ("Automatic", {"missing": ("no result of mmstar by theta2",)}, "held", "no result of mmstar by theta2"),
+        ("Automatic", {"comparison": None, "version": 3, "unchanged": True}, "promoted", "kept the weights of θ0"),
+        ("Manual", {"comparison": None}, "registered", "Nothing was measured."),
+        ("Never", {"comparison": NOT_A_NUMBER}, "registered", "Nothing was measured."),
         ("Automatic", {"alias_now": 4}, "promoted", "version 4"),
         ("Automatic", {"alias_now": 9}, "held", "alias moved meanwhile"),
         ("Automatic", {"alias_now": None}, "held", "is unset now"),
@@ -49,11 +60,29 @@ def test_decisions(policy: str, changes: dict[str, object], outcome: str, words:
     assert words in decision.reason
 
 
+@pytest.mark.parametrize(
+    ("changes", "outcome", "words"),
+    [
+        ({"comparison": None}, "promoted", "promotion.gate.unmeasured is Promote. Nothing was measured."),
+        ({"missing": ("no result of mmstar by theta2",)}, "promoted", "not significantly worse"),
+        ({"comparison": WORSE, "missing": ("no result of mmstar by theta2",)}, "held", "significantly worse"),
+        ({"comparison": None, "alias_now": 9}, "held", "alias moved meanwhile"),
+    ],
+)
+def test_what_was_not_measured_is_promoted_where_a_setting_says_so(
+    changes: dict[str, object], outcome: str, words: str
+) -> None:
+    candidate = replace(CANDIDATE, **changes)  # type: ignore[arg-type]
+    decision = decide("Automatic", "generator", 0.05, candidate, "Promote")
+    assert decision.outcome == outcome
+    assert words in decision.reason
+
+
 def test_the_reason_carries_the_figures() -> None:
     candidate = replace(CANDIDATE, comparison=WORSE, before=0.6, after=0.5)
     reason = decide("Automatic", "generator", 0.05, candidate).reason
     assert "60.0% → 50.0% on 100 questions (-10.0 points" in reason
-    assert "one-sided p of worse 0.000977" in reason
+    assert "one-sided p (worse) = 0.000977" in reason
 
 
 def test_the_reason_carries_the_mean_of_the_benchmarks() -> None:

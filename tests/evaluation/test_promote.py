@@ -12,10 +12,11 @@ from evaluation_fakes import FakeVlm, Opener, question_file
 
 from viper.errors import StageError, SupersededError
 from viper.evaluation.benchmarks import Verdict
-from viper.evaluation.promotion import promote
+from viper.evaluation.promotion import missing, promote
 from viper.evaluation.stage import evaluate
 from viper.evaluation.summary import benchmark_comparisons, benchmark_scores
 from viper.registry import LOCKS, Registry, sqlite_uri
+from viper.spec.evaluation import Benchmarks, Evaluation
 from viper.spec.stages import EVALUATE, PROMOTE, TRAIN_CAPTIONS, TRAIN_OPERATIONS
 from viper.stage import ResolvedModel, StageContext
 from viper.stage.frozen import Tracking
@@ -157,6 +158,53 @@ def test_a_significantly_worse_model_is_registered_but_held(world: World) -> Non
     assert "significantly worse" in manifest.outputs["reason"]
     assert (world.alias, world.numbers) == (1, [1, 2])
     assert world.registry.get("small", 2).tags["viper.decision"] == "held"
+
+
+@pytest.mark.parametrize(("gate", "decision", "alias"), [({}, "held", 1), ({"unmeasured": "Promote"}, "promoted", 2)])
+def test_without_questions_and_benchmarks_a_person_promotes_unless_a_setting_says_otherwise(
+    world: World, gate: dict[str, str], decision: str, alias: int
+) -> None:
+    manifest = promote(world.stage(evaluation={}, promotion={"gate": gate}), world.registry)
+    assert manifest is not None
+    assert manifest.outputs["decision"] == world.registry.get("small", 2).tags["viper.decision"] == decision
+    assert "evaluation.questions" in manifest.outputs["reason"] or gate
+    assert (world.alias, world.numbers) == (alias, [1, 2])
+
+
+SCORE = {"score": 0.5, "n": 10, "unanswered": 9}
+MEAN = {"difference": 0.0, "low": 0.0, "high": 0.0, "p_worse": 0.5, "p_better": 0.5}
+
+
+def outputs_of(
+    of_theta0: Mapping[str, Any], of_theta2: Mapping[str, Any], mean: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Outputs of an evaluation with these scores of benchmarks, and their mean compared."""
+    found = {"theta0": {"overall": SCORE, **of_theta0}, "theta2": {"overall": SCORE, **of_theta2}}
+    compared = {"theta2-theta0": {"overall": mean or MEAN}}
+    return {"final": "theta2", "comparisons": {}, "benchmarks": {"scores": found, "comparisons": compared}}
+
+
+BOTH = {"mmstar": SCORE, "blink": SCORE}
+
+
+@pytest.mark.parametrize(
+    ("outputs", "said"),
+    [
+        (outputs_of(BOTH, BOTH), []),
+        ({"final": "theta2", "comparisons": {}}, [f"no result of {t} by theta0 and theta2" for t in BOTH]),
+        (outputs_of(BOTH, {}), ["no result of mmstar by theta2", "no result of blink by theta2"]),
+        (outputs_of({"mmstar": SCORE}, BOTH), ["no result of blink by theta0"]),
+        (outputs_of(BOTH, BOTH | {"blink": SCORE | {"score": float("nan")}}), ["no result of blink by theta2"]),
+        (outputs_of(BOTH, BOTH | {"blink": SCORE | {"n": 0}}), ["no result of blink by theta2"]),
+        (outputs_of(BOTH | {"blink": SCORE | {"unanswered": 10}}, BOTH), ["no result of blink by theta0"]),
+        (outputs_of(BOTH, BOTH, {**MEAN, "p_worse": float("nan")}), ["no comparison of the benchmarks' mean"]),
+    ],
+)
+def test_what_was_to_be_measured_and_has_no_result_is_named(outputs: dict[str, Any], said: list[str]) -> None:
+    benchmarks = Benchmarks.model_validate({"tasks": {t: {} for t in reversed(BOTH)}, "datasets": "/data"})
+    assert missing(Evaluation(benchmarks=benchmarks), outputs) == said
+    asked = Evaluation(benchmarks=benchmarks, questions="q.jsonl")
+    assert missing(asked, outputs) == ["no comparison of the questions", *said]
 
 
 @pytest.mark.parametrize("policy", ["Manual", "Never"])

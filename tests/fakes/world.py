@@ -29,6 +29,7 @@ def iteration(name: str = "it", **spec: Any) -> ViperIteration:
     """An iteration whose retries come at once; `spec` overrides fields of the spec."""
     profile = {"defaults": {"retries": 2, "backoffSeconds": 0}}
     fields: dict[str, Any] = {"model": "m", "images": {"uri": "file:///i"}, "engines": ENGINES, "profile": profile}
+    fields["promotion"] = {"gate": {"unmeasured": "Promote"}}  # nothing is asked here
     resource = parse_resource(
         {
             "apiVersion": "viper.dev/v1alpha1",

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from viper.errors import StageError
-from viper.evaluation.gate import Candidate, Decision, decide
+from viper.evaluation.gate import Candidate, Decision, decide, is_measured, is_number
 from viper.evaluation.stage import THETA0, final_stage, overall
 from viper.evaluation.statistics import OVERALL
-from viper.evaluation.summary import below_floor
+from viper.evaluation.summary import below_floor, has_result, in_order
 from viper.lineage import BASE_VERSION, PARENT_VERSION
 from viper.models import trained_model
 from viper.registry import LOCKS, AliasMovedError, Registry
 from viper.registry.moves import set_alias
+from viper.spec.evaluation import BENCHMARKS, Evaluation
 from viper.spec.stages import EVALUATE, PROMOTE, stage_graph
 from viper.stage import Manifest, ResolvedModel, StageContext
 from viper.store import child_uri
@@ -43,7 +44,8 @@ def promote(ctx: StageContext, registry: Registry) -> Manifest | None:
     version = _register(ctx, registry, model)
     ctx.progress.advance()
     candidate = _candidate(ctx, evaluation.outputs, version, registry.get_alias(spec.model, spec.promotion.alias))
-    decision = decide(spec.promotion.policy, spec.promotion.alias, spec.promotion.gate.significance, candidate)
+    policy, gate = spec.promotion.policy, spec.promotion.gate
+    decision = decide(policy, spec.promotion.alias, gate.significance, candidate, gate.unmeasured)
     ctx.give_way()
     if decision.outcome == "promoted":
         try:
@@ -103,7 +105,8 @@ def lineage(ctx: StageContext) -> dict[str, str]:
         if node.name != PROMOTE:
             tags[f"viper.manifest.{node.name}"] = ctx.manifest(node.name).content_digest
     for name, by_domain in evaluation.get("scores", {}).items():
-        s = by_domain[OVERALL]
+        if (s := by_domain.get(OVERALL)) is None:
+            continue
         tags[f"viper.score.{name}"] = f"{s['accuracy']:.4f} [{s['low']:.4f}, {s['high']:.4f}] of {s['n']}"
     for name, by_task in evaluation.get("benchmarks", {}).get("scores", {}).items():
         tags[f"viper.benchmarks.{name}"] = json.dumps({task: round(s["score"], 4) for task, s in by_task.items()})
@@ -116,21 +119,53 @@ def _accuracies(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[s
 
 def _candidate(ctx: StageContext, outputs: Mapping[str, Any], version: int, alias_now: int | None) -> Candidate:
     final, scores = outputs["final"], outputs["scores"]
-    found = outputs.get("benchmarks")
-    mean, below = None, []
-    if found is not None:
-        means = {name: of_model[OVERALL]["score"] for name, of_model in found["scores"].items()}
-        mean = {**found["comparisons"][f"{final}-{THETA0}"][OVERALL], "before": means[THETA0], "after": means[final]}
-        below = below_floor(found["scores"][final], ctx.frozen.iteration.spec.evaluation.benchmarks.tasks)
+    settings = ctx.frozen.iteration.spec.evaluation
+    found = outputs.get("benchmarks", {}).get("scores", {})
     return Candidate(
         version=version,
         name=final,
-        comparison=outputs["comparisons"].get(f"{final}-{THETA0}", {}).get(OVERALL),
+        comparison=_compared(outputs, final),
         before=overall(scores.get(THETA0)),
         after=overall(scores.get(final)),
         alias_at_start=ctx.frozen.alias_version,
         alias_now=alias_now,
         unchanged=version == ctx.frozen.generator.version,
-        benchmarks=mean,
-        below=tuple(below),
+        benchmarks=_mean(outputs, final),
+        below=tuple(below_floor(found.get(final, {}), settings.benchmarks.tasks)),
+        missing=tuple(missing(settings, outputs)),
     )
+
+
+def missing(settings: Evaluation, outputs: Mapping[str, Any]) -> list[str]:
+    """What was to be asked of θ0 and the final checkpoint and has no result, in words; empty when nothing is missing.
+
+    Args:
+        settings: what was asked for.
+        outputs: of the manifest of `evaluate`.
+    """
+    final = outputs["final"]
+    said = ["no comparison of the questions"] if settings.questions and _compared(outputs, final) is None else []
+    tasks = in_order(settings.benchmarks.tasks, BENCHMARKS)
+    of_models = outputs.get("benchmarks", {}).get("scores", {})
+    without = [
+        f"no result of {task} by {' and '.join(names)}"
+        for task in tasks
+        if (names := [m for m in (THETA0, final) if not has_result(of_models.get(m, {}).get(task))])
+    ]
+    if tasks and not without and _mean(outputs, final) is None:
+        without = ["no comparison of the benchmarks' mean"]
+    return said + without
+
+
+def _compared(outputs: Mapping[str, Any], final: str) -> Mapping[str, Any] | None:
+    found = outputs["comparisons"].get(f"{final}-{THETA0}", {}).get(OVERALL)
+    return found if is_measured(found) else None
+
+
+def _mean(outputs: Mapping[str, Any], final: str) -> Mapping[str, Any] | None:
+    found = outputs.get("benchmarks", {})
+    compared = found.get("comparisons", {}).get(f"{final}-{THETA0}", {}).get(OVERALL)
+    means = [found.get("scores", {}).get(m, {}).get(OVERALL, {}).get("score") for m in (THETA0, final)]
+    if not is_measured(compared) or not all(map(is_number, means)):
+        return None
+    return {**compared, "before": means[0], "after": means[1]}

@@ -227,4 +227,4 @@ def _verdicts(ctx: StageContext, index: int) -> Verdicts:
 
 def overall(scores_of_model: dict[str, dict[str, float]] | None) -> float:
     """The overall accuracy in a manifest's scores; 0 when nothing was asked."""
-    return scores_of_model[OVERALL]["accuracy"] if scores_of_model else 0.0
+    return scores_of_model[OVERALL]["accuracy"] if scores_of_model and OVERALL in scores_of_model else 0.0

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from viper.evaluation.benchmarks import Verdict, headline, levels
+from viper.evaluation.gate import is_number
 from viper.evaluation.statistics import OVERALL, compare, score
 from viper.spec.evaluation import Benchmark
 from viper.stage.context import Row
@@ -78,6 +79,13 @@ def below_floor(scores: Mapping[str, Mapping[str, Any]], tasks: Mapping[str, Ben
         for name, task in tasks.items()
         if task.floor is not None and name in scores and scores[name]["score"] < task.floor
     ]
+
+
+def has_result(scores: Mapping[str, Any] | None) -> bool:
+    """Whether a model's scores of one benchmark say anything: a number, of questions of which one was answered."""
+    if scores is None or not is_number(scores.get("score")):
+        return False
+    return bool(scores.get("n", 0) > scores.get("unanswered", 0))
 
 
 def counts(rows: Iterable[Row]) -> dict[str, int]:

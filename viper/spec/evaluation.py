@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import model_validator
 
@@ -113,4 +113,10 @@ class Gate(SpecModel):
         lt=0.5,
         description="The final checkpoint is significantly worse than θ0 when a one-sided p-value is below this: exact "
         "McNemar over the questions, paired bootstrap over the mean of the benchmarks.",
+    )
+    unmeasured: Literal["Hold", "Promote"] = setting(
+        "Hold",
+        source=OURS,
+        description="What becomes of a final checkpoint of which nothing was measured (no questions, no benchmarks) or "
+        "not all that was asked for (a benchmark without a result). Hold: a person moves the alias.",
     )
