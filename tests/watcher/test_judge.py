@@ -1,0 +1,383 @@
+"""The judge of what is said finds what is not so, and nothing else: each rule on a made-up run, true and false."""
+
+from __future__ import annotations
+
+import pytest
+
+from watcher.film import T0, Act, Film, play, stamp
+from watcher.judge import judge, report
+from watcher.timeline import Span, Track, untold, untrue
+
+INGEST, PROMOTE = "l-1-ingest-images", "l-1-promote"
+MOVED = "the alias moved from version 1 to 2 since this iteration began; promotion will be held"
+UNSCHEDULED = {"reason": "Unschedulable", "message": "pod p waits for a node", "job": INGEST}
+
+
+def test_a_run_of_which_everything_is_true_has_no_faults() -> None:
+    assert report(judge(play())) == ""
+
+
+def stage(name: str, state: str, **more: object) -> Act:
+    return lambda f: f.stage(name, state, **more)
+
+
+def condition(kind: str, status: str, message: str = "", since: float | None = None) -> Act:
+    def act(f: Film) -> None:
+        f.condition(kind, status, "R", message, since)
+        f.say()
+
+    return act
+
+
+def without(kind: str) -> Act:
+    def act(f: Film) -> None:
+        found = f.iteration["status"]["conditions"]
+        f.say(conditions=[c for c in found if c["type"] != kind])
+
+    return act
+
+
+def unscheduled(f: Film) -> None:
+    f.pod("ingest-images", "Pending", waiting="ImagePullBackOff")
+
+
+#: What happens beside the made-up run, what of it does not, and the beginning of a fault that this is; empty: of none.
+CASES: dict[str, tuple[list[tuple[float, Act]], list[float], str]] = {
+    "a stage is said to run while its pod starts": ([(13.2, stage("ingest-images", "Running", job=INGEST))], [], ""),
+    "a stage is said to run and its Job is suspended": (
+        [(20.0, lambda f: f.job("ingest-images", suspend=True))],
+        [],
+        "stage is as said: l-1: ingest-images Running",
+    ),
+    "a Job is suspended for a moment": (
+        [
+            (20.0, lambda f: f.job("ingest-images", suspend=True)),
+            (30.0, lambda f: f.job("ingest-images")),
+        ],
+        [],
+        "",
+    ),
+    "the running Job is another one of that name": (
+        [(17.0, stage("ingest-images", "Running", job="l-1-ingest-images-a2"))],
+        [],
+        "stage is as said: l-1: ingest-images Running",
+    ),
+    "a stage is said to be done before it is": (
+        [(14.0, stage("ingest-images", "Succeeded"))],
+        [18.0],
+        "stage is as said: l-1: ingest-images Succeeded",
+    ),
+    "a stage is done and has no manifest": ([], [10.0], "stage is as said: l-1: freeze Succeeded"),
+    "a stage is said to wait and works": (
+        [(63.5, stage("promote", "Waiting"))],
+        [63.3],
+        "",  # it takes nine seconds only
+    ),
+    "a stage is said to wait and works for long": (
+        [(13.4, stage("ingest-images", "Waiting"))],
+        [13.3, 18.0, 22.0, 26.0, 30.0],
+        "stage is as said: l-1: ingest-images Waiting",
+    ),
+    "a stage works and nobody says so": (
+        [(13.4, stage("ingest-images", "Pending", reason="Ready"))],
+        [13.3, 18.0, 22.0, 26.0, 30.0, 34.0],
+        "work is said: l-1: Job l-1-ingest-images works",
+    ),
+    "a stage is done and nobody says so": ([], [12.3], "work is said: l-1: freeze is done"),
+    "a trouble is shown and there": (
+        [
+            (14.0, unscheduled),
+            (15.0, stage("ingest-images", "Pending", **UNSCHEDULED | {"reason": "ImagePullBackOff"})),
+        ],
+        [13.5, 13.3],
+        "",
+    ),
+    "a trouble is shown after it has ended": (
+        [
+            (14.0, unscheduled),
+            (15.0, stage("ingest-images", "Pending", **UNSCHEDULED | {"reason": "ImagePullBackOff"})),
+        ],
+        [13.5, 13.3, 18.0, 22.0, 26.0, 30.0, 34.0],
+        "stage is as said: l-1: ingest-images Pending (ImagePullBackOff",
+    ),
+    "a trouble is that of an earlier Job of that name": (
+        [
+            (13.6, lambda f: f.pod("ingest-images", "Pending", waiting="ImagePullBackOff", owner="earlier")),
+            (15.0, stage("ingest-images", "Pending", **UNSCHEDULED | {"reason": "ImagePullBackOff"})),
+        ],
+        [18.0],
+        "stage is as said: l-1: ingest-images Pending (ImagePullBackOff",
+    ),
+    "a trouble is another one than is said": (
+        [(14.0, unscheduled), (15.0, stage("ingest-images", "Pending", **UNSCHEDULED))],
+        [13.5, 13.3],
+        "stage is as said: l-1: ingest-images Pending (Unschedulable",
+    ),
+    "an image cannot be pulled, and nobody says so": (
+        [(16.1, unscheduled), (16.2, stage("ingest-images", "Pending", reason="Ready"))],
+        [16.0, *(17.0 + d for d in range(1, 28, 4))],
+        "trouble is said: l-1: l-1-ingest-images: ImagePullBackOff",
+    ),
+    "an attempt has failed": (
+        [
+            (20.0, lambda f: f.job("ingest-images", failed=1)),
+            (20.5, stage("ingest-images", "Running", job=INGEST, message="1 failed attempt: OOMKilled")),
+        ],
+        [],
+        "",
+    ),
+    "an attempt is said to have failed and has not": (
+        [(20.5, stage("ingest-images", "Running", job=INGEST, message="1 failed attempt: OOMKilled"))],
+        [22.0],
+        "stage is as said: l-1: ingest-images Running (1 failed",
+    ),
+    "the summary keeps a trouble that is over": (
+        [(20.0, condition("Succeeded", "Unknown", "3 of 3 stages done"))],
+        [],
+        "nothing contradicts: l-1: “3 of 3 stages done” and 1 of 3",
+    ),
+    "a stage that was done runs again": (
+        [(20.0, stage("freeze", "Running", job="l-1-freeze"))],
+        [],
+        "done stays done: l-1: freeze was Succeeded",
+    ),
+    "an iteration that has ended goes on": (
+        [(80.0, lambda f: f.say(outcome="Running"))],
+        [],
+        "done stays done: l-1: Promoted, then Running",
+    ),
+    "a finished iteration keeps a stage that is suspended": (
+        [
+            (
+                80.0,
+                lambda f: f.say(
+                    stages=[*f.iteration["status"]["stages"][:2], {"name": "promote", "state": "Suspended"}]
+                ),
+            )
+        ],
+        [],
+        "done stays done: l-1 has ended, and promote is said Suspended",
+    ),
+    "a stage is suspended and the iteration is not": (
+        [(20.2, stage("ingest-images", "Suspended", job=INGEST))],
+        [22.0, 26.0, 30.0, 34.0],
+        "stage is as said: l-1: ingest-images Suspended",
+    ),
+    "the time of a start is not the Job's": (
+        [(20.0, stage("ingest-images", "Running", job=INGEST, startedAt=stamp(1)))],
+        [],
+        "times are the Jobs': l-1: ingest-images startedAt",
+    ),
+    "the time of an end is long after the Job's": (
+        [(80.0, stage("freeze", "Succeeded", finishedAt=stamp(79)))],
+        [],
+        "times are the Jobs': l-1: freeze finishedAt",
+    ),
+    "a condition is older than what it says": (
+        [(20.0, condition("GeneratorCurrent", "Unknown", since=-60.0))],
+        [],
+        "times are the Jobs': l-1: GeneratorCurrent=Unknown",
+    ),
+    "progress goes back": (
+        [(40.0, stage("ingest-images", "Running", items={"done": 4, "total": 24}))],
+        [],
+        "progress is the program's: l-1: ingest-images  4/24 after",
+    ),
+    "progress is that of half a minute ago": (
+        [],
+        [22.0, 26.0, 30.0, 34.0, 38.0],
+        "progress is the program's: l-1: ingest-images  0/24 is not what",
+    ),
+    "progress that nobody made": (
+        [(35.0, stage("ingest-images", "Running", items={"done": 23, "total": 24}))],
+        [38.0, 42.0],
+        "progress is the program's: l-1: ingest-images  23/24 is not",
+    ),
+    "progress and items differ": (
+        [(40.0, lambda f: f.say(progress="3/24 ingest-images"))],
+        [],
+        "nothing contradicts: l-1: “3/24 ingest-images” and items",
+    ),
+    "held and running": (
+        [(20.0, condition("Held", "True"))],
+        [],
+        "nothing contradicts: l-1: Running and Held=True",
+    ),
+    "promoted and not succeeded": (
+        [(80.0, condition("Succeeded", "Unknown", "3 of 3 stages done"))],
+        [],
+        "nothing contradicts: l-1: Promoted and Succeeded=Unknown",
+    ),
+    "an end that still compares the alias": (
+        [(80.0, condition("GeneratorCurrent", "True"))],
+        [],
+        "nothing contradicts: l-1: Promoted and GeneratorCurrent=True",
+    ),
+    "an internal error": (
+        [(20.0, condition("InternalError", "True", "KeyError"))],
+        [],
+        "nothing contradicts: l-1: InternalError",
+    ),
+    "the alias is said to have moved, and has not": (
+        [(20.0, condition("GeneratorCurrent", "False", MOVED)), (40.0, condition("GeneratorCurrent", "True"))],
+        [],
+        "alias is as said: l-1: GeneratorCurrent=False",
+    ),
+    "the alias is moved by another one, and it is said late": (
+        [(15.0, lambda f: f.alias(2)), (50.0, condition("GeneratorCurrent", "False", MOVED))],
+        [],
+        "alias is as said: l-1: GeneratorCurrent=True “”, it is 2",
+    ),
+    "promotion is said to be held, and comes": (
+        [(68.0, lambda f: f.alias(2)), (68.5, condition("GeneratorCurrent", "False", MOVED))],
+        [],
+        "alias is as said: l-1 is promoted, and it said",
+    ),
+    "promoted and the alias stays": (
+        [],
+        [71.0],
+        "promotion is the registry's: l-1: Promoted, version 2; the alias is at 1",
+    ),
+    "a loop's version is that of before": (
+        [(74.0, lambda f: f.say_loop("True", "A", "1 of 1 iterations done", version=1))],
+        [],
+        "loop is as said: l: the version promoted last is said to be 1",
+    ),
+    "a loop is done before its iterations": (
+        [(20.0, lambda f: f.say_loop("True", "A", "1 of 1 iterations done"))],
+        [],
+        "loop is as said: l: Succeeded=True",
+    ),
+    "a loop is not done when its iterations are": (
+        [],
+        [73.0, 73.1, 73.2, 73.3],
+        "loop is as said: l: Succeeded=Unknown",
+    ),
+    "a loop's current iteration is another one": (
+        [(20.0, lambda f: f.say_loop("Unknown", "R", "iteration 2 of 1", iteration=2, current="l-2"))],
+        [],
+        "loop is as said: l: the current iteration is said to be l-2",
+    ),
+    "an Event of a Job that was made long before": (
+        [(30.0, lambda f: f.event("StageStarted", f"ingest-images started (Job {INGEST})."))],
+        [],
+        "Events are so: l-1: StageStarted: ingest-images started (Job l-1-ingest-images).: Job",
+    ),
+    "an Event tells twice": (
+        [(13.3, lambda f: f.event("StageStarted", f"ingest-images started (Job {INGEST})"))],
+        [],
+        "Events are so: l-1: StageStarted: ingest-images started (Job l-1-ingest-images): 2 times",
+    ),
+    "an Event of a stage that is not done": (
+        [(40.0, lambda f: f.event("StageSucceeded", "ingest-images done"))],
+        [],
+        "Events are so: l-1: StageSucceeded: ingest-images done: ingest-images was not done then",
+    ),
+    "an Event comes late": (
+        [(40.0, lambda f: f.event("Resumed", "goes on", lastTimestamp=stamp(20)))],
+        [],
+        "Events are so: l-1: Resumed: goes on (of ",
+    ),
+    "an Event warns of a trouble that is not there": (
+        [(40.0, lambda f: f.event("Unschedulable", "ingest-images: no node", type="Warning"))],
+        [],
+        "Events are so: l-1: Unschedulable: ingest-images: no node: it is not so",
+    ),
+    "an Event that nobody understands": (
+        [(40.0, lambda f: f.event("Odd", "the moon is full"))],
+        [],
+        "Events are so: l-1: Odd: the moon is full: nobody can tell",
+    ),
+    "an Event about another outcome": (
+        [(40.0, lambda f: f.event("Held", "promote: worse", type="Warning"))],
+        [],
+        "Events are so: l-1: Held: promote: worse: that is not its outcome",
+    ),
+    "an Event of an iteration that was not made": (
+        [(40.0, lambda f: f.event("IterationStarted", "iteration 2 of 2 made: l-2", kind="ViperLoop", name="l"))],
+        [],
+        "Events are so: l: IterationStarted: iteration 2 of 2 made: l-2: no such iteration",
+    ),
+    "an Event of a pod": ([(40.0, lambda f: f.event("Pulled", "image is there", kind="Pod", name="p"))], [], ""),
+    "a picture stays when it is not so any more": ([], [63.3, 66.3, 73.2], "pictures are so: l-1: “├─ ▶ ingest-images"),
+    "a picture of a note that is not so": (
+        [(40.0, lambda f: f.picture("l-1  Running", "├─ ▶ ingest-images  Running", "│    ! ImagePullBackOff: none"))],
+        [],
+        "pictures are so: l-1: “│    ! ImagePullBackOff: none”: it is not so",
+    ),
+    "a picture with a wrong time": (
+        [(40.0, lambda f: f.picture("l-1  Running", "├─ ▶ ingest-images           Running           1.0 s"))],
+        [],
+        "pictures are so: l-1: “├─ ▶ ingest-images           Running           1.0 s”: its Job is 27 s old",
+    ),
+    "a picture with a line that nobody understands": (
+        [(40.0, lambda f: f.picture("l-1  Running", "?"))],
+        [],
+        "pictures are so: l-1: “?”: nobody can tell",
+    ),
+    "logs that leave out a stage": ([], [66.5], "logs tell the run: no line names promote"),
+    "logs that do not say how far": (
+        [],
+        [42.1],
+        "logs tell the run: no line says that ingest-images of l-1 has done 24",
+    ),
+    "logs that do not name the phase": (
+        [],
+        [round(18.1 + d, 1) for d in range(0, 25, 4)],
+        "logs tell the run: no line says that ingest-images of l-1 is in read",
+    ),
+    "logs that say nothing for long": ([], [57.0, 42.1, 38.1], "logs tell the run: nothing is said for 32 s"),
+    "logs that end with the first iteration": (
+        [],
+        [73.3],
+        "logs tell the run: ends with “l-1 promote: begins”",
+    ),
+}
+
+
+@pytest.mark.parametrize(("more", "left_out", "fault"), CASES.values(), ids=CASES.keys())
+def test_what_is_not_so_is_found(more: list[tuple[float, Act]], left_out: list[float], fault: str) -> None:
+    entries = play(*more, without=left_out)
+    found = [f"{f.rule}: {f.what}" for f in judge(entries)]
+    if fault:
+        assert [f for f in found if f.startswith(fault)], found
+    else:
+        assert found == []
+
+
+@pytest.mark.parametrize(
+    ("shown", "fact", "first"),
+    [
+        ((0, 50), [(0, True)], None),
+        ((0, 50), [(0, True), (20, False)], 35),
+        ((0, 34), [(0, True), (20, False)], None),
+        ((0, 50), [(0, True), (20, False), (34, True)], None),
+        ((0, 50), [(1.5, True)], None),
+        ((0, 50), [(5, True)], 0),
+        ((40, 40), [(0, True), (20, False)], 40),
+        ((30, 30), [(0, True), (20, False)], None),
+        ((30, 30), [(0, False), (31, True)], None),
+    ],
+)
+def test_what_is_shown_may_be_fifteen_seconds_late_and_two_early(
+    shown: tuple[float, float], fact: list[tuple[float, bool]], first: float | None
+) -> None:
+    assert untrue(Span(*shown, None), Track(False, fact), bool, end=100) == first
+
+
+@pytest.mark.parametrize(
+    ("so", "said", "first"),
+    [((0, 10), [], None), ((0, 20), [], 15), ((0, 40), [(10, True)], None), ((0, 40), [(20, True)], 15)],
+)
+def test_what_is_so_for_fifteen_seconds_is_told(
+    so: tuple[float, float], said: list[tuple[float, bool]], first: float | None
+) -> None:
+    assert untold(Span(*so, None), Track(False, said), bool, end=100) == first
+
+
+def test_faults_come_in_order_with_their_time() -> None:
+    entries = play((80.0, lambda f: f.say(outcome="Running")), without=[71.0])
+    lines = report(judge(entries)).splitlines()
+    times = [line.split()[0] for line in lines]
+    assert times == sorted(times)
+    assert "08:01:20.000000  done stays done: l-1: Promoted, then Running" in lines, T0

@@ -1,0 +1,154 @@
+"""What Jobs, pods, the registry and the object store did: a timeline told again, as values over time. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from viper_operator.names import ITERATION, LOOP, STAGE
+from viper_operator.observed import SAME, STARTING
+from watcher.timeline import Object, Span, Track
+
+
+def moment(text: str) -> float:
+    """Seconds since the epoch of an RFC 3339 time."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of one iteration, as everything but the operator knows it.
+
+    `refused`: uids of Jobs of which an Event says that their pods cannot be created. `manifest`: what is worth
+    knowing of it. `progress`: as the stage program wrote it last.
+    """
+
+    jobs: Mapping[str, Object] = field(default_factory=dict)
+    pods: Mapping[str, Object] = field(default_factory=dict)
+    refused: frozenset[str] = frozenset()
+    manifest: Object | None = None
+    progress: Object | None = None
+
+    def pods_of(self, job: str) -> list[Object]:
+        """The pods whose controller is the Job that has this name now."""
+        uid = self.jobs.get(job, {}).get("metadata", {}).get("uid", "")
+        return [p for p in self.pods.values() if any(o["uid"] == uid for o in p["metadata"].get("ownerReferences", ()))]
+
+    def open(self, job: str) -> bool:
+        """Whether this Job is there and has not ended, nor is it suspended or going away."""
+        body = self.jobs.get(job)
+        if body is None or "deletionTimestamp" in body["metadata"] or body["spec"].get("suspend"):
+            return False
+        return not ended(body)
+
+    def works(self, job: str) -> bool:
+        """Whether a pod of this open Job runs."""
+        return self.open(job) and any(p.get("status", {}).get("phase") == "Running" for p in self.pods_of(job))
+
+    @property
+    def working(self) -> list[str]:
+        """Names of Jobs at work."""
+        return [name for name in self.jobs if self.works(name)]
+
+    def troubles(self, job: str) -> set[str]:
+        """Kubernetes' words for what keeps this Job's pods from running."""
+        found = {word for pod in self.pods_of(job) for word in troubles(pod)}
+        if self.jobs.get(job, {}).get("metadata", {}).get("uid") in self.refused and not self.pods_of(job):
+            found.add("FailedCreate")
+        return found
+
+
+def ended(job: Object) -> str:
+    """`Complete` or `Failed`, empty while it has not ended."""
+    conditions = job.get("status", {}).get("conditions") or ()
+    return next((c["type"] for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"), "")
+
+
+def troubles(pod: Object) -> set[str]:
+    """Kubernetes' words for what keeps a pod from running."""
+    status = pod.get("status", {})
+    if status.get("phase") in ("Succeeded", "Failed") or "deletionTimestamp" in pod["metadata"]:
+        return set()
+    found = set()
+    for one in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
+        word = one.get("state", {}).get("waiting", {}).get("reason", "")
+        if word not in STARTING:
+            found |= {word, SAME.get(word, word)}
+    for c in status.get("conditions", ()):
+        if c["type"] == "PodScheduled" and c["status"] == "False":
+            found.add(c.get("reason", "Unschedulable"))
+    return found
+
+
+@dataclass
+class World:
+    """Everything over time. `events`, `lines`: when they were first seen, and what."""
+
+    end: float = 0.0
+    loops: dict[str, Track[Object | None]] = field(default_factory=lambda: defaultdict(lambda: Track(None)))
+    iterations: dict[str, Track[Object | None]] = field(default_factory=lambda: defaultdict(lambda: Track(None)))
+    stages: dict[tuple[str, str], Track[Stage]] = field(default_factory=lambda: defaultdict(lambda: Track(Stage())))
+    aliases: dict[str, Track[int | None]] = field(default_factory=lambda: defaultdict(lambda: Track(None)))
+    events: dict[str, tuple[float, Object]] = field(default_factory=dict)
+    pictures: list[Span] = field(default_factory=list)
+    lines: list[tuple[float, str, str]] = field(default_factory=list)
+
+    def members(self, loop: str) -> list[str]:
+        """The iterations of a loop in the order in which they were made."""
+        found = []
+        for name, track in self.iterations.items():
+            bodies = [s for s in track.spans(self.end) if s.value is not None]
+            if bodies and bodies[0].value["metadata"].get("labels", {}).get(LOOP) == loop:
+                found.append((bodies[0].start, name))
+        return [name for _, name in sorted(found)]
+
+
+def told(entries: Iterable[Object]) -> World:
+    """A timeline as values over time."""
+    world = World()
+    places: dict[str, tuple[str, str]] = {}  # of Jobs and pods, by uid
+    for entry in entries:
+        at = world.end = entry["at"]
+        if entry["kind"] == "object":
+            _object(world, places, at, entry["object"], gone=entry.get("gone", False))
+        elif entry["kind"] == "registry":
+            for alias, version in entry["aliases"].items():
+                world.aliases[alias].put(at, version)
+        elif entry["kind"] == "store":
+            iteration, stage = entry["of"].split("/")
+            track = world.stages[iteration, stage]
+            track.put(at, replace(track.now, manifest=entry["manifest"], progress=entry["progress"]))
+        elif entry["kind"] == "picture":
+            if world.pictures:
+                world.pictures[-1] = world.pictures[-1]._replace(end=at)
+            world.pictures.append(Span(at, float("inf"), entry["text"]))
+        elif entry["kind"] == "line":
+            world.lines.append((at, entry["stream"], entry["text"]))
+    world.pictures = [p._replace(end=min(p.end, world.end)) for p in world.pictures]
+    return world
+
+
+def _object(world: World, places: dict[str, tuple[str, str]], at: float, body: Object, *, gone: bool) -> None:
+    kind, meta = body["kind"], body["metadata"]
+    if kind in ("ViperLoop", "ViperIteration"):
+        tracks = world.loops if kind == "ViperLoop" else world.iterations
+        tracks[meta["name"]].put(at, None if gone else body)
+    elif kind in ("Job", "Pod"):
+        labels = meta.get("labels", {})
+        if ITERATION not in labels or STAGE not in labels:
+            return
+        place = places[meta["uid"]] = labels[ITERATION], labels[STAGE]
+        track = world.stages[place]
+        field_name = "jobs" if kind == "Job" else "pods"
+        known = {k: v for k, v in getattr(track.now, field_name).items() if k != meta["name"]}
+        track.put(at, replace(track.now, **{field_name: known if gone else {**known, meta["name"]: body}}))
+    elif kind == "Event" and not gone:
+        world.events.setdefault(meta["name"], (at, body))
+        if body.get("count", 1) > 1:  # told again
+            world.events[meta["name"]] = (world.events[meta["name"]][0], body)
+        about = body["involvedObject"].get("uid", "")
+        if body["reason"] == "FailedCreate" and about in places:
+            track = world.stages[places[about]]
+            track.put(at, replace(track.now, refused=track.now.refused | {about}))

@@ -1,0 +1,234 @@
+"""Whether what was told was so: Events, and what `kubectl viper status` and `logs -f` printed. Pure.
+
+A sentence that no rule understands is a fault: nothing that is said goes unjudged.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from watcher.statuses import FINISHED, Claim, Fault, names, patience, stages_of, status_of, support
+from watcher.timeline import EARLY, LATE, Object, Span, Track, untrue
+from watcher.truth import Stage, World, ended, moment
+
+#: Reasons of Events by which an iteration says what it is, and the outcome that this is.
+OUTCOMES = ("Promoted", "Registered", "Held", "Failed", "Suspended")
+#: A stage's line: mark, name, state, how long.
+STAGE_LINE = re.compile(
+    r"^[│├└─ ]*[✔▶✘■↻‖ ] (?P<stage>[a-z-]+) +(?P<state>[A-Z][a-z]+)(?: +(?P<took>[0-9][^│]*?(?:s|min|h)))?(?:  |$)"
+)
+NOTE_LINE = re.compile(r"^[│ ]*! (?P<text>.*)$")
+TITLE_LINE = re.compile(r"^(?:[├└]─ )?(?P<name>[a-z0-9][a-z0-9.-]*)  (?P<state>[A-Z][A-Za-z]+)(?:  |$)")
+
+
+# ---- Events ----------------------------------------------------------------------------------------------------------
+
+
+def events_are_so(world: World) -> Iterator[Fault]:
+    """Every Event about a resource of ours tells of what has just happened, once."""
+    times: Counter[tuple[str, ...]] = Counter()
+    for at, body in list(world.events.values()):
+        about = body["involvedObject"]
+        if not about["kind"].startswith("Viper"):
+            continue
+        said = f"{about['name']}: {body['reason']}: {body['message']}"
+        times[about["name"], about.get("uid", ""), body["reason"], body["message"]] += body.get("count", 1)
+        if abs(moment(body["lastTimestamp"]) - at) > LATE:
+            yield Fault("Events are so", at, f"{said} (of {body['lastTimestamp']})")
+        tells = _of_loop if about["kind"] == "ViperLoop" else _of_iteration
+        yield from (Fault("Events are so", at, f"{said}: {wrong}") for wrong in tells(world, at, body))
+    for (name, _, reason, message), number in times.items():
+        if number > 1:
+            yield Fault("Events are so", world.end, f"{name}: {reason}: {message}: {number} times")
+
+
+def _of_loop(world: World, at: float, body: Object) -> Iterator[str]:
+    loop, told = body["involvedObject"]["name"], re.fullmatch(r"iteration (\d+) of (\d+) made: (\S+)", body["message"])
+    if told is not None:
+        if not _lately(world.iterations[told[3]].map(bool), at, world.end):
+            yield "no such iteration was made"
+        if told[3] != f"{loop}-{told[1]}":
+            yield "is another one's number"
+        return
+    track = world.loops[loop].map(lambda b: _summary(status_of(b)))
+    if untrue(Span(at, at, None), track, lambda s: s == (body["reason"], body["message"]), end=world.end, early=LATE):
+        yield "its summary does not say so"
+
+
+def _of_iteration(world: World, at: float, body: Object) -> Iterator[str]:
+    name, message, reason = body["involvedObject"]["name"], body["message"], body["reason"]
+    known = set(names(world, name))
+    told = [m for m in re.finditer(r"(?:^|; )([a-z-]+) (?:started \(Job (\S+?)\)|done)", message) if m[1] in known]
+    once = Span(at, at, None)
+    for m in told:
+        track = world.stages[name, m[1]]
+        if m[2]:
+            born = track.map(lambda s, j=m[2]: j in s.jobs)  # type: ignore[misc]
+            if not _lately(born, at, world.end):
+                yield f"Job {m[2]} was not made then"
+        elif not _lately(track.map(lambda s: support(Claim("Succeeded"), s, None)), at, world.end):
+            yield f"{m[1]} was not done then"
+    if reason in OUTCOMES:
+        track = world.iterations[name].map(lambda b: status_of(b).get("outcome"))
+        if untrue(once, track, lambda o: o == reason, end=world.end, early=LATE) is not None:
+            yield "that is not its outcome"
+    elif body["type"] == "Warning" or reason in ("WaitsForModel", "Queued"):
+        yield from _warning(world, at, body, known)
+    elif not told and reason not in ("Resumed", "Retry"):
+        yield "nobody can tell whether this is so"
+
+
+def _warning(world: World, at: float, body: Object, known: set[str]) -> Iterator[str]:
+    name, reason = body["involvedObject"]["name"], body["reason"]
+    once, (stage, _, message) = Span(at, at, None), body["message"].partition(": ")
+    if reason == "AliasMoved":
+        said = world.iterations[name].map(lambda b: {c["type"]: c for c in status_of(b).get("conditions") or ()})
+        holds = untrue(once, said, lambda c: c.get("GeneratorCurrent", {}).get("status") == "False", end=world.end)
+        if holds is not None:
+            yield "its condition does not say so"
+    elif stage in known:
+        shown = world.iterations[name].map(lambda b: stages_of(status_of(b)).get(stage, {}))
+        job = shown.at(min(at + EARLY, world.end)).get("job") or ""
+        state = "Running" if reason == "AttemptFailed" else "Pending"
+        said_of = Claim(state, reason, message, job)
+        fact = world.stages[name, stage].beside(world.iterations[name])
+        if untrue(once, fact, lambda v: support(said_of, v[0], v[1]), end=world.end) is not None:
+            yield "it is not so"
+    else:
+        yield "nobody can tell whether this is so"
+
+
+def _lately(fact: Track[bool], at: float, end: float) -> bool:
+    """Whether something became so within the last seconds (or becomes so in the next)."""
+    return any(s.value and at - LATE <= s.start <= at + EARLY for s in fact.spans(end))
+
+
+def _summary(status: Object) -> tuple[str, str]:
+    found = next((c for c in status.get("conditions") or () if c["type"] == "Succeeded"), {})
+    return found.get("reason", ""), found.get("message", "")
+
+
+# ---- kubectl viper status --------------------------------------------------------------------------------------------
+
+
+def pictures_are_so(world: World) -> Iterator[Fault]:
+    """Every line of every picture is so as long as the picture is the last one."""
+    for picture in world.pictures:
+        name = stage = ""
+        for line in picture.value.splitlines():
+            if title := TITLE_LINE.match(line):
+                name, stage = title["name"], ""
+                wrong = _title(world, picture, title)
+            elif found := STAGE_LINE.match(line):
+                stage = found["stage"]
+                wrong = _stage_line(world, picture, name, found)
+            elif note := NOTE_LINE.match(line):
+                wrong = _note(world, picture, name, stage, note["text"])
+            else:
+                wrong = (picture.start, "nobody can tell whether this is so")
+            if wrong is not None:
+                yield Fault("pictures are so", wrong[0], f"{name}: “{line.strip()}”: {wrong[1]}")
+
+
+def _title(world: World, picture: Span, title: re.Match[str]) -> tuple[float, str] | None:
+    name, state = title["name"], title["state"]
+    if name in world.iterations:
+        track = world.iterations[name].map(lambda b: status_of(b).get("outcome") or "Unseen")
+    elif name in world.loops:
+        track = world.loops[name].map(_loop_state)
+    else:
+        return picture.start, "there is no such thing"
+    at = untrue(picture, track, lambda s: s == state, end=world.end)
+    return None if at is None else (at, f"is {track.at(at)}")
+
+
+def _loop_state(body: Object | None) -> str:
+    found = next((c for c in status_of(body).get("conditions") or () if c["type"] == "Succeeded"), None)
+    if found is None:
+        return "Unseen"
+    return {"True": "Succeeded", "Unknown": "Running"}.get(found["status"], found["reason"])
+
+
+def _stage_line(world: World, picture: Span, name: str, found: re.Match[str]) -> tuple[float, str] | None:
+    stage, said = found["stage"], Claim(found["state"])
+    if said.state == "Pending":  # why, the notes say
+        fact = world.stages[name, stage].map(lambda s: not s.working)
+        at = untrue(picture, fact, bool, end=world.end)
+    else:
+        both = world.stages[name, stage].beside(world.iterations[name])
+        at = untrue(picture, both, lambda v: support(said, v[0], v[1]), end=world.end, early=patience(said))
+    if at is not None:
+        return at, "it is not so"
+    shown = stages_of(status_of(world.iterations[name].at(picture.start))).get(stage, {})
+    if said.state == "Running" and found["took"] and shown.get("startedAt"):
+        wall = picture.start - moment(shown["startedAt"])
+        if abs(seconds(found["took"]) - wall) > LATE:
+            return picture.start, f"its Job is {wall:.0f} s old"
+    return None
+
+
+def seconds(text: str) -> float:
+    """`41.2 s`, `12 min 03 s`, `5 h 20 min` in seconds."""
+    size = {"s": 1.0, "min": 60.0, "h": 3600.0}
+    return sum(float(n) * size[u] for n, u in re.findall(r"([\d.]+) (s|min|h)", text))
+
+
+def _note(world: World, picture: Span, name: str, stage: str, text: str) -> tuple[float, str] | None:
+    def so(known: Stage) -> bool:
+        failed = [p for p in known.pods.values() if p.get("status", {}).get("phase") == "Failed"]
+        if "attempt failed" in text:
+            return bool(failed) and not any(ended(j) == "Complete" for j in known.jobs.values())
+        return any(word in text for job in known.jobs if known.open(job) for word in known.troubles(job))
+
+    at = untrue(picture, world.stages[name, stage], so, end=world.end)
+    return None if at is None else (at, "it is not so")
+
+
+# ---- kubectl viper logs LOOP -f --------------------------------------------------------------------------------------
+
+
+def logs_tell_the_run(world: World, lines: Sequence[tuple[float, str, str]] | None = None) -> Iterator[Fault]:
+    """Read alone, the lines tell every stage of every iteration when it is at work: its name, what it does and how far.
+
+    Nothing is told out of order: what has been left is not named again as beginning, and counts do not go back.
+    """
+    lines = world.lines if lines is None else lines
+    text = [(at, line) for at, _, line in lines]
+    for name in world.iterations:
+        if not any(name in line for _, line in text):
+            yield Fault("logs tell the run", world.end, f"no line names {name}")
+    for (name, stage), track in list(world.stages.items()):
+        works = [s for s in track.map(lambda s: bool(s.working)).spans(world.end) if s.value]
+        if not works:
+            continue
+        begins, ends = works[0].start, works[-1].end
+        within = [line for at, line in text if begins - EARLY <= at <= ends + LATE]
+        if not any(stage in line for line in within):
+            yield Fault("logs tell the run", begins, f"no line names {stage} of {name} while it works")
+        progress = [s.value for s in track.map(lambda s: s.progress).spans(world.end) if s.value]
+        phases = dict.fromkeys(p["phase"] for p in progress if p.get("phase"))
+        for phase in phases:
+            if not any(re.search(rf"\b{re.escape(phase)}\b", line) for line in within):
+                yield Fault("logs tell the run", begins, f"no line says that {stage} of {name} is in {phase}")
+        total = max((p["total"] for p in progress), default=0)
+        if total and not any(re.search(rf"\b{total}/{total}\b|\b{total} of {total}\b", line) for line in within):
+            yield Fault("logs tell the run", begins, f"no line says that {stage} of {name} has done {total} of {total}")
+    quiet = [(a, b) for (a, _), (b, _) in pairwise(text) if b - a > QUIET]
+    for before, after in quiet:
+        yield Fault("logs tell the run", before, f"nothing is said for {after - before:.0f} s")
+    if world.loops and text and not any(_ends(line) for _, line in text[-5:]):
+        yield Fault("logs tell the run", text[-1][0], f"ends with “{text[-1][1]}”, which is no end")
+
+
+#: Seconds after which a person wonders: twice what a status may be old.
+QUIET = 2 * LATE
+
+
+def _ends(line: str) -> bool:
+    return any(word.lower() in line.lower() for word in (*FINISHED, "iterations done", "succeeded"))
+
+
+RULES = (events_are_so, pictures_are_so, logs_tell_the_run)
