@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-SOURCES = sorted(p for folder in ("viper", "jobs", "operator") for p in (ROOT / folder).rglob("*.py"))
+from support.literals import ROOT, SOURCES, messages
+
 _DATA = r"(?:files?|folders?|objects?|director(?:y|ies)|models?|stores?|databases?|manifests?|caches?|buckets?|runs?)"
 #: Verbs of loss with data as their object; `it` counts where something is then made anew.
 DELETES = re.compile(
@@ -17,27 +15,6 @@ DELETES = re.compile(
     rf"|damaged|\{{\}})\s+)*(?:{_DATA}\b|(?:it|them|\{{\}})\s+(?:and|to|if)\b)",
     re.IGNORECASE,
 )
-
-
-def messages(path: Path) -> list[tuple[int, str]]:
-    """Line and text of every string of a module but docstrings; what is filled in is `{}`."""
-    tree = ast.parse(path.read_text("utf-8"))
-    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    docstrings = {
-        id(node.body[0].value)
-        for node in ast.walk(tree)
-        if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
-    }
-    found, inside = [], set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.JoinedStr):
-            inside |= {id(part) for part in ast.walk(node)}
-            parts = [p.value if isinstance(p, ast.Constant) else "{}" for p in node.values]
-            found.append((node.lineno, "".join(str(p) for p in parts)))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings | inside:
-            found.append((node.lineno, node.value))
-    return found
 
 
 @pytest.mark.parametrize(
