@@ -20,7 +20,7 @@ from viper.spec import API_VERSION, IterationSpec, Profile, ViperIteration, Vipe
 from viper.spec.forms import WORDS
 from viper.spec.profile import CLUSTER
 from viper.spec.status import IterationStatus, LoopStatus, StatusModel
-from viper_operator.crd_columns import COLUMNS, NAMES
+from viper_operator.crd_columns import CATEGORY, COLUMNS, NAMES
 from viper_operator.crd_rules import ROOT_RULES, RULES, Rule
 
 GROUP, VERSION = API_VERSION.split("/")
@@ -86,7 +86,7 @@ def _definition(model: type[BaseModel], status: type[BaseModel] | None) -> Schem
                 "plural": plural,
                 "singular": kind.lower(),
                 "shortNames": list(short),
-                "categories": ["viper"],
+                "categories": [CATEGORY],
             },
             "versions": [version],
         },

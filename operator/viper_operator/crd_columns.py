@@ -64,9 +64,12 @@ COLUMNS: dict[type, tuple[Column, ...]] = {
     ),
 }
 
+#: All kinds at once, as in `kubectl get vipers`. kubectl takes a category for all its kinds wherever it stands, and
+#: describes one kind at a time: `kubectl describe viper NAME` needs a short name that is no category.
+CATEGORY = "vipers"
 #: Plural and short names by kind.
 NAMES: dict[type, tuple[str, tuple[str, ...]]] = {
-    ViperIteration: ("viperiterations", ("vi", "viter")),
+    ViperIteration: ("viperiterations", ("vi", "viter", "viper")),
     ViperLoop: ("viperloops", ("vl", "vloop")),
     ViperProfile: ("viperprofiles", ("vp", "vprofile")),
 }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from viper.spec.status import IterationStatus, StageStatus, StatusCondition
+from viper.words import joined, one_line
 from viper_operator.status import INTERNAL_ERROR, RUNNING_STATES, WAITS_FOR_MODEL
 
 
@@ -16,6 +17,9 @@ class Event:
     type: Literal["Normal", "Warning"]
     reason: str
     message: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", one_line(self.message))
 
 
 def events(previous: IterationStatus, new: IterationStatus) -> list[Event]:
@@ -41,7 +45,7 @@ def events(previous: IterationStatus, new: IterationStatus) -> list[Event]:
         found.append(Event("Warning", INTERNAL_ERROR, odd.message))
     if normal:
         # The first is the most important one: outcome, then stages in order.
-        found.insert(0, Event("Normal", normal[0][0], "; ".join(text for _, text in normal)))
+        found.insert(0, Event("Normal", normal[0][0], joined(text for _, text in normal)))
     return found
 
 

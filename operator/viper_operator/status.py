@@ -18,6 +18,7 @@ from viper.spec.status import (
 )
 from viper.stage.frozen import FrozenIteration
 from viper.stage.progress import ProgressRecord
+from viper.words import one_line, plural
 from viper_operator.observed import Problem
 from viper_operator.views import JobView
 
@@ -96,14 +97,14 @@ def conditions(found: Iterable[Condition], facts: Facts, previous: Sequence[Stat
     before = {c.type: c for c in previous}
     result = []
     for c in found:
-        old = before.get(c.type)
+        old, message = before.get(c.type), one_line(c.message)
         since = old.last_transition_time if old is not None and old.status == c.status else _time(facts.now)
         result.append(
             StatusCondition(
                 type=c.type,
                 status=c.status,
                 reason=c.reason,
-                message=c.message if len(c.message) <= LONGEST else f"{c.message[: LONGEST - 1]}…",
+                message=message if len(message) <= LONGEST else f"{message[: LONGEST - 1]}…",
                 last_transition_time=since,
                 observed_generation=facts.generation,
             )
@@ -176,7 +177,7 @@ def _stage(planned: PlannedStage, facts: Facts, before: StageStatus | None) -> S
         name=planned.name,
         state=state.value,
         reason=reason,
-        message=message,
+        message=one_line(message),
         job=job.name if job is not None else before.job if before is not None else None,
         items=items,
         gpu_seconds=_gpu_seconds(job, state, facts.now, before),
@@ -210,7 +211,7 @@ def _working(job: JobView, facts: Facts, before: StageStatus | None) -> tuple[St
 
 def failures(job: JobView) -> str:
     """How often its pods have failed, as the beginning of a message."""
-    return f"{job.failures} failed attempt" + ("" if job.failures == 1 else "s")
+    return plural(job.failures, "failed attempt")
 
 
 def _gpu_seconds(job: JobView | None, state: State, now: float, before: StageStatus | None) -> float:
@@ -242,14 +243,14 @@ def _spoken(found: Sequence[Condition], at: StageStatus) -> list[Condition]:
 def _progress(at: StageStatus, stages: Sequence[StageStatus], outcome: str) -> str:
     finished = sum(s.state == "Succeeded" for s in stages)
     if outcome in ("Promoted", "Registered"):
-        return f"{finished}/{len(stages)} stages"
+        return f"{finished}/{plural(len(stages), 'stage')}"
     if at.state in ("Failed", "Held"):
         return f"{at.name}: {at.reason}"
     if at.items is not None and at.items.total:
         left = "" if at.items.eta_seconds is None else f", {duration(at.items.eta_seconds)} left"
         return f"{at.items.done}/{at.items.total} {at.name}{left}"
     what = at.reason if at.state == "Pending" and at.reason != "Ready" else at.state.lower()
-    return f"{finished}/{len(stages)} stages, {at.name} {what}"
+    return f"{finished}/{plural(len(stages), 'stage')}, {at.name} {what}"
 
 
 def duration(seconds: float) -> str:

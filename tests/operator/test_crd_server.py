@@ -327,8 +327,11 @@ def test_printer_columns_show_what_the_status_says(kube_api: KubeApi, resources:
     }
     loop = row("vl", "columns")
     assert (loop["ITERATION"], loop["OF"], loop["CURRENT"], loop["VERSION"]) == ("2", "3", "shown-2", "5")
-    everything = kube_api.kubectl("-n", resources.namespace, "get", "viper", "-o", "name").splitlines()
+    everything = kube_api.kubectl("-n", resources.namespace, "get", "vipers", "-o", "name").splitlines()
     assert {"viperiteration.viper.dev/columns", "viperloop.viper.dev/columns"} <= set(everything)
+    described = kube_api.kubectl("-n", resources.namespace, "describe", "viper", "columns")
+    assert re.search(r"(?m)^Kind: +ViperIteration$", described)
+    assert "412/512, 12 min left" in described
 
 
 @pytest.mark.parametrize(

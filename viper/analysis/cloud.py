@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
 from viper.analysis.reasoning import Words
+from viper.words import plural
 
 WIDTH, HEIGHT = 520, 320
 SHOWN = 70
@@ -80,7 +81,7 @@ def page(title: str, pictures: Sequence[tuple[str, Words]]) -> str:
     """A page of its own with several clouds, for MLflow."""
     styles = {True: 'fill="#c2571a" font-weight="600"', False: 'fill="#39424a"'}
     clouds = "".join(
-        f"<figure><figcaption>{escape(label)}: {w.outputs} outputs, {w.tokens} words, "
+        f"<figure><figcaption>{escape(label)}: {plural(w.outputs, 'output')}, {plural(w.tokens, 'word')}, "
         f"{w.operation_rate:.1f} operations in a thousand</figcaption>{svg(w, label, styles)}</figure>"
         for label, w in pictures
     )

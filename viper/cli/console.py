@@ -9,7 +9,8 @@ from typing import TextIO
 
 from viper.plan import Plan, StageStatus, State
 from viper.stage.frozen import FrozenIteration
-from viper.stage.progress import ProgressRecord, duration
+from viper.stage.progress import ProgressRecord
+from viper.words import duration
 
 #: Seconds between two looks at a running stage.
 ON_TERMINAL, ELSEWHERE = 0.5, 30.0

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from viper.cli.tree import Node, tree
+from viper.words import plural
 
 if TYPE_CHECKING:
     from viper.lineage.records import Checkpoint, IterationRecord, StageRecord, VersionRecord
@@ -125,7 +126,7 @@ def _stage(s: StageRecord) -> str:
     said = []
     if s.parts:
         rejected = sum(s.rejected.values())
-        said.append(f"{s.accepted} rows" + (f", {rejected} rejected" if rejected else ""))
+        said.append(plural(s.accepted, "row") + (f", {rejected} rejected" if rejected else ""))
     if s.samples:
         said.append(", ".join(f"{n} {name.replace('_', ' ')}" for name, n in s.samples.items()))
     if s.author is not None and s.made is not None:
@@ -165,7 +166,7 @@ def short(digest: str) -> str:
 def sample_table(listed: Sequence[SampleRecord]) -> Iterator[str]:
     """One line a sample: who wrote it, and how its outputs scored in the first and the last step that had it."""
     yield ""
-    yield f"{len(listed)} samples, {sum(bool(s.rollouts) for s in listed)} of them with rollouts"
+    yield f"{plural(len(listed), 'sample')}, {sum(bool(s.rollouts) for s in listed)} of them with rollouts"
     yield f"{'sample':12}  {'stage':20} {'split':9} {'written by':14} {'outputs':>7}  {'reward':15} {'recall':15} items"
     for s in listed[:SHOWN]:
         author = _DASH if s.author is None else s.author.name
@@ -199,7 +200,7 @@ def sample_lines(s: SampleRecord) -> Iterator[str]:
         if name not in ("image_id", "task")
     ]
     rollouts = [
-        f"{r.stage} step {r.step}: {r.outputs} outputs, reward {r.reward:.3f}, recall {r.recall:.2f}, "
+        f"{r.stage} step {r.step}: {plural(r.outputs, 'output')}, reward {r.reward:.3f}, recall {r.recall:.2f}, "
         f"items {r.items:.1f}, duplicates {r.duplicates:.2f}"
         for r in s.rollouts
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from viper.cli.options import real, whole
+from viper.words import plural
 
 if TYPE_CHECKING:
     from viper.costs import IterationCost, LoopCost, Range, StageCost
@@ -148,7 +149,7 @@ def _lines(name: str, cost: IterationCost) -> Iterator[str]:
 
 def _loop_lines(name: str, loop: LoopCost) -> Iterator[str]:
     one = loop.iteration
-    several = "1 iteration" if loop.iterations == 1 else f"{loop.iterations} iterations"
+    several = plural(loop.iterations, "iteration")
     yield f"{name}: {several} on {one.gpu}" + ("" if loop.iterations == 1 else "; each:")
     yield ""
     yield from _table(one)
@@ -174,7 +175,7 @@ def _affordable(loop: LoopCost) -> str:
         return "enough for all iterations"
     if not best:
         return "not enough for a single iteration; raise budget.gpuHours"
-    return f"enough for {enough} of {loop.iterations} iterations"
+    return f"enough for {enough} of {plural(loop.iterations, 'iteration')}"
 
 
 def _table(cost: IterationCost) -> Iterator[str]:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from viper.words import plural
+
 if TYPE_CHECKING:
     from viper.spec import IterationSpec, ViperIteration, ViperLoop
 
@@ -68,7 +70,7 @@ def commands(iteration: ViperIteration, store: str, directory: Path) -> Iterator
         after = f"after {', '.join(node.needs)}" if node.needs else "at once"
         limit = "no deadline" if resources.deadline_seconds is None else f"deadline {resources.deadline_seconds} s"
         yield ""
-        yield f"{number}. {node.name}: {after}; {policy}; up to {resources.retries} retries, {limit}"
+        yield f"{number}. {node.name}: {after}; {policy}; up to {plural(resources.retries, 'retry')}, {limit}"
         for shard in range(resources.shards):
             action = StartStage(node.name, shard, resources.shards, 1)
             work = directory / "work" / name / node.name
@@ -82,7 +84,11 @@ def verl_commands(spec: IterationSpec, stage: str, work: Path) -> Iterator[str]:
     from viper.training.verl.planned import planned_arguments, planned_steps
 
     steps = planned_steps(spec, stage)
-    known = "one step, say: the data decides" if steps is None else f"{steps} steps, if validation fills the quota"
+    known = (
+        "one step, say: the data decides"
+        if steps is None
+        else f"{plural(steps, 'step')}, if validation fills the quota"
+    )
     yield f"   which runs verl ({known}):"
     yield "     python -m verl.trainer.main_ppo"
     for argument in planned_arguments(spec, stage, work):

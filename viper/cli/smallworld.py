@@ -10,6 +10,7 @@ from pathlib import Path
 
 from viper.cli.options import folder, whole
 from viper.errors import InputError
+from viper.words import plural
 
 _EXAMPLE = """\
 examples:
@@ -111,7 +112,7 @@ def _draw(args: argparse.Namespace) -> None:
             name = f"scene-{seed}.png"
             render(scene, seed).save(args.out / name)
             truth.write(json.dumps({"file": name, "caption": caption(scene)}) + "\n")
-    print(f"{args.count} scenes and their captions (truth.jsonl) in {args.out}")
+    print(f"{plural(args.count, 'scene')} and the captions (truth.jsonl) in {args.out}")
 
 
 def _train_starter(args: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from viper.stage.progress import duration
+from viper.words import duration, one_line
 
 _MARKS = {"Succeeded": "✔", "Running": "▶", "Failed": "✘", "Held": "■", "Retrying": "↻", "Suspended": "‖"}
 #: States whose message says nothing that the tree does not show.
@@ -38,7 +38,7 @@ def _below(node: Node, indent: str) -> Iterator[str]:
 def stage_line(name: str, state: str, text: str, seconds: float | None = None, *more: str) -> str:
     """One stage. `seconds`: how long it took or takes; `more`: further columns before the text."""
     took = "" if seconds is None else duration(seconds, 1)
-    columns = [f"{_MARKS.get(state, ' ')} {name:22} {state:11} {took:>12}", *more, text]
+    columns = [f"{_MARKS.get(state, ' ')} {name:22} {state:11} {took:>12}", *more, one_line(text)]
     return "  ".join(columns).rstrip()
 
 

@@ -29,6 +29,7 @@ from viper.spec.stages import (
     stage_graph,
 )
 from viper.stage.quota import candidates
+from viper.words import plural
 
 #: Less is not reckoned with: nothing would ever be done.
 LEAST_ACCEPTANCE = 0.01
@@ -170,7 +171,7 @@ def _task(task: Task, images: Range, pool: Range, share: Mapping[str, Range]) ->
 
 
 def _short_pool(task: Task, given: Range) -> Iterator[str]:
-    of = f"of the {task.candidates:,} candidates that synthesis aims at"
+    of = f"of the {plural(task.candidates, 'candidate', ',')} that synthesis aims at"
     if given.high < task.candidates:
         yield f"the pool gives at most {given.high:,.0f} {of}"
     elif given.low < task.candidates:
@@ -181,11 +182,11 @@ def _short_yield(task: Task, good: Range) -> Iterator[str]:
     setting = f"recipe.{task.field}.expectedAcceptance"
     worst, best = (task.candidates * end for end in (good.low, good.high))
     if best < task.samples:
-        yield f"gives at most {best:,.0f} of {task.samples:,} samples: {setting} is too high"
+        yield f"gives at most {best:,.0f} of {plural(task.samples, 'sample', ',')}: {setting} is too high"
     elif worst < task.samples:
         yield (
-            f"if only {100 * good.low:.0f} % are accepted, {worst:,.0f} of {task.samples:,} samples come out: "
-            f"{setting} decides how many candidates are paid for"
+            f"if only {100 * good.low:.0f} % are accepted, {worst:,.0f} of {plural(task.samples, 'sample', ',')} come "
+            f"out: {setting} decides how many candidates are paid for"
         )
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from viper.engines.weights import DIGITS
 from viper.errors import InputError
+from viper.words import plural
 
 INDEX: Final = "model_index.json"
 PICKLED: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -83,7 +84,7 @@ def _check_weights(folder: Path, component: str) -> None:
     }
     if missing := sorted(wanted - there):
         raise InputError(
-            f"the {component} lacks {len(missing)} of {len(wanted)} files: {', '.join(missing[:3])}",
+            f"the {component} lacks {len(missing)} of {plural(len(wanted), 'file')}: {', '.join(missing[:3])}",
             where=str(folder),
             fix="download the model again",
         )

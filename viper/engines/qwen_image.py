@@ -11,6 +11,7 @@ from PIL import Image
 from viper.engines.base import Reconstruction
 from viper.engines.diffusion import DiffusionEngine, working_size
 from viper.spec.engines import DiffusionSettings
+from viper.words import plural
 
 #: Largest `max_sequence_length` that the pipeline takes; its call would cut at 512 if not told.
 MOST_TOKENS: Final = 1024
@@ -87,5 +88,5 @@ class QwenImageReconstructor(DiffusionEngine[DiffusionSettings]):
         if tokens <= most:
             return None
         return Reconstruction(
-            None, f"the caption is {tokens - most} tokens too long for the text encoder, which takes {most}"
+            None, f"the caption is {plural(tokens - most, 'token')} too long for the text encoder, which takes {most}"
         )

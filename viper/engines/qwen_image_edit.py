@@ -11,6 +11,7 @@ from PIL import Image
 from viper.engines.base import EditResult
 from viper.engines.diffusion import DiffusionEngine, working_size
 from viper.spec.engines import EditingSettings
+from viper.words import plural
 
 #: The area that the pipelines scale every original to before they show it to the model, whatever is asked for.
 SHOWN_PIXELS: Final = 1024 * 1024
@@ -61,7 +62,7 @@ class QwenImageEditor(DiffusionEngine[EditingSettings]):
     def _edit(self, image: Image.Image, instruction: str, seed: int) -> Image.Image | str:
         pipeline: Any = self._pipeline
         if (tokens := len(pipeline.tokenizer(instruction)["input_ids"])) > MOST_TOKENS:
-            return f"the instruction is {tokens - MOST_TOKENS} tokens too long for the text encoder"
+            return f"the instruction is {plural(tokens - MOST_TOKENS, 'token')} too long for the text encoder"
         multiple = max(ROUNDING, pipeline.vae_scale_factor * 2)
         width, height = working_size(image.size, self._settings.max_pixels, multiple)
         (made,) = self._run(

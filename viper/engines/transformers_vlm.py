@@ -17,6 +17,7 @@ from viper.engines.vision_batching import batch_vision_attention
 from viper.engines.weights import weights_id, weights_size
 from viper.errors import EngineError, InputError
 from viper.spec.engines import GenerationSettings
+from viper.words import plural
 
 #: Prompt tokens of one batch, images included; at least one row goes through.
 BATCH_TOKENS = 32_768
@@ -118,7 +119,7 @@ class TransformersVlm:
                 "",
                 False,
                 0,
-                f"the prompt is too long: {length} tokens, and {sampling.max_tokens} of output, where "
+                f"the prompt is too long: {plural(length, 'token')}, and {sampling.max_tokens} of output, where "
                 f"spec.engines.generation.maxModelTokens is {most}",
             )
             for i, length in enumerate(lengths)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Literal
 
+from viper.words import plural, probability
+
 Outcome = Literal["promoted", "held", "registered"]
 
 
@@ -144,14 +146,14 @@ def _benchmarks(b: Mapping[str, Any]) -> str:
     return (
         f"Mean of the benchmarks {b['before']:.1%} → {b['after']:.1%} ({100 * b['difference']:+.1f} points, "
         f"95 % interval {100 * b['low']:+.1f} to {100 * b['high']:+.1f}; "
-        f"one-sided p (worse) = {b['p_worse']:.3g}, paired bootstrap)."
+        f"one-sided p (worse) = {probability(b['p_worse'])}, paired bootstrap)."
     )
 
 
 def _questions(c: Candidate, k: Mapping[str, Any]) -> str:
     return (
-        f"Accuracy {c.before:.1%} → {c.after:.1%} on {k['n']} questions "
+        f"Accuracy {c.before:.1%} → {c.after:.1%} on {plural(k['n'], 'question')} "
         f"({100 * k['difference']:+.1f} points, 95 % interval {100 * k['low']:+.1f} to {100 * k['high']:+.1f}; "
-        f"{k['wins']} won, {k['losses']} lost, one-sided p (worse) = {k['p_worse']:.3g}, "
-        f"two-sided p = {k['p_two_sided']:.3g})."
+        f"{k['wins']} won, {k['losses']} lost, one-sided p (worse) = {probability(k['p_worse'])}, "
+        f"two-sided p = {probability(k['p_two_sided'])})."
     )

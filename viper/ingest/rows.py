@@ -13,6 +13,7 @@ from viper.images import Unusable
 from viper.jsonl import Number
 from viper.prompts import chat_mark
 from viper.text import clean
+from viper.words import plural
 
 #: Where a file marks the places of its images in the text: here they all come before it.
 _MARK = re.compile(r"<image(?:[ _]?\d+)?>", re.IGNORECASE)
@@ -33,7 +34,9 @@ def prompt_of(text: str, images: int) -> str:
     no_chat_marks(text)
     marks = _MARK.findall(text)
     if (len(marks) > 1 and len(marks) != images) or len(marks) > images:
-        raise Unusable("image-marks", f"the prompt has {len(marks)} marks {marks[0]}, the row {images} images")
+        raise Unusable(
+            "image-marks", f"the prompt has {plural(len(marks), 'mark')} {marks[0]}, the row {plural(images, 'image')}"
+        )
     if not marks:
         return text.strip()
     bare = _MARKS_BEFORE.sub("", text, count=1)

@@ -24,6 +24,7 @@ from viper.stage.context import Row, in_order
 from viper.stored import enveloped, read_content
 from viper.training.sentences import normalise, split_sentences
 from viper.validation.dataset import Selection
+from viper.words import plural
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -130,7 +131,9 @@ def _prepared(supplied: Supplied, limits: Limits, row: SuppliedRow) -> list[Prep
     if row.problem is not None:
         return row.problem
     if len(row.images) > MAX_IMAGES:
-        return Unusable("too-many-images", f"the row has {len(row.images)} images, at most {MAX_IMAGES} are used")
+        return Unusable(
+            "too-many-images", f"the row has {plural(len(row.images), 'image')}, at most {MAX_IMAGES} are used"
+        )
     try:
         return [prepare(_read(supplied, image, limits), limits) for image in row.images]
     except Unusable as problem:

@@ -24,6 +24,7 @@ from viper.stage import Manifest, StageContext
 from viper.stage.context import Row, in_order
 from viper.stored import KEEP, enveloped, read_content
 from viper.synthesis.engines import StageEngines
+from viper.words import plural
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -155,7 +156,7 @@ def _choose(source: Source, listing: Listing, images: Images) -> list[Entry]:
     chosen = entries[images.offset :][: images.limit]
     if not chosen:
         raise InputError(
-            f"the pool has {len(entries)} images, and spec.images.offset skips {images.offset}",
+            f"the pool has {plural(len(entries), 'image')}, and spec.images.offset skips {images.offset}",
             where=source.uri,
             fix="add images, or lower offset (in a ViperLoop: limit × iterations images are needed, "
             "or set rotateImages: false)",

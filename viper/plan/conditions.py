@@ -15,6 +15,7 @@ from viper.spec.stages import (
     StageNode,
     stage_graph,
 )
+from viper.words import plural
 
 if TYPE_CHECKING:
     from viper.spec import IterationSpec
@@ -83,5 +84,5 @@ def _succeeded(stages: tuple[StageStatus, ...], stopped: StageStatus | None, out
     working = ", ".join(f"{s.name} {s.state.value.lower()}" + (f" ({s.message})" if s.message else "") for s in active)
     finished = sum(s.state is State.SUCCEEDED for s in stages)
     reason = "Suspended" if outcome == "suspended" else active[0].state.value if active else "Waiting"
-    text = f"{finished} of {len(stages)} stages done"
+    text = f"{finished} of {plural(len(stages), 'stage')} done"
     return Condition("Succeeded", "Unknown", reason, f"{text}: {working}" if working else text)

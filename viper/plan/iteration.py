@@ -23,6 +23,7 @@ from viper.plan.types import (
     StopStage,
 )
 from viper.spec.stages import FREEZE, PROMOTE, StageNode, stage_graph
+from viper.words import plural
 
 if TYPE_CHECKING:
     from viper.spec import IterationSpec
@@ -94,8 +95,7 @@ def _hold(node: StageNode, spec: IterationSpec, observed: Observed, done: Done) 
     minimum = spec.recipe.validation.minimum_samples
     train = done.accepted if done.train is None else done.train
     if node.name in VALIDATIONS and train < minimum:
-        noun = "sample" if train == 1 else "samples"
-        found = f"{train} accepted training {noun}, recipe.validation.minimumSamples is {minimum}"
+        found = f"{plural(train, 'accepted training sample')}, recipe.validation.minimumSamples is {minimum}"
         return "TooFewSamples", f"{found}. {funnel(node, spec, observed)}"
     return None
 
@@ -181,8 +181,10 @@ class _Work:
             self.failure = (reason, message)
             return
         if shard.ended > retries:
-            tries = "1 attempt" if shard.ended == 1 else f"{shard.ended} attempts"
-            self.failure = (reason, f"{message} (after {tries}; the profile allows {retries} retries)")
+            self.failure = (
+                reason,
+                f"{message} (after {plural(shard.ended, 'attempt')}; the profile allows {plural(retries, 'retry')})",
+            )
             return
         at = last.at + backoff(self.resources.backoff_seconds, shard.ended)
         self.retry = f"attempt {shard.ended} failed, {message}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from viper.plan.types import Condition, Outcome
+from viper.words import plural
 
 if TYPE_CHECKING:
     from viper.spec import LoopSpec
@@ -65,7 +66,7 @@ def plan_loop(spec: LoopSpec, iterations: Sequence[LoopObserved], gpu_seconds: f
         short = _short_of_budget(spec, finished, gpu_seconds, expected_gpu_seconds(iterations[:finished]))
         return _go_on(finished + 1, spec.iterations) if short is None else LoopPlan(None, short)
     return LoopPlan(
-        None, Condition("Succeeded", "True", "AllIterationsDone", f"{finished} of {finished} iterations done")
+        None, Condition("Succeeded", "True", "AllIterationsDone", f"{finished} of {plural(finished, 'iteration')} done")
     )
 
 
@@ -80,7 +81,9 @@ def _short_of_budget(spec: LoopSpec, finished: int, used: float, expected: float
     budget = spec.budget.gpu_hours
     if budget is None:
         return None
-    so_far = f"{used / 3600:.1f} of {budget:g} GPU-hours are used after {finished} of {spec.iterations} iterations"
+    so_far = (
+        f"{used / 3600:.1f} of {budget:g} GPU-hours are used after {finished} of {plural(spec.iterations, 'iteration')}"
+    )
     if used >= budget * 3600:
         return Condition("Succeeded", "False", "BudgetUsed", so_far)
     if used + expected > budget * 3600:

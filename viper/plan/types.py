@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
 from viper.spec.stages import PROMOTE
+from viper.words import plural
 
 if TYPE_CHECKING:
     from viper.stage.manifest import Manifest
@@ -135,7 +136,7 @@ def headline(manifest: Manifest) -> str:
         what = "benchmarks" if outputs.get("benchmarks") else "accuracy"
         return f"{what} " + ", ".join(f"{m} {a:.1%}" for m, a in _overall(outputs).items())
     if isinstance(outputs.get("model"), dict):
-        return f"{outputs.get('steps')} steps"
+        return plural(_whole(outputs.get("steps")) or 0, "step")
     if not manifest.parts:
         return ""
     reasons = ", ".join(f"{r} {n}" for r, n in sorted(manifest.rejected.items(), key=lambda x: (-x[1], x[0])))

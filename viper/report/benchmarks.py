@@ -15,6 +15,7 @@ from viper.report import words
 from viper.report.collect import MODELS, SYMBOLS, IterationReport, LoopReport
 from viper.report.guarded import guarded
 from viper.spec.stages import EVALUATE
+from viper.words import plural
 
 #: Base and result of the paper's two experiments: columns beside ours.
 PAPER = {"3B": ("Qwen2.5-VL-3B", "Qwen-Viper-3B"), "7B": ("Qwen2.5-VL-7B", "Qwen-Viper-7B")}
@@ -72,8 +73,9 @@ def _mean_change(iteration: IterationReport, found: Mapping[str, Any], final: An
     before, after = (found["scores"][m][OVERALL] for m in (THETA0, final))
     change = found["comparisons"][f"{final}-{THETA0}"][OVERALL]
     return (
-        f"Mean of {len(found['tasks'])} benchmarks: {_percent(before['score'])} (its θ0) → {_percent(after['score'])} "
-        f"({SYMBOLS[final]} of {iteration.name}), {_change(change)} points, {_p(change)}: {verdict(change)}."
+        f"Mean of {plural(len(found['tasks']), 'benchmark')}: {_percent(before['score'])} (its θ0) → "
+        f"{_percent(after['score'])} ({SYMBOLS[final]} of {iteration.name}), {_change(change)} points, "
+        f"{_p(change)}: {verdict(change)}."
     )
 
 
@@ -131,9 +133,8 @@ def _notes(found: Mapping[str, Any]) -> list[str]:
     judges = {about["judge"] for about in found["tasks"].values() if "judge" in about}
     versions = {about["version"].partition("+")[0] for about in found["tasks"].values()}
     notes = [
-        f"lmms-eval {', '.join(sorted(versions))}, greedy, at most {found['max_tokens']} tokens for every checkpoint"
-        + (f"; HallusionBench judged by {', '.join(sorted(judges))}" if judges else "")
-        + "."
+        f"lmms-eval {', '.join(sorted(versions))}, greedy, at most {plural(found['max_tokens'], 'token')} for every "
+        "checkpoint" + (f"; HallusionBench judged by {', '.join(sorted(judges))}" if judges else "") + "."
     ]
     limited = [f"{_title(t)} {about['limit']}" for t, about in found["tasks"].items() if "limit" in about]
     if limited:

@@ -13,6 +13,7 @@ from viper.report.collect import HELD_OUT_REWARD, RECALL, REWARD, SYMBOLS, TASKS
 from viper.report.svg import Axes, Mark, Series, line_chart
 from viper.spec.recipe import CATEGORIES
 from viper.spec.stages import SYNTHESIZE_OPERATIONS, VALIDATE_OPERATIONS
+from viper.words import plural
 
 #: Curves beside the reward: (name, title, what it means to a reader, axis). Shares have the same axis everywhere.
 _SHARE = Axes(x_label="step", y_range=(0.0, 1.0))
@@ -134,7 +135,7 @@ def _accuracy_panel(domain: str, scored: Sequence[tuple[int, IterationReport]], 
         series.append(Series("s1", [(m.x, m.y) for m in marks], [m for m in marks if m.shape != "cross"]))
         series.append(Series("bad", marks=[m for m in marks if m.shape == "cross"]))
     count = next((s.n for _, i in scored for by in i.scores.values() if (s := by.get(domain))), 0)
-    return Chart(domain, f"{count} questions", line_chart(f"Accuracy, {domain}", "; ".join(told), series, axis))
+    return Chart(domain, plural(count, "question"), line_chart(f"Accuracy, {domain}", "; ".join(told), series, axis))
 
 
 def rewards(report: LoopReport) -> list[Group]:

@@ -18,6 +18,7 @@ from viper.report.outputs import outputs
 from viper.report.settings import settings
 from viper.report.svg import forest
 from viper.store import ObjectStore
+from viper.words import plural
 
 FILE_NAME = "index.html"
 
@@ -95,7 +96,7 @@ def render(store: ObjectStore, report: LoopReport, registry_lines: Sequence[str]
 def _title(report: LoopReport) -> str:
     model = report.iterations[0].frozen.iteration.spec.model if report.iterations else "ViPER"
     count = len(report.iterations) + len(report.not_started) + len(report.unreadable)
-    return f"{model}: {count} iteration{'' if count == 1 else 's'}"
+    return f"{model}: {plural(count, 'iteration')}"
 
 
 def _tone(report: LoopReport) -> str:

@@ -11,6 +11,7 @@ from viper.analysis.records import load_reasoning
 from viper.report.charts import Table
 from viper.report.collect import IterationReport
 from viper.store import ObjectStore
+from viper.words import plural
 
 
 def parts(store: ObjectStore, iteration: IterationReport) -> Iterator[dict[str, Any]]:
@@ -35,7 +36,7 @@ def _clouds(found: Reasoning, title: str) -> Iterator[dict[str, str]]:
 
 def _note(words: Words) -> str:
     rate = f"{words.operation_rate:.1f} operations in a thousand words"
-    return f"{words.outputs} outputs, {words.tokens} words, {rate}"
+    return f"{plural(words.outputs, 'output')}, {plural(words.tokens, 'word')}, {rate}"
 
 
 def operations(found: Reasoning) -> Table:

@@ -16,6 +16,7 @@ from viper.spec.base import STORED
 from viper.spec.documents import read_document, shown
 from viper.spec.forms import WORDS
 from viper.spec.iteration import API_VERSION, Metadata, ViperIteration, ViperLoop, ViperProfile
+from viper.words import plural
 
 Resource = ViperIteration | ViperLoop | ViperProfile
 
@@ -95,8 +96,9 @@ def parse_resource(data: Any, *, where: str = "", lenient: bool = False) -> Reso
         if len(errors) > MOST_PROBLEMS:
             problems.append(f"… and {len(errors) - MOST_PROBLEMS} more")
         text = "\n".join(f"  {p}" for p in problems)
-        noun = "1 problem" if len(errors) == 1 else f"{len(errors)} problems"
-        raise SpecError(f"{noun} in {kind}:\n{text}", where=where, fix="`viper explain` lists every field") from None
+        raise SpecError(
+            f"{plural(len(errors), 'problem')} in {kind}:\n{text}", where=where, fix="`viper explain` lists every field"
+        ) from None
 
 
 def _whole(data: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import ClassVar, TextIO
 
 from viper.spec.base import setting
 from viper.stored import StoredForm
+from viper.words import duration
 
 #: Bounds of what anybody may have written: items, other numbers, and the last second of the year 9999.
 MOST_ITEMS, LARGEST, LATEST = 10**12, 1e18, 253_402_300_799.0
@@ -36,14 +37,6 @@ class ProgressRecord(StoredForm):
         eta = "" if self.eta_seconds is None else f", {duration(self.eta_seconds)} left"
         detail = "".join(f", {k} {v:.3g}" for k, v in self.detail.items())
         return f"{self.phase + ' ' if self.phase else ''}{share} ({self.rate:.3g}/s{eta}){detail}"
-
-
-def duration(seconds: float, decimals: int = 0) -> str:
-    """`41 s`, `12 min 03 s`, `5 h 20 min`; `decimals` only below a minute."""
-    s = round(seconds)
-    if s < 60:
-        return f"{seconds:.{decimals}f} s"
-    return f"{s // 60} min {s % 60:02d} s" if s < 3600 else f"{s // 3600} h {s % 3600 // 60:02d} min"
 
 
 class Progress:

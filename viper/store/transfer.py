@@ -16,6 +16,7 @@ from viper.errors import AlreadyExistsError, DamagedError, InputError, NotFoundE
 from viper.store.base import RESERVED, ObjectStore, check_key
 from viper.store.directory import DirectoryStore
 from viper.stored import enveloped, read_content
+from viper.words import plural
 
 MANIFEST = "digests.json"
 """Written last. A directory without it is not complete, whatever else is there."""
@@ -188,7 +189,7 @@ def download_directory(
         foreign = sorted(set(_list_files(directory)) - set(digests.files))
         if foreign:
             raise InputError(
-                f"{len(foreign)} files there do not belong to this model, for example {foreign[0]}",
+                f"{plural(len(foreign), 'file')} of another model there, for example {foreign[0]}",
                 where=str(directory),
                 fix="download into a new or empty directory",
             )

@@ -20,6 +20,7 @@ from viper.store.transfer import directory_digests, local_directory, upload_dire
 from viper.training.live import LiveCurves, Send
 from viper.training.mirror import FOLDERS, mirror_for
 from viper.training.settings import StepMetrics
+from viper.words import plural
 
 CURVES, MODELS = "curves.jsonl", "models"
 #: What progress shows of a step, by metric.
@@ -91,7 +92,7 @@ def check_steps(history: History, steps: int, expected: int, work_dir: Path) -> 
     told = [int(row["step"]) for row in history]
     if steps != expected or told != list(range(1, expected + 1)):
         raise StageError(
-            f"training ended after {told[-1] if told else 0} of {expected} steps ({len(told)} in its log)",
+            f"training ended after {told[-1] if told else 0} of {plural(expected, 'step')} ({len(told)} in its log)",
             where=str(work_dir),
             fix="run the stage again; if it ends like this again, keep this folder to find out why, and run the "
             "iteration under another name",

@@ -22,6 +22,7 @@ from viper.smallworld.paraphrase import Fact, random_fact, replaced_among, swapp
 from viper.smallworld.wordings import CANONICAL, TRAINING
 from viper.text import load_json
 from viper.training.sentences import normalise
+from viper.words import plural
 
 PARAPHRASE: Final = "paraphrase"
 #: Fewer pairs of a kind say little: at 20 a share is known to ±20 percentage points.
@@ -135,7 +136,7 @@ def _warnings(
                 f"{limits.counterfactuals:.0%}: the reward cannot tell them from the truth"
             )
         if kind.pairs < FEW:
-            found.append(f"only {kind.pairs} pairs of the kind {kind.kind!r}: its figures say little")
+            found.append(f"only {plural(kind.pairs, 'pair')} of the kind {kind.kind!r}: its figures say little")
     if any("τ" in text for text in found):
         other, right, wrong = best
         enough = right >= limits.paraphrases and wrong <= limits.counterfactuals

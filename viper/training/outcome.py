@@ -9,6 +9,7 @@ from pathlib import Path
 from viper.errors import StageError
 from viper.training.checkpoints import check_own, write_json
 from viper.training.settings import GrpoResult
+from viper.words import plural
 
 #: Written last: the run is complete.
 _RECORD = "result.json"
@@ -25,8 +26,9 @@ def stop_when_collapsed(history: Sequence[Mapping[str, float]], steps: int, work
     if len(last) < steps or any(row["groups/signal"] for row in last):
         return
     raise StageError(
-        f"all outputs of every group got the same reward for {steps} steps (mean {last[-1]['reward/mean']:.3f}): the "
-        "policy collapsed, or the task is never (or always) solved, and nothing can be learnt",
+        f"all outputs of every group got the same reward for {plural(steps, 'step')} (mean "
+        f"{last[-1]['reward/mean']:.3f}): the policy collapsed, or the task is never (or always) solved, "
+        "and nothing can be learnt",
         where=str(work_dir / "rollouts.jsonl"),
         fix="look at the rollouts; take easier or more varied samples, or lower the learning rate",
     )

@@ -19,6 +19,7 @@ from viper.engines.base import RlSample
 from viper.errors import InputError
 from viper.prompts import without_marks
 from viper.text import clean
+from viper.words import plural
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class Policy:
         if int(lengths.max()) > max_tokens:
             row = int(lengths.argmax())
             raise InputError(
-                f"the prompt has {int(lengths[row])} tokens, the limit is {max_tokens}",
+                f"the prompt has {plural(int(lengths[row]), 'token')}, the limit is {max_tokens}",
                 where=f"sample {samples[row].sample_id}",
                 fix="raise maxPromptTokens, or lower images.maxSide",
             )
@@ -166,7 +167,7 @@ class Policy:
         ]
         if len(ids) > max_tokens:
             raise InputError(
-                f"the response has {len(ids)} tokens, the limit is {max_tokens}",
+                f"the response has {plural(len(ids), 'token')}, the limit is {max_tokens}",
                 where=f"sample {sample_id}",
                 fix="raise maxResponseTokens, or shorten the response",
             )

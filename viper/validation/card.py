@@ -19,6 +19,7 @@ from viper.spec.stages import (
 from viper.stage import Manifest, ResolvedModel, StageContext
 from viper.store import relative_uri
 from viper.stored import enveloped
+from viper.words import plural
 
 #: Counters: edits that the judge was shown as what they are not, and those it accepted.
 CONTROLS, CONTROLS_ACCEPTED = "judge.controls", "judge.controls.accepted"
@@ -113,8 +114,8 @@ def markdown(card: Mapping[str, Any]) -> str:
     lines = [
         f"# {card['title']} of {card['iteration']}",
         "",
-        f"{counts['accepted']} samples on {counts['images']} images: {counts['train']} to train on, "
-        f"{counts['heldOut']} held out (split by image).",
+        f"{plural(counts['accepted'], 'sample')} on {plural(counts['images'], 'image')}: {counts['train']} to train "
+        f"on, {counts['heldOut']} held out (split by image).",
         "",
         "## Funnel",
         "",
@@ -157,7 +158,7 @@ def trust(controls: int, accepted: int) -> str:
         else "it tells them apart"
     )
     return (
-        f"{accepted} of {controls} known-bad edits (with an instruction that is not theirs, or unedited) were "
+        f"{accepted} of {plural(controls, 'known-bad edit')} (with another's instruction, or unedited) were "
         f"accepted, a false-accept rate of {rate:.0%}: {meaning}."
     )
 

@@ -13,7 +13,9 @@ from viper_operator.plugin.errors import ClusterError, MissingObjectError
 
 #: What may stand before the slash.
 PREFIXES = {
-    **dict.fromkeys(("iteration", "iterations", "viperiteration", "viperiterations", "vi", "viter"), ITERATIONS),
+    **dict.fromkeys(
+        ("iteration", "iterations", "viperiteration", "viperiterations", "vi", "viter", "viper"), ITERATIONS
+    ),
     **dict.fromkeys(("loop", "loops", "viperloop", "viperloops", "vl", "vloop"), LOOPS),
 }
 

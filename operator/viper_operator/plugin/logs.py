@@ -256,7 +256,7 @@ def nothing(body: Object, stage: str, shard: int | None, *, previous: bool = Fal
     state = next((s.state for s in _status(body).stages if s.name == stage), "")
     if not stage or state in ("", "Waiting", "Pending"):
         return ClusterError(
-            f"{stage or 'no stage'} has not started",
+            f"{stage} has not started" if stage else "no stage has started",
             where=name,
             fix=f"`kubectl viper status {name}` says what it waits for",
         )

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from viper.words import plural
 from viper_operator.names import STAGE
 from viper_operator.shallow import loads
 
@@ -109,4 +110,4 @@ def _text(reason: str, message: str | None) -> str:
 
 
 def _counted(text: str, number: int) -> str:
-    return text if number == 1 else f"{number} pods: {text}"
+    return text if number == 1 else f"{plural(number, 'pod')}: {text}"

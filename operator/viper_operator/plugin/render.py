@@ -13,6 +13,7 @@ from viper.errors import SpecError
 from viper.spec import Profile, Resource, ViperIteration, ViperLoop, ViperProfile, parse_resource, parse_stored
 from viper.spec.documents import read_documents
 from viper.spec.stages import FREEZE, THETA0, stage_graph
+from viper.words import plural
 from viper_operator.job_specs import JobRequest, stage_job, stage_service
 from viper_operator.plugin.options import connection, written
 from viper_operator.pod_templates import refusal
@@ -146,7 +147,7 @@ def _wanted(resource: Resource, number: int | None) -> Iterator[ViperIteration]:
         wanted = number or 1
         if not 1 <= wanted <= resource.spec.iterations:
             raise SpecError(
-                f"{resource.metadata.name} has {resource.spec.iterations} iterations",
+                f"{resource.metadata.name} has {plural(resource.spec.iterations, 'iteration')}",
                 where="--iteration",
                 fix="name one of them",
             )

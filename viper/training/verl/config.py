@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from viper.errors import SpecError
+from viper.words import plural
 
 if TYPE_CHECKING:
     from viper.spec.engines import VerlSettings
@@ -163,7 +164,7 @@ def _actor(s: GrpoSettings, paths: VerlPaths, hardware: VerlHardware, engine: Ve
     outputs = s.mini_batch_prompts * s.group_size
     if outputs % hardware.processes or (s.batch_prompts * s.group_size) % hardware.processes:
         raise SpecError(
-            f"{outputs} outputs per optimiser step cannot be divided among {hardware.processes} processes",
+            f"{plural(outputs, 'output')} per optimiser step cannot be divided among {hardware.processes} processes",
             where="spec.recipe.*.training.miniBatchPrompts",
             fix="choose miniBatchPrompts × groupSize as a multiple of nodes × gpus",
         )

@@ -20,6 +20,7 @@ import aiohttp
 
 from viper.errors import EngineError, InputError
 from viper.text import clean
+from viper.words import plural
 
 #: Seconds between two attempts: doubled each time, up to the longest.
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 10.0
@@ -83,7 +84,7 @@ async def compute_score(
                 problem, wait = f"cannot be reached: {error or type(error).__name__}", pause
             if time.monotonic() - start + wait > patience_s:
                 raise EngineError(
-                    f"the reward service {problem} (asked {attempts} times in {time.monotonic() - start:.0f} s)",
+                    f"the reward service {problem} ({plural(attempts, 'attempt')} in {time.monotonic() - start:.0f} s)",
                     where=url,
                     fix="see reward-service.log of the training stage; no output is scored without the service",
                 )

@@ -15,6 +15,7 @@ from viper.errors import StageError
 from viper.text import clean
 from viper.training.checkpoints import writing
 from viper.training.settings import group_advantages
+from viper.words import plural
 
 Row = dict[str, Any]
 #: Keys of the reward function's result, by the name in our rollouts.
@@ -43,8 +44,8 @@ def missing_outputs(keys: Iterable[str], prompts: int, group: int) -> str:
     if len(groups) == prompts and set(groups.values()) == {group}:
         return ""
     return (
-        f"{outputs} of {prompts * group} outputs came back: generating or scoring the others failed (see the log of "
-        "verl's workers). Nothing was trained on this batch"
+        f"{outputs} of {plural(prompts * group, 'output')} came back: generating or scoring the others failed (see the "
+        "log of verl's workers). Nothing was trained on this batch"
     )
 
 
@@ -89,7 +90,7 @@ def read_dump(path: Path, expected: int) -> list[Row]:
         rows = []
     if len(rows) != expected:
         raise StageError(
-            f"verl recorded {len(rows)} of {expected} outputs",
+            f"verl recorded {len(rows)} of {plural(expected, 'output')}",
             where=str(path),
             fix="the stage goes on from its last checkpoint when it is run again",
         )
