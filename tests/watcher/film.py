@@ -169,6 +169,7 @@ def script() -> list[tuple[float, Act]]:
     """What happens and is said, by second."""
     acts: list[tuple[float, Act]] = [
         (0.0, lambda f: f.alias(1)),
+        (0.1, lambda f: f.add("followed", loop="l", logs=True)),
         (0.2, lambda f: f.say_loop("Unknown", "Running", "iteration 1 of 1")),
         (0.3, lambda f: f.add("object", object={**f.iteration, "status": {}})),
         (0.4, lambda f: f.event("IterationStarted", "iteration 1 of 1 made: l-1", kind="ViperLoop", name="l")),

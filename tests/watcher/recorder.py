@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -19,12 +20,14 @@ from viper.stage import load_manifest
 from viper.stage.frozen import load_frozen
 from viper.store import ObjectStore
 from viper_operator.names import ITERATION, STAGE
-from viper_operator.plugin.api import EVENTS, ITERATIONS, JOBS, LOOPS, PODS, Cluster, Resource
+from viper_operator.plugin.api import EVENTS, ITERATIONS, JOBS, LOOPS, PODS, Resource, connect
 from viper_operator.plugin.errors import ClusterError
 from watcher.timeline import Object, Timeline
 
 #: Seconds between two looks at the registry and the store.
-PAUSE = 2.0
+PAUSE = 1.0
+#: Seconds in which watches bring what has happened before the end.
+LAST = 0.3
 ROOT = Path(__file__).parents[2]
 
 
@@ -32,8 +35,7 @@ class Recorder:
     """Records one namespace into a timeline from `start` until `stop`.
 
     Args:
-        cluster: the namespace.
-        kubeconfig: for the commands.
+        kubeconfig, namespace: where.
         aliases: asks the registry: versions by `<model>@<alias>`.
         store: where stages write.
     """
@@ -41,13 +43,14 @@ class Recorder:
     def __init__(
         self,
         timeline: Timeline,
-        cluster: Cluster,
         kubeconfig: Path,
+        namespace: str,
         *,
         store: ObjectStore,
         aliases: Callable[[], dict[str, int | None]] = dict,
     ) -> None:
-        self.timeline, self._cluster, self._kubeconfig = timeline, cluster, kubeconfig
+        self.timeline, self._kubeconfig = timeline, kubeconfig
+        self._cluster = connect(argparse.Namespace(kubeconfig=str(kubeconfig), context=None, namespace=namespace))
         self._store, self._aliases = store, aliases
         self._over = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -65,7 +68,7 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Looks for the last time, and ends."""
-        self._over.wait(PAUSE)
+        self._over.wait(LAST)
         self._over.set()
         for command in self._commands:
             command.terminate()
@@ -75,12 +78,23 @@ class Recorder:
             self._look()
         self.timeline.close()
 
-    def follow(self, loop: str) -> None:
+    def follow(self, loop: str, *, logs: bool = True) -> None:
         """What a person sees who watches a loop: `kubectl viper status LOOP --watch`, `kubectl viper logs LOOP -f`."""
+        self.timeline.add("followed", loop=loop, logs=logs)
         status = self._command("status", loop, "--watch")
         self._begin(lambda: self._pictures(status))
-        logs = self._command("logs", loop, "-f")
-        for stream, pipe in (("out", logs.stdout), ("err", logs.stderr)):
+        if logs:
+            self._follow_logs(loop)
+
+    def wait(self, seconds: float = 30.0) -> None:
+        """Returns when both commands have seen the end, at the latest after so many seconds."""
+        for command in self._commands:
+            with suppress(subprocess.TimeoutExpired):
+                command.wait(seconds)
+
+    def _follow_logs(self, loop: str) -> None:
+        command = self._command("logs", loop, "-f")
+        for stream, pipe in (("out", command.stdout), ("err", command.stderr)):
             self._begin(lambda s=stream, p=pipe: self._lines(s, p))  # type: ignore[misc]
 
     def _begin(self, work: Callable[[], None]) -> None:
@@ -130,7 +144,8 @@ class Recorder:
                 self._look()
 
     def _look(self) -> None:
-        self._say("registry", {"aliases": self._aliases()})
+        with suppress(ViperError):
+            self._say("registry", {"aliases": self._aliases()})
         for (iteration, stage), shards in list(self._jobs.items()):
             of, prefix = f"{iteration}/{stage}", f"iterations/{iteration}"
             if self._said.get(of, {}).get("manifest") is not None:

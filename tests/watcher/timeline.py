@@ -6,6 +6,7 @@ A timeline is a list of plain entries, each with the second `at` (since the epoc
 - `registry`: `aliases`, by `<model>@<alias>`, and the numbers of all `versions`, by model, as MLflow answered.
 - `store`: what the object store said of a stage (`of`: `<iteration>/<stage>`): `progress`, and `manifest` or null.
 - `picture`: what `kubectl viper status` printed, until the next one replaced it.
+- `followed`: from here on, what commands print about a `loop` is here; `logs`: so are all lines of its logs.
 - `line`: a line that `kubectl viper logs` printed; `stream`: `out` or `err`.
 - `end`: the last look.
 """

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TypeVar
 
 from viper_operator.names import ITERATION, LOOP, STAGE
 from viper_operator.observed import SAME, STARTING
-from watcher.timeline import Object, Span, Track
+from watcher.timeline import EARLY, LATE, Object, Span, Track, untold, untrue
+
+T = TypeVar("T")
 
 
 def moment(text: str) -> float:
@@ -84,8 +87,10 @@ def troubles(pod: Object) -> set[str]:
 
 @dataclass
 class World:
-    """Everything over time. `events`, `lines`: when they were first seen, and what."""
+    """Everything over time. `events`, `lines`: when they were first seen, and what. `late`: seconds for which something
+    may be shown that is not so any more."""
 
+    late: float = LATE
     end: float = 0.0
     loops: dict[str, Track[Object | None]] = field(default_factory=lambda: defaultdict(lambda: Track(None)))
     iterations: dict[str, Track[Object | None]] = field(default_factory=lambda: defaultdict(lambda: Track(None)))
@@ -94,6 +99,17 @@ class World:
     events: dict[str, tuple[float, Object]] = field(default_factory=dict)
     pictures: list[Span] = field(default_factory=list)
     lines: list[tuple[float, str, str]] = field(default_factory=list)
+    followed: bool = False  # whether the lines are those of the whole run
+
+    def untrue(
+        self, shown: Span, fact: Track[T], holds: Callable[[T], object], *, early: float = EARLY
+    ) -> float | None:
+        """`timeline.untrue` within what is known."""
+        return untrue(shown, fact, holds, end=self.end, late=self.late, early=early)
+
+    def untold(self, so: Span, shown: Track[T], tells: Callable[[T], object], *, more: float = 0.0) -> float | None:
+        """`timeline.untold` within what is known; `more`: seconds that may pass besides."""
+        return untold(so, shown, tells, end=self.end, late=self.late + more)
 
     def members(self, loop: str) -> list[str]:
         """The iterations of a loop in the order in which they were made."""
@@ -105,9 +121,9 @@ class World:
         return [name for _, name in sorted(found)]
 
 
-def told(entries: Iterable[Object]) -> World:
+def told(entries: Iterable[Object], late: float = LATE) -> World:
     """A timeline as values over time."""
-    world = World()
+    world = World(late)
     places: dict[str, tuple[str, str]] = {}  # of Jobs and pods, by uid
     for entry in entries:
         at = world.end = entry["at"]
@@ -124,6 +140,8 @@ def told(entries: Iterable[Object]) -> World:
             if world.pictures:
                 world.pictures[-1] = world.pictures[-1]._replace(end=at)
             world.pictures.append(Span(at, float("inf"), entry["text"]))
+        elif entry["kind"] == "followed":
+            world.followed = entry["logs"]
         elif entry["kind"] == "line":
             world.lines.append((at, entry["stream"], entry["text"]))
     world.pictures = [p._replace(end=min(p.end, world.end)) for p in world.pictures]

@@ -7,15 +7,33 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 
-from watcher.statuses import FINISHED, Claim, Fault, names, patience, stages_of, status_of, support
-from watcher.timeline import EARLY, LATE, Object, Span, Track, untrue
+from watcher.statuses import (
+    FINISHED,
+    LOOKS,
+    Claim,
+    Fault,
+    Step,
+    conditions,
+    names,
+    passed,
+    patience,
+    stages_of,
+    status_of,
+    steps,
+    support,
+)
+from watcher.timeline import EARLY, Object, Span, Track
 from watcher.truth import Stage, World, ended, moment
 
 #: Reasons of Events by which an iteration says what it is, and the outcome that this is.
 OUTCOMES = ("Promoted", "Registered", "Held", "Failed", "Suspended")
+#: Reasons of Events that a condition of another kind than the summary is there for: its type and status.
+OWN = {"AliasMoved": ("GeneratorCurrent", "False"), "InternalError": ("InternalError", "True")}
 #: A stage's line: mark, name, state, how long.
 STAGE_LINE = re.compile(
     r"^[│├└─ ]*[✔▶✘■↻‖ ] (?P<stage>[a-z-]+) +(?P<state>[A-Z][a-z]+)(?: +(?P<took>[0-9][^│]*?(?:s|min|h)))?(?:  |$)"
@@ -36,7 +54,7 @@ def events_are_so(world: World) -> Iterator[Fault]:
             continue
         said = f"{about['name']}: {body['reason']}: {body['message']}"
         times[about["name"], about.get("uid", ""), body["reason"], body["message"]] += body.get("count", 1)
-        if abs(moment(body["lastTimestamp"]) - at) > LATE:
+        if abs(moment(body["lastTimestamp"]) - at) > world.late:
             yield Fault("Events are so", at, f"{said} (of {body['lastTimestamp']})")
         tells = _of_loop if about["kind"] == "ViperLoop" else _of_iteration
         yield from (Fault("Events are so", at, f"{said}: {wrong}") for wrong in tells(world, at, body))
@@ -48,13 +66,13 @@ def events_are_so(world: World) -> Iterator[Fault]:
 def _of_loop(world: World, at: float, body: Object) -> Iterator[str]:
     loop, told = body["involvedObject"]["name"], re.fullmatch(r"iteration (\d+) of (\d+) made: (\S+)", body["message"])
     if told is not None:
-        if not _lately(world.iterations[told[3]].map(bool), at, world.end):
+        if not _lately(world, world.iterations[told[3]].map(bool), at):
             yield "no such iteration was made"
         if told[3] != f"{loop}-{told[1]}":
             yield "is another one's number"
         return
     track = world.loops[loop].map(lambda b: _summary(status_of(b)))
-    if untrue(Span(at, at, None), track, lambda s: s == (body["reason"], body["message"]), end=world.end, early=LATE):
+    if world.untrue(Span(at, at, None), track, lambda s: s == (body["reason"], body["message"]), early=world.late):
         yield "its summary does not say so"
 
 
@@ -67,13 +85,13 @@ def _of_iteration(world: World, at: float, body: Object) -> Iterator[str]:
         track = world.stages[name, m[1]]
         if m[2]:
             born = track.map(lambda s, j=m[2]: j in s.jobs)  # type: ignore[misc]
-            if not _lately(born, at, world.end):
+            if not _lately(world, born, at):
                 yield f"Job {m[2]} was not made then"
-        elif not _lately(track.map(lambda s: support(Claim("Succeeded"), s, None)), at, world.end):
+        elif not _lately(world, track.map(lambda s: support(Claim("Succeeded"), s, None)), at):
             yield f"{m[1]} was not done then"
     if reason in OUTCOMES:
         track = world.iterations[name].map(lambda b: status_of(b).get("outcome"))
-        if untrue(once, track, lambda o: o == reason, end=world.end, early=LATE) is not None:
+        if world.untrue(once, track, lambda o: o == reason, early=world.late) is not None:
             yield "that is not its outcome"
     elif body["type"] == "Warning" or reason in ("WaitsForModel", "Queued"):
         yield from _warning(world, at, body, known)
@@ -84,10 +102,10 @@ def _of_iteration(world: World, at: float, body: Object) -> Iterator[str]:
 def _warning(world: World, at: float, body: Object, known: set[str]) -> Iterator[str]:
     name, reason = body["involvedObject"]["name"], body["reason"]
     once, (stage, _, message) = Span(at, at, None), body["message"].partition(": ")
-    if reason == "AliasMoved":
-        said = world.iterations[name].map(lambda b: {c["type"]: c for c in status_of(b).get("conditions") or ()})
-        holds = untrue(once, said, lambda c: c.get("GeneratorCurrent", {}).get("status") == "False", end=world.end)
-        if holds is not None:
+    if reason in OWN:
+        kind, status = OWN[reason]
+        said = world.iterations[name].map(lambda b: conditions(status_of(b)))
+        if world.untrue(once, said, lambda c: c.get(kind, {}).get("status") == status) is not None:
             yield "its condition does not say so"
     elif stage in known:
         shown = world.iterations[name].map(lambda b: stages_of(status_of(b)).get(stage, {}))
@@ -95,15 +113,15 @@ def _warning(world: World, at: float, body: Object, known: set[str]) -> Iterator
         state = "Running" if reason == "AttemptFailed" else "Pending"
         said_of = Claim(state, reason, message, job)
         fact = world.stages[name, stage].beside(world.iterations[name])
-        if untrue(once, fact, lambda v: support(said_of, v[0], v[1]), end=world.end) is not None:
+        if world.untrue(once, fact, lambda v: support(said_of, v[0], v[1])) is not None:
             yield "it is not so"
     else:
         yield "nobody can tell whether this is so"
 
 
-def _lately(fact: Track[bool], at: float, end: float) -> bool:
+def _lately(world: World, fact: Track[bool], at: float) -> bool:
     """Whether something became so within the last seconds (or becomes so in the next)."""
-    return any(s.value and at - LATE <= s.start <= at + EARLY for s in fact.spans(end))
+    return any(s.value and at - world.late <= s.start <= at + EARLY for s in fact.spans(world.end))
 
 
 def _summary(status: Object) -> tuple[str, str]:
@@ -141,7 +159,7 @@ def _title(world: World, picture: Span, title: re.Match[str]) -> tuple[float, st
         track = world.loops[name].map(_loop_state)
     else:
         return picture.start, "there is no such thing"
-    at = untrue(picture, track, lambda s: s == state, end=world.end)
+    at = world.untrue(picture, track, lambda s: s == state)
     return None if at is None else (at, f"is {track.at(at)}")
 
 
@@ -156,16 +174,16 @@ def _stage_line(world: World, picture: Span, name: str, found: re.Match[str]) ->
     stage, said = found["stage"], Claim(found["state"])
     if said.state == "Pending":  # why, the notes say
         fact = world.stages[name, stage].map(lambda s: not s.working)
-        at = untrue(picture, fact, bool, end=world.end)
+        at = world.untrue(picture, fact, bool)
     else:
         both = world.stages[name, stage].beside(world.iterations[name])
-        at = untrue(picture, both, lambda v: support(said, v[0], v[1]), end=world.end, early=patience(said))
+        at = world.untrue(picture, both, lambda v: support(said, v[0], v[1]), early=patience(said))
     if at is not None:
         return at, "it is not so"
     shown = stages_of(status_of(world.iterations[name].at(picture.start))).get(stage, {})
     if said.state == "Running" and found["took"] and shown.get("startedAt"):
         wall = picture.start - moment(shown["startedAt"])
-        if abs(seconds(found["took"]) - wall) > LATE:
+        if abs(seconds(found["took"]) - wall) > world.late:
             return picture.start, f"its Job is {wall:.0f} s old"
     return None
 
@@ -183,20 +201,21 @@ def _note(world: World, picture: Span, name: str, stage: str, text: str) -> tupl
             return bool(failed) and not any(ended(j) == "Complete" for j in known.jobs.values())
         return any(word in text for job in known.jobs if known.open(job) for word in known.troubles(job))
 
-    at = untrue(picture, world.stages[name, stage], so, end=world.end)
+    at = world.untrue(picture, world.stages[name, stage], so)
     return None if at is None else (at, "it is not so")
 
 
 # ---- kubectl viper logs LOOP -f --------------------------------------------------------------------------------------
 
 
-def logs_tell_the_run(world: World, lines: Sequence[tuple[float, str, str]] | None = None) -> Iterator[Fault]:
+def logs_tell_the_run(world: World) -> Iterator[Fault]:
     """Read alone, the lines tell every stage of every iteration when it is at work: its name, what it does and how far.
 
     Nothing is told out of order: what has been left is not named again as beginning, and counts do not go back.
     """
-    lines = world.lines if lines is None else lines
-    text = [(at, line) for at, _, line in lines]
+    if not world.followed:
+        return
+    text = [(at, line) for at, _, line in world.lines]
     for name in world.iterations:
         if not any(name in line for _, line in text):
             yield Fault("logs tell the run", world.end, f"no line names {name}")
@@ -205,17 +224,17 @@ def logs_tell_the_run(world: World, lines: Sequence[tuple[float, str, str]] | No
         if not works:
             continue
         begins, ends = works[0].start, works[-1].end
-        within = [line for at, line in text if begins - EARLY <= at <= ends + LATE]
+        within = [line for at, line in text if begins - EARLY <= at <= ends + world.late]
         if not any(stage in line for line in within):
             yield Fault("logs tell the run", begins, f"no line names {stage} of {name} while it works")
         progress = [s.value for s in track.map(lambda s: s.progress).spans(world.end) if s.value]
-        phases = dict.fromkeys(p["phase"] for p in progress if p.get("phase"))
-        for phase in phases:
-            if not any(re.search(rf"\b{re.escape(phase)}\b", line) for line in within):
+        totals = {p["phase"]: p["total"] for p in progress if p.get("phase")}
+        for phase, total in totals.items():
+            spoken = [line for line in within if re.search(rf"\b{re.escape(phase)}\b", line)]
+            if not spoken:
                 yield Fault("logs tell the run", begins, f"no line says that {stage} of {name} is in {phase}")
-        total = max((p["total"] for p in progress), default=0)
-        if total and not any(re.search(rf"\b{total}/{total}\b|\b{total} of {total}\b", line) for line in within):
-            yield Fault("logs tell the run", begins, f"no line says that {stage} of {name} has done {total} of {total}")
+            elif total and not any(re.search(rf"\b{total}\b", line) for line in spoken):
+                yield Fault("logs tell the run", begins, f"no line says how many {phase} of {stage} of {name} has")
     quiet = [(a, b) for (a, _), (b, _) in pairwise(text) if b - a > QUIET]
     for before, after in quiet:
         yield Fault("logs tell the run", before, f"nothing is said for {after - before:.0f} s")
@@ -223,12 +242,39 @@ def logs_tell_the_run(world: World, lines: Sequence[tuple[float, str, str]] | No
         yield Fault("logs tell the run", text[-1][0], f"ends with “{text[-1][1]}”, which is no end")
 
 
-#: Seconds after which a person wonders: twice what a status may be old.
-QUIET = 2 * LATE
+#: Seconds after which a person wonders: a stage says every half minute how far it is.
+QUIET = 45.0
+
+
+def lines_are_so(world: World) -> Iterator[Fault]:
+    """The times of lines are those at which they come, and counts those of a stage that is at work."""
+    stages = [steps(world, name, stage) for name, stage in world.stages]
+    for at, _, line in world.lines:
+        if (stamp := STAMP.search(line)) is not None:
+            day = datetime.fromtimestamp(at, UTC)
+            said = day.replace(hour=int(stamp[1]), minute=int(stamp[2]), second=int(stamp[3]), microsecond=0)
+            if abs((day - said + timedelta(hours=12)) % timedelta(days=1) - timedelta(hours=12)) > timedelta(
+                seconds=world.late
+            ):
+                yield Fault("lines are so", at, f"“{line}” comes {(day - said).total_seconds():.0f} s late")
+        if (count := COUNT.search(line)) is not None:
+            counted = (count["phase"], int(count["done"]), int(count["total"]))
+            so = partial(_counted, said=counted)
+            if all(world.untrue(Span(at, at, None), s, so, early=LOOKS) is not None for s in stages):
+                yield Fault("lines are so", at, f"“{line}”: no program says so")
+
+
+def _counted(step: Step, said: tuple[str, int, int]) -> bool:
+    return step.works and passed(step, said)
+
+
+#: The time in front of a line of a stage's log, and a count in it: `caption (1 of 3) 96/320`.
+STAMP = re.compile(r"(?<!\S)(\d\d):(\d\d):(\d\d)Z  ")
+COUNT = re.compile(r"(?P<phase>[a-z][a-z-]*)(?: \(\d+ of \d+\))? (?P<done>\d+)/(?P<total>\d+)(?= \(|,|$)")
 
 
 def _ends(line: str) -> bool:
     return any(word.lower() in line.lower() for word in (*FINISHED, "iterations done", "succeeded"))
 
 
-RULES = (events_are_so, pictures_are_so, logs_tell_the_run)
+RULES = (events_are_so, pictures_are_so, logs_tell_the_run, lines_are_so)
