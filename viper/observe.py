@@ -36,7 +36,7 @@ class StoreObserver:
                 problem = self._look(node)
             found = self._done.get(node.name)
             stages[node.name] = Stage(running.get(node.name, {}), None if found is None else found[0], problem)
-        return Observed(stages, suspend=suspend, frozen_alias_version=self.frozen.alias_version)
+        return Observed(stages, suspend=suspend)
 
     def _look(self, node: StageNode) -> str:
         try:

@@ -131,9 +131,9 @@ class Api:
         async for pod in self._pages(f"/api/v1/namespaces/{self.namespace}/pods", selector, fields, "application/json"):
             yield pod
 
-    async def events_of(self, name: str, reason: str) -> AsyncIterator[dict[str, Any]]:
-        """Events about an object."""
-        fields = f"involvedObject.name={name},reason={reason}"
+    async def events_of(self, uid: str) -> AsyncIterator[dict[str, Any]]:
+        """Events about an object: this very one, and not another of its name."""
+        fields = f"involvedObject.uid={uid}"
         path = f"/api/v1/namespaces/{self.namespace}/events"
         async for event in self._pages(path, "", fields, "application/json"):
             yield event

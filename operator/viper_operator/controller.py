@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from functools import partial
 from typing import Any
 
 from viper.errors import StoreError
@@ -14,11 +15,12 @@ from viper_operator import metrics
 from viper_operator.api import RAYJOBS, Api, ApiError
 from viper_operator.cache import Cache, trains
 from viper_operator.loops import LoopReconciler
+from viper_operator.memory import Memory
 from viper_operator.names import SELECTOR
-from viper_operator.reconcile import IterationReconciler, Memory
+from viper_operator.reconcile import IterationReconciler
 from viper_operator.settings import Settings
 from viper_operator.stores import Stores
-from viper_operator.tickers import ALIAS_SECONDS, Aliases, Problems, Progress, Sweep, every
+from viper_operator.tickers import Aliases, Problems, Progress, Sweep, every
 from viper_operator.tracking import TrackingServer
 from viper_operator.views import IterationView, JobView
 from viper_operator.workqueue import WorkQueue
@@ -47,7 +49,7 @@ class Controller:
         writer = Writer(api, self.cache, settings)
         self.iterations = IterationReconciler(settings, self.cache, writer, self.stores, self.tracking, self.memory)
         self.iterations.hurry = lambda: bool(self.queue.urgent)
-        self.loops = LoopReconciler(settings, self.cache, writer, self.tracking, self._look_at)
+        self.loops = LoopReconciler(settings, self.cache, writer, self.tracking, self.memory, self._look_at)
         self.queue: WorkQueue[Key] = WorkQueue(self._work, failed=self._failed)
         cache = self.cache
         self.sweep = Sweep(
@@ -160,7 +162,7 @@ class Controller:
         settings, memory, cache = self.settings, self.memory, self.cache
         problems = Problems(self.api, cache, memory, self._look_at)
         progress = Progress(self.stores, cache, memory, self._look_at)
-        aliases = Aliases(self.tracking, cache, memory, self._look_at)
+        aliases = Aliases(self.tracking, cache, memory, self._look_at, partial(self._enqueue, "loop"))
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.queue.run(settings.workers))
@@ -168,7 +170,7 @@ class Controller:
                     every(lambda: settings.problem_seconds * (1 + len(problems.suspects()) / 200), problems.round)
                 )
                 tasks.create_task(every(lambda: progress.pause(settings.progress_seconds), progress.round))
-                tasks.create_task(every(lambda: ALIAS_SECONDS, aliases.round))
+                tasks.create_task(every(aliases.pause, aliases.round))
                 tasks.create_task(self._sweeps())
                 tasks.create_task(every(lambda: 5.0, self._gauges))
         finally:

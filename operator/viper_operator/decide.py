@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from viper.plan import Plan, RetryAt, StartStage, StopStage
-from viper.spec.status import IterationStatus
+from viper.plan import Plan, RetryAt, StartStage, State, StopStage
+from viper.spec.status import IterationStatus, StageStatus
 from viper_operator.cache import trains
 from viper_operator.observed import Problem
 from viper_operator.status import (
     INTERNAL_ERROR,
     ITERATION_MISSING,
     NEWER_VERSION,
+    RUNNING_STATES,
     STORE_UNAVAILABLE,
-    WAITS_FOR_MODEL,
-    failures,
 )
+from viper_operator.troubles import WAITS_FOR_MODEL, at_rest, waits_for, working
 from viper_operator.views import IterationView, JobView
+
+#: States of a stage that has no end yet.
+UNSETTLED = (State.WAITING, State.PENDING, State.RUNNING, State.RETRYING, State.SUSPENDED)
+#: Reasons of a summary that tells of what may be over by now.
+AGAIN = frozenset({STORE_UNAVAILABLE, ITERATION_MISSING, INTERNAL_ERROR, NEWER_VERSION})
 
 
 @dataclass(frozen=True)
@@ -50,10 +55,12 @@ def decide(
     suspended: bool,
     trainer: Callable[[], str | None],
     now: float,
+    known: Iterable[JobView] = (),
 ) -> Decision:
     """What the actions of a plan mean for Jobs.
 
     Args:
+        known: all Jobs of the iteration; those that are left over are deleted.
         jobs: the Job that counts, by stage.
         suspended: whether a person has suspended the iteration.
         trainer: another iteration that trains the same model now.
@@ -77,6 +84,7 @@ def decide(
     # Kueue owns `suspend` of the Jobs in its queues: there the Job goes, what it has made stays. So it does for an
     # iteration that has ended, whose Jobs nobody would ever resume.
     gone = [j for j in running if j.queued or not suspended]
+    gone += [j for j in left_over(known, jobs, made) if j not in gone]
     wakes = [a.at for a in made.actions if isinstance(a, RetryAt)]
     return Decision(
         create=tuple(create),
@@ -88,6 +96,20 @@ def decide(
     )
 
 
+def left_over(jobs: Iterable[JobView], current: Mapping[str, JobView], made: Plan | None = None) -> list[JobView]:
+    """Jobs that are suspended and that nobody would ever resume: their stage is done, or another Job is its stage's, or
+    the iteration has ended (`made` None)."""
+    going = () if made is None or made.finished else [s.name for s in made.stages if s.state in UNSETTLED]
+    return [
+        job
+        for job in jobs
+        if job.suspended
+        and not job.finished
+        and not job.deleting
+        and (job.stage not in going or current.get(job.stage, job).name != job.name)
+    ]
+
+
 def quiet(
     iteration: IterationView,
     status: IterationStatus,
@@ -96,44 +118,48 @@ def quiet(
     problems: Mapping[str, Problem | None],
     trainer: Callable[[], str | None],
     unreadable: Mapping[str, str] = MappingProxyType({}),
+    attempts: Mapping[str, str] = MappingProxyType({}),
+    rested: Container[str] = (),
+    alias_news: bool = False,
 ) -> bool:
-    """Whether the status says already all that Jobs and spec can say, so that the store need not be asked.
+    """Whether the status says already all that Jobs, spec and registry can say, so that the store need not be asked.
 
     True only for an iteration that waits for its Jobs: every stage that is not done waits for others, works in a Job
-    that works, or waits for its model.
+    that works, or waits for its model; and for one that is suspended and whose pods had gone when it was looked at.
+
+    Args:
+        problems, unreadable, attempts: by uid of the Job, as in `viper_operator.status.Facts`.
+        rested: uids of Jobs whose stage was looked at after their pods had gone.
+        alias_news: whether more can be said of the alias.
     """
-    if status.observed_generation != iteration.generation or status.retries < iteration.retry:
+    if alias_news or status.observed_generation != iteration.generation or status.retries < iteration.retry:
+        return False
+    summary = status.conditions[0] if status.conditions else None
+    if summary is None or summary.status != "Unknown" or summary.reason in AGAIN:
         return False
     by_name = {j.name: j for j in jobs}
-    working = {j.name for j in by_name.values() if j.working}
     if iteration.suspend:
-        return status.outcome == "Suspended" and not working
-    summary = status.conditions[0] if status.outcome == "Running" and status.conditions else None
+        open_ = [j for j in by_name.values() if not j.finished and not j.deleting]
+        return status.outcome == "Suspended" and all(at_rest(j) and j.uid in rested for j in open_)
     news = any(unreadable.values()) != any(c.type == INTERNAL_ERROR for c in status.conditions)
-    again = (STORE_UNAVAILABLE, ITERATION_MISSING, INTERNAL_ERROR, NEWER_VERSION)
-    if news or summary is None or summary.status != "Unknown" or summary.reason in again:
+    if news or status.outcome not in ("Running", "Pending"):
         return False
-    for stage in status.stages:
-        if stage.state in ("Succeeded", "Waiting"):
-            continue
-        if stage.state == "Pending" and stage.reason == WAITS_FOR_MODEL:
-            if trainer() is None:
-                return False
-            continue
-        job = by_name.get(stage.job or "")
-        if job is None or not job.working or not _said(stage.state, stage.reason, stage.message, job, problems):
-            return False
-    return any(s.state in ("Running", "Pending") for s in status.stages)
+    if not any(s.state in RUNNING_STATES for s in status.stages):
+        return False
+    going = [s for s in status.stages if s.state not in ("Succeeded", "Waiting")]
+    return all(_is_said(s, by_name.get(s.job or ""), problems, attempts, trainer) for s in going)
 
 
-def _said(state: str, reason: str, message: str, job: JobView, problems: Mapping[str, Problem | None]) -> bool:
-    """Whether a stage's entry says what its working Job shows."""
-    if job.queued and job.suspended:
-        return reason == "Queued"
-    ready = job.active > 0 and job.ready >= job.active
-    if state == "Pending":
-        problem = problems.get(job.name, Problem(reason, message))
-        return reason != "Queued" and not ready and problem is not None and problem.reason == reason
-    if state != "Running" or (not ready and problems.get(job.name) is not None):
+def _is_said(
+    stage: StageStatus,
+    job: JobView | None,
+    problems: Mapping[str, Problem | None],
+    attempts: Mapping[str, str],
+    trainer: Callable[[], str | None],
+) -> bool:
+    """Whether a stage's entry says what its Job shows, or whom it waits for."""
+    if stage.state == "Pending" and stage.reason == WAITS_FOR_MODEL:
+        return (other := trainer()) is not None and stage.message == waits_for(other)
+    if job is None or not job.working:
         return False
-    return message.startswith(failures(job)) if job.failures else message == ""
+    return working(job, stage, problems, attempts) == (stage.state, stage.reason, stage.message)

@@ -15,10 +15,12 @@ from viper.plan import Condition, LoopObserved, LoopPlan, plan_loop
 from viper.spec import ViperLoop
 from viper.spec.base import first_problem
 from viper.spec.status import IterationStatus, LoopStatus
+from viper_operator.aliases import FRESH_SECONDS
 from viper_operator.api import ApiError
 from viper_operator.cache import Cache
 from viper_operator.events import Event
 from viper_operator.job_specs import owner_reference
+from viper_operator.memory import Memory
 from viper_operator.names import API_VERSION, LOOP, RETRY, SUSPEND_MANAGER
 from viper_operator.settings import Settings
 from viper_operator.status import INTERNAL_ERROR, Facts, conditions
@@ -29,7 +31,7 @@ from viper_operator.writes import UnreadableError, Writer, is_internal, why
 log = logging.getLogger(__name__)
 
 KIND = "ViperLoop"
-#: Seconds between looks at an alias that a person may move.
+#: Seconds after which a loop that waits for an alias looks by itself; usually it is told before.
 LOOK_AGAIN = 30.0
 
 
@@ -55,6 +57,7 @@ class LoopReconciler:
     cache: Cache
     writer: Writer
     tracking: TrackingServer
+    memory: Memory
     #: Has an iteration looked at; a watch says nothing new of what was written here.
     look_at: Callable[[str], None]
     clock: Callable[[], float] = time.time
@@ -100,8 +103,11 @@ class LoopReconciler:
         seen = Seen(view, body, loop, previous, iterations, observed, spent)
         decided = await self._act(seen, plan_loop(loop.spec, observed, spent))
         await self._write(view, previous, self._status(seen, decided))
-        waits = decided.condition.reason in ("WaitingForPromotion", "IterationHeld")
-        return LOOK_AGAIN if waits and self.tracking.uri else None
+        if decided.condition.reason in ("WaitingForPromotion", "IterationHeld") and self.tracking.uri:
+            self.memory.waiting[view.name] = _alias(loop)
+            return LOOK_AGAIN
+        self.memory.waiting.pop(view.name, None)
+        return None
 
     def _iterations(self, view: LoopView, loop: ViperLoop) -> list[IterationView]:
         """The iterations so far, in order, without gaps."""
@@ -119,7 +125,10 @@ class LoopReconciler:
         outcome = view.outcome.lower() if view.settled else "running"
         alias = None
         if outcome in ("registered", "held") and status.version is not None and template.promotion.policy != "Never":
-            alias = await self.tracking.alias(template.model, template.promotion.alias)
+            seen = self.memory.aliases.get(_alias(loop))
+            if seen is None or not seen.known or self.clock() - seen.at > FRESH_SECONDS:
+                seen = await self.tracking.alias(*_alias(loop))
+            alias = None if seen is None else seen.version
         return LoopObserved(outcome, message, status.version, alias, status.gpu_seconds)  # type: ignore[arg-type]
 
     async def _act(self, seen: Seen, decided: LoopPlan) -> LoopPlan:
@@ -202,6 +211,11 @@ class LoopReconciler:
         body = await self.writer.status(KIND, view, new.dump())
         if body is not None:
             self.cache.loops.put(body)
+
+
+def _alias(loop: ViperLoop) -> tuple[str, str]:
+    """Model and alias that its iterations move."""
+    return loop.spec.template.model, loop.spec.template.promotion.alias
 
 
 def _loop(body: dict[str, Any]) -> ViperLoop:

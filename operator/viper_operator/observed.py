@@ -34,7 +34,8 @@ class Problem:
 
 @dataclass(frozen=True)
 class PodReport:
-    """What a pod says. `exit`: how its container ended, None while it has not or for reasons outside of it."""
+    """What a pod says. `exit`: how its container ended, None while it has not or for reasons outside of it. `created`:
+    seconds since the epoch."""
 
     name: str
     job: str
@@ -42,6 +43,8 @@ class PodReport:
     owner: str = ""  # uid of its controller
     exit: Exit | None = None
     problem: Problem | None = None
+    uid: str = ""
+    created: float = 0.0
 
 
 def current_jobs(jobs: Iterable[JobView], retry: int) -> dict[str, JobView]:
@@ -108,7 +111,8 @@ def pod_report(body: Mapping[str, Any]) -> PodReport:
         return PodReport(name, job, index, owner, exit=_exit(body))
     if status.get("phase") == "Succeeded":
         return PodReport(name, job, index, owner)
-    return PodReport(name, job, index, owner, problem=_problem(name, status))
+    created = seconds(meta.get("creationTimestamp")) or 0.0
+    return PodReport(name, job, index, owner, problem=_problem(name, status), uid=meta.get("uid", ""), created=created)
 
 
 def belongs(report: PodReport, job: JobView) -> bool:
@@ -141,16 +145,16 @@ def _exit(body: Mapping[str, Any]) -> Exit | None:
 def _message(status: Mapping[str, Any]) -> str:
     if status["reason"] == "DeadlineExceeded":
         return "took longer than its deadline (deadlineSeconds of the profile)"
-    return _short(status.get("message", ""))
+    return shortened(status.get("message", ""))
 
 
 def _termination(text: str) -> tuple[str, str]:
     """Reason and message that the stage program left; else the last lines of its log."""
     try:
         data = loads(text.encode("utf-8", "replace"))
-        return str(data["reason"]), _short(str(data["message"]))
+        return str(data["reason"]), shortened(str(data["message"]))
     except (ValueError, KeyError, TypeError):
-        return "", _short(text.strip())
+        return "", shortened(text.strip())
 
 
 def _problem(name: str, status: Mapping[str, Any]) -> Problem | None:
@@ -158,11 +162,11 @@ def _problem(name: str, status: Mapping[str, Any]) -> Problem | None:
         waiting = state.get("state", {}).get("waiting")
         if waiting and waiting.get("reason", "") not in STARTING:
             reason = SAME.get(waiting["reason"], waiting["reason"])
-            return Problem(reason, _short(f"pod {name}: {waiting.get('message') or waiting['reason']}"))
+            return Problem(reason, shortened(f"pod {name}: {waiting.get('message') or waiting['reason']}"))
     for condition in status.get("conditions", ()):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             reason = condition.get("reason", "Unschedulable")
-            return Problem(reason, _short(f"pod {name} waits for a node: {condition.get('message', '')}"))
+            return Problem(reason, shortened(f"pod {name} waits for a node: {condition.get('message', '')}"))
     return None
 
 
@@ -172,5 +176,6 @@ def _containers(status: Mapping[str, Any]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda s: s.get("name") != CONTAINER)
 
 
-def _short(text: str) -> str:
+def shortened(text: str) -> str:
+    """A text of the length that a status may have."""
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,17 +18,17 @@ from viper.spec.base import first_problem
 from viper.spec.stages import FREEZE
 from viper.spec.status import IterationStatus
 from viper.stage.frozen import FrozenIteration
-from viper.stage.progress import ProgressRecord
 from viper.store import child_uri
 from viper_operator import metrics
+from viper_operator.aliases import GENERATOR_CURRENT, Begun, claim, is_news, promoting
 from viper_operator.cache import Cache, trains
-from viper_operator.decide import Decision, NewJob, decide, quiet
+from viper_operator.decide import Decision, NewJob, decide, left_over, quiet
 from viper_operator.events import events
 from viper_operator.job_specs import JobRequest
+from viper_operator.memory import Memory
 from viper_operator.observed import (
     JOB_OF_POD,
     PodReport,
-    Problem,
     belongs,
     current_jobs,
     last_exits,
@@ -43,13 +43,13 @@ from viper_operator.status import (
     STORE_UNAVAILABLE,
     Facts,
     explained,
-    failures,
+    is_other,
     iteration_status,
-    noticeable,
     with_progress,
 )
 from viper_operator.stores import LostError, Stores
 from viper_operator.tracking import TrackingServer
+from viper_operator.troubles import at_rest, failures
 from viper_operator.views import FINISHED, IterationView, JobView
 from viper_operator.writes import RefusedError, UnreadableError, Writer, is_internal, why
 
@@ -80,22 +80,6 @@ class Seen:
     frozen: FrozenIteration | None
     stored: Mapping[str, Stage]
     reports: Mapping[str, list[PodReport]]
-
-
-@dataclass
-class Memory:
-    """What is known beyond objects and the store; nothing here is missed after a restart.
-
-    `problems`, `attempts`: by Job, see `viper_operator.status.Facts`. `progress`: news by iteration and stage.
-    `unreadable`: by Job, what is wrong with its progress; empty: it has been right again since.
-    `aliases`: versions by model and alias.
-    """
-
-    problems: dict[str, Problem | None] = field(default_factory=dict)
-    attempts: dict[str, str] = field(default_factory=dict)
-    progress: dict[str, dict[str, ProgressRecord]] = field(default_factory=dict)
-    aliases: dict[tuple[str, str], int | None] = field(default_factory=dict)
-    unreadable: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -145,8 +129,18 @@ class IterationReconciler:
         known = self.cache.jobs_of(view)
         if odd := next((j for j in known if j.problem), None):
             raise UnreadableError(f"{odd.kind} {odd.name}: {odd.problem}")
-        unreadable = {j.name: self.memory.unreadable.get(j.name, "") for j in known}
-        if quiet(view, previous, known, problems=self.memory.problems, unreadable=unreadable, trainer=trainer):
+        memory = self.memory
+        if quiet(
+            view,
+            previous,
+            known,
+            problems=memory.problems,
+            unreadable={j.uid: memory.unreadable.get(j.uid, "") for j in known},
+            attempts=memory.attempts,
+            rested=memory.rested,
+            alias_news=self._alias_news(view, previous),
+            trainer=trainer,
+        ):
             await self._tell_progress(view, previous)
             return LOOK_AGAIN if self._waits(view, previous) else None
         try:
@@ -185,11 +179,18 @@ class IterationReconciler:
         frozen = await self._frozen(view, previous, jobs)
         one = self._resource(body) if frozen is None else frozen.iteration
         stored = await self._stored(view, previous, frozen)
+        for job in jobs.values():
+            (self.memory.rested.add if at_rest(job) else self.memory.rested.discard)(job.uid)
         reports = await self._reports(jobs, stored)
         seen = Seen(view, one, frozen, stored, reports)
         made = self._plan(seen, jobs, now)
         decision = decide(
-            made, jobs, suspended=view.suspend, trainer=partial(self.cache.trainer, view.model, view.name), now=now
+            made,
+            jobs,
+            suspended=view.suspend,
+            trainer=partial(self.cache.trainer, view.model, view.name),
+            now=now,
+            known=self.cache.jobs_of(view),
         )
         if await self._carry_out(view, one, decision, retry, now):
             if not previous.outcome and self.hurry():
@@ -208,6 +209,7 @@ class IterationReconciler:
             attempts=self.memory.attempts,
             unreadable=self.memory.unreadable,
             progress=self.memory.progress.pop(view.name, {}),
+            alias=claim(self.memory.begun.get(view.uid), self.memory.aliases.get((view.model, view.alias)), now),
         )
         new = iteration_status(made, facts, previous)
         await self._write(view, previous, new, frozen)
@@ -230,7 +232,25 @@ class IterationReconciler:
         found = await self.stores.frozen(view.uid, view.name)
         if found is None and said:
             await self.stores.check(view.name)
+        if found is not None:
+            policy = found.iteration.spec.promotion.policy
+            self.memory.begun.setdefault(view.uid, Begun(found.alias_version, self.clock(), policy))
         return found
+
+    def _alias_news(self, view: IterationView, status: IterationStatus) -> bool:
+        """Whether more can be said of the alias than the status says."""
+        seen = self.memory.aliases.get((view.model, view.alias))
+        if (
+            seen is None
+            or promoting(status.stages)
+            or not any(s.name == FREEZE and s.state == "Succeeded" for s in status.stages)
+        ):
+            return False
+        begun = self.memory.begun.get(view.uid)
+        if begun is None:  # what it began from is in the store
+            return True
+        said = next((c for c in status.conditions if c.type == GENERATOR_CURRENT), None)
+        return is_news(claim(begun, seen, self.clock()), said)
 
     async def _stored(
         self, view: IterationView, previous: IterationStatus, frozen: FrozenIteration | None
@@ -251,7 +271,7 @@ class IterationReconciler:
         for stage, job in jobs.items():
             if stored.get(stage, Stage()).done is not None:
                 continue
-            said = self.memory.attempts.get(job.name, "").startswith(failures(job))
+            said = self.memory.attempts.get(job.uid, "").startswith(failures(job))
             if job.failed or (job.working and job.failures and not said):
                 said_by = [pod_report(p) async for p in self.writer.api.pods(f"{JOB_OF_POD}={job.name}")]
                 reports = found[job.name] = [r for r in said_by if belongs(r, job)]
@@ -259,7 +279,7 @@ class IterationReconciler:
                 if ends:
                     last = max(ends, key=lambda e: e.at)
                     text = ": ".join(t for t in (last.reason, last.message) if t) or f"exit status {last.code}"
-                    self.memory.attempts[job.name] = f"{failures(job)}: {text}"
+                    self.memory.attempts[job.uid] = f"{failures(job)}: {text}"
         return found
 
     def _plan(self, seen: Seen, jobs: Mapping[str, JobView], now: float) -> Plan:
@@ -269,10 +289,7 @@ class IterationReconciler:
             known = stages.get(stage, Stage())
             shards = shards_of(job, seen.reports.get(job.name, ()), retries=spec.profile.of(stage).retries, now=now)
             stages[stage] = Stage(shards, known.done, known.problem)
-        alias = self.memory.aliases.get((spec.model, spec.promotion.alias))
-        then = None if seen.frozen is None else seen.frozen.alias_version
-        observed = Observed(stages, suspend=seen.view.suspend, alias_version=alias, frozen_alias_version=then)
-        return plan(spec, observed, now, freeze=True)
+        return plan(spec, Observed(stages, suspend=seen.view.suspend), now, freeze=True)
 
     async def _carry_out(
         self, view: IterationView, one: ViperIteration, decision: Decision, retry: int, now: float
@@ -362,6 +379,8 @@ class IterationReconciler:
     async def _settled(self, view: IterationView) -> None:
         """An iteration that has ended stays as it is; only that its spec was read is said."""
         self.stores.forget(view.uid)
+        for job in left_over(self.cache.jobs_of(view), {}):
+            await self.writer.delete_job(job)
         if view.observed_generation != view.generation:
             # As it stands there, whoever wrote it.
             status = {**view.body().get("status", {}), "observedGeneration": view.generation}
@@ -373,7 +392,7 @@ class IterationReconciler:
         records = self.memory.progress.pop(view.name, {})
         shown = {s.name: s.items for s in previous.stages}
         # What is in the status already may be news to a process that has just started.
-        news = {name: r for name, r in records.items() if noticeable(shown.get(name), r)}
+        news = {name: r for name, r in records.items() if is_other(shown.get(name), r)}
         if news:
             await self._write(view, previous, with_progress(previous, news))
 

@@ -19,11 +19,12 @@ from viper.spec.status import (
 from viper.stage.frozen import FrozenIteration
 from viper.stage.progress import ProgressRecord
 from viper.words import one_line, plural
+from viper_operator.aliases import GENERATOR_CURRENT, promoting
 from viper_operator.observed import Problem
+from viper_operator.troubles import WAITS_FOR_MODEL, of_this, suspended, waits_for, working
 from viper_operator.views import JobView
 
 #: Reasons of our own that are looked for again.
-WAITS_FOR_MODEL = "WaitsForModel"
 STORE_UNAVAILABLE = "StoreUnavailable"
 #: It has begun, and the store knows nothing of it.
 ITERATION_MISSING = "IterationMissing"
@@ -39,9 +40,9 @@ RUNNING_STATES = ("Running", "Pending", "Retrying")
 class Facts:
     """What a status is made from beside the plan.
 
-    `problems`: by Job, what keeps it from running; None: it was looked at and nothing does; not there: not looked at.
-    `blocked`: by stage, the iteration that trains the same model now. `attempts`: by Job, how many attempts failed and
-    why the last one did. `unreadable`: by Job, what is wrong with its progress.
+    `blocked`: by stage, the iteration that trains the same model now. `alias`: what may be said of it now.
+    By uid of the Job, `problems`: what keeps it from running; None: it was looked at and nothing does; not there: not
+    looked at. `attempts`: how many failed and why the last one did. `unreadable`: what is wrong with its progress.
     """
 
     generation: int
@@ -55,6 +56,7 @@ class Facts:
     attempts: Mapping[str, str] = field(default_factory=dict)
     progress: Mapping[str, ProgressRecord] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
+    alias: Condition | None = None
 
 
 def iteration_status(made: Plan, facts: Facts, previous: IterationStatus) -> IterationStatus:
@@ -70,7 +72,11 @@ def iteration_status(made: Plan, facts: Facts, previous: IterationStatus) -> Ite
         outcome = "Pending"
     return IterationStatus(
         observed_generation=facts.generation,
-        conditions=conditions([*_spoken(made.conditions, at), *_unreadable(stages, facts)], facts, previous.conditions),
+        conditions=conditions(
+            [*_spoken(made.conditions, stages), *_unreadable(stages, facts), *_alias(made, stages, facts, previous)],
+            facts,
+            previous.conditions,
+        ),
         outcome=outcome,
         stage=at.name,
         progress=_progress(at, stages, outcome),
@@ -92,8 +98,10 @@ def iteration_status(made: Plan, facts: Facts, previous: IterationStatus) -> Ite
     )
 
 
-def conditions(found: Iterable[Condition], facts: Facts, previous: Sequence[StatusCondition]) -> list[StatusCondition]:
-    """Conditions with the time of their last transition; one that cannot be observed now keeps what was observed."""
+def conditions(
+    found: Iterable[Condition | StatusCondition], facts: Facts, previous: Sequence[StatusCondition]
+) -> list[StatusCondition]:
+    """Conditions with the time of their last transition."""
     before = {c.type: c for c in previous}
     result = []
     for c in found:
@@ -109,9 +117,6 @@ def conditions(found: Iterable[Condition], facts: Facts, previous: Sequence[Stat
                 observed_generation=facts.generation,
             )
         )
-    kept = before.get("GeneratorCurrent")
-    if kept is not None and all(c.type != kept.type for c in result) and result[0].status == "Unknown":
-        result.append(kept.model_copy(update={"observed_generation": facts.generation}))
     return result
 
 
@@ -130,7 +135,7 @@ def explained(
     goes as soon as the resource is understood again.
     """
     summary = Condition("Succeeded", "False" if failed else "Unknown", reason, message)
-    told = ("Succeeded", INTERNAL_ERROR)
+    told = ("Succeeded", INTERNAL_ERROR, *([GENERATOR_CURRENT] if failed else ()))
     others = [Condition(c.type, c.status, c.reason, c.message) for c in previous.conditions if c.type not in told]
     if internal is not None:
         others.append(Condition(INTERNAL_ERROR, "True", type(internal).__name__, message))
@@ -145,12 +150,25 @@ def explained(
     )
 
 
+def _alias(
+    made: Plan, stages: Sequence[StageStatus], facts: Facts, previous: IterationStatus
+) -> Iterable[Condition | StatusCondition]:
+    """What is said of the alias; what cannot be asked for now stays as it was said."""
+    if made.finished or promoting(stages):
+        return []
+    if facts.alias is not None:
+        return [facts.alias]
+    return [c for c in previous.conditions if c.type == GENERATOR_CURRENT]
+
+
 def _unreadable(stages: Sequence[StageStatus], facts: Facts) -> list[Condition]:
     """What cannot be understood and stops nothing: progress is for show."""
     found = [
         f"the progress of {s.name} cannot be read, the stage goes on: {problem}"
         for s in stages
-        if s.state == "Running" and (problem := facts.unreadable.get(s.job or "", ""))
+        if s.state == "Running"
+        and (job := facts.jobs.get(s.name)) is not None
+        and (problem := facts.unreadable.get(job.uid, ""))
     ]
     return [Condition(INTERNAL_ERROR, "True", "ProgressUnreadable", "; ".join(found)[:1000])] if found else []
 
@@ -160,13 +178,17 @@ def _stage(planned: PlannedStage, facts: Facts, before: StageStatus | None) -> S
     state, reason, message = planned.state, planned.reason, planned.message
     if planned.name in facts.blocked:
         other = facts.blocked[planned.name]
-        state, reason, message = State.PENDING, WAITS_FOR_MODEL, f"iteration {other} trains the same model now"
+        state, reason, message = State.PENDING, WAITS_FOR_MODEL, waits_for(other)
     elif job is not None and state is State.RUNNING:
-        state, reason, message = _working(job, facts, before)
+        state, reason, message = working(job, before, facts.problems, facts.attempts)
+    elif state is State.SUSPENDED:
+        state, reason, message = suspended(job, message)
     elif state is State.FAILED and job is not None:
         message = f"{message} (kubectl logs job/{job.name})" if job.name not in message else message
-    record = facts.progress.get(planned.name) if state is State.RUNNING else None
-    items = _items(record) or (before.items if before is not None and state is State.RUNNING else None)
+    items = None
+    if job is not None and (state is State.RUNNING or (state is State.PENDING and job.ready)):  # some of its pods are
+        known = before.items if before is not None and of_this(before, job) else None
+        items = _items(facts.progress.get(planned.name)) or known
     started = _time(job.created) if job is not None else before.started_at if before is not None else None
     finished = None
     if state in (State.SUCCEEDED, State.FAILED, State.HELD):
@@ -188,32 +210,6 @@ def _stage(planned: PlannedStage, facts: Facts, before: StageStatus | None) -> S
     )
 
 
-def _working(job: JobView, facts: Facts, before: StageStatus | None) -> tuple[State, str, str]:
-    """What a Job that has not ended does, and what keeps it from it."""
-    if job.queued and job.suspended:
-        return State.PENDING, "Queued", "waits for quota in its Kueue queue"
-    if job.active and job.ready >= job.active:
-        problem = None
-    elif job.name in facts.problems:
-        problem = facts.problems[job.name]
-    else:
-        kept = before is not None and before.job == job.name and before.state == "Pending"
-        problem = Problem(before.reason, before.message) if before is not None and kept else None
-    if problem is not None:
-        return State.PENDING, problem.reason, problem.message
-    if job.failures == 0:
-        return State.RUNNING, "Running", ""
-    if facts.attempts.get(job.name, "").startswith(failures(job)):
-        return State.RUNNING, "Running", facts.attempts[job.name]
-    said = before.message if before is not None and before.message.startswith(failures(job)) else failures(job)
-    return State.RUNNING, "Running", said
-
-
-def failures(job: JobView) -> str:
-    """How often its pods have failed, as the beginning of a message."""
-    return plural(job.failures, "failed attempt")
-
-
 def _gpu_seconds(job: JobView | None, state: State, now: float, before: StageStatus | None) -> float:
     known = 0.0 if before is None else before.gpu_seconds
     if job is None or not job.gpus:
@@ -230,13 +226,16 @@ def _current(stages: Sequence[StageStatus]) -> StageStatus:
     return (stopped or going or [s for s in stages if s.state == "Waiting"] or [stages[-1]])[0]
 
 
-def _spoken(found: Sequence[Condition], at: StageStatus) -> list[Condition]:
-    """The summary's message with what is known of the stage beyond the plan."""
+def _spoken(found: Sequence[Condition], stages: Sequence[StageStatus]) -> list[Condition]:
+    """The summary with what is known of the stages beyond the plan."""
     first, *others = found
-    if first.status == "Unknown" and at.state in RUNNING_STATES and at.message:
+    going = [s for s in stages if s.state not in ("Succeeded", "Waiting")]
+    if first.status == "Unknown" and going:
         done = first.message.partition(":")[0]
-        reason = first.reason if at.state == "Running" else at.reason
-        first = Condition(first.type, first.status, reason, f"{done}: {at.name} {at.state.lower()} ({at.message})")
+        texts = [f"{s.name} {s.state.lower()}" + (f" ({s.message})" if s.message else "") for s in going]
+        at = _current(stages)
+        reason = at.reason if at.state in ("Pending", "Retrying") and at.reason != "Ready" else at.state
+        first = Condition(first.type, first.status, reason, f"{done}: {', '.join(texts)}")
     return [first, *others]
 
 
@@ -273,7 +272,9 @@ def _items(record: ProgressRecord | None) -> ItemsStatus | None:
 def with_progress(status: IterationStatus, records: Mapping[str, ProgressRecord]) -> IterationStatus:
     """The same status with newer progress of the stages that run."""
     stages = [
-        s.model_copy(update={"items": _items(records[s.name])}) if s.name in records and s.state == "Running" else s
+        s.model_copy(update={"items": _items(records[s.name])})
+        if s.name in records and (s.state == "Running" or s.items is not None)
+        else s
         for s in status.stages
     ]
     update = {"stages": stages, "progress": _progress(_current(stages), stages, status.outcome or "")}
@@ -287,6 +288,11 @@ def noticeable(old: ItemsStatus | None, new: ProgressRecord) -> bool:
     if old.total != new.total:
         return True
     return new.done - old.done >= max(1.0, new.total / 20) or (new.done != old.done and new.done == new.total)
+
+
+def is_other(old: ItemsStatus | None, new: ProgressRecord) -> bool:
+    """Whether progress is another than what is shown."""
+    return new.total > 0 if old is None else (old.done, old.total) != (new.done, new.total)
 
 
 def _time(at: float) -> datetime:

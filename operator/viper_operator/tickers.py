@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,28 +16,32 @@ from viper.errors import StoreError
 from viper.spec.status import ItemsStatus
 from viper.stage.progress import ProgressRecord
 from viper_operator import metrics
+from viper_operator.aliases import FRESH_SECONDS, AliasSeen
 from viper_operator.api import Api, ApiError
 from viper_operator.cache import Cache, Kind
+from viper_operator.memory import Memory
 from viper_operator.names import SELECTOR
-from viper_operator.observed import Problem, belongs, pod_report
-from viper_operator.reconcile import Memory
+from viper_operator.observed import PodReport, Problem, belongs, pod_report
 from viper_operator.status import noticeable
 from viper_operator.stores import Stores
 from viper_operator.tracking import TrackingServer
-from viper_operator.views import JobView
+from viper_operator.troubles import STARTING, last_word, remembered
+from viper_operator.views import IterationView, JobView
 
 log = logging.getLogger(__name__)
 
 #: Seconds that a Job may take to have its pods ready before anybody looks why.
 PATIENCE = 10.0
-#: Jobs without any pod whose Events are read in one round.
+#: Jobs and pods that say nothing themselves whose Events are read in one round.
 EVENTS_AT_ONCE = 20
+#: Seconds after which progress is told that is less than a twentieth further.
+OLD_SECONDS = 9.0
 #: Reads of progress at a time, and seconds a round takes at least for each hundred Jobs.
 READS, SECONDS_PER_HUNDRED = 4, 10.0
 #: Seconds between rounds where nobody can say how many they should be.
 LONG_PAUSE = 30.0
-#: Seconds for which an alias is believed.
-ALIAS_SECONDS = 60.0
+#: Seconds between looks at the aliases, and a second for as many more.
+ALIAS_SECONDS, ALIASES_A_SECOND = 5.0, 20
 
 
 async def every(seconds: Callable[[], float], work: Callable[[], Awaitable[None]]) -> None:
@@ -73,16 +77,20 @@ class Problems:
 
     async def round(self) -> None:
         """Looks once."""
-        jobs = self.cache.jobs.items
-        for name in [n for n in self.memory.problems if n not in jobs]:
-            del self.memory.problems[name]
-        for name in [n for n in self.memory.attempts if n not in jobs]:
-            del self.memory.attempts[name]
-        suspects = self.suspects()
-        if not suspects:
-            return
+        self.memory.forget(self.cache)
+        suspects = {j.uid: j for j in self.suspects()}
+        found = await self._found(suspects) if suspects else {}
+        before = self.memory.problems
+        self.memory.problems = remembered(before, suspects, found)
+        for uid, problem in self.memory.problems.items():
+            if before.get(uid, ...) != problem:
+                self.enqueue(suspects[uid].iteration)
+
+    async def _found(self, suspects: Mapping[str, JobView]) -> dict[str, Problem]:
+        """By Job, what is wrong: what its pods say, else the last word of Events about them, or about itself."""
         found: dict[str, Problem] = {}
-        by_name = {j.name: j for j in suspects}
+        starting: list[tuple[str, PodReport]] = []
+        by_name = {j.name: j for j in suspects.values()}
         async for body in self.api.pods(SELECTOR, "status.phase=Pending"):
             try:
                 report = pod_report(body)
@@ -90,20 +98,26 @@ class Problems:
                 log.exception("a pod cannot be read")
                 continue
             job = by_name.get(report.job)
-            if report.problem is not None and job is not None and belongs(report, job):
-                found.setdefault(report.job, report.problem)
-        podless = [j for j in suspects if not j.active and not j.failures and j.name not in found]
-        for job in podless[:EVENTS_AT_ONCE]:
+            if job is None or not belongs(report, job):
+                continue
+            if report.problem is not None:
+                found.setdefault(job.uid, report.problem)
+            else:
+                starting.append((job.uid, report))
+        silent = [(uid, r.uid, r.created) for uid, r in starting if uid not in found]
+        podless = [j for j in suspects.values() if not j.active and not j.ending and j.uid not in found]
+        silent += [(j.uid, j.uid, j.started or j.created) for j in podless]
+        for uid, about, since in silent[:EVENTS_AT_ONCE]:
             try:
-                async for event in self.api.events_of(job.name, "FailedCreate"):
-                    found[job.name] = Problem("FailedCreate", event.get("message", ""))
+                told = last_word([e async for e in self.api.events_of(about)], about, since)
             except ApiError as error:
-                log.warning("Events of %s: %s", job.name, error)
-        for job in suspects:
-            old, new = self.memory.problems.get(job.name, ...), found.get(job.name)
-            if old is ... or (old and old.reason) != (new and new.reason):
-                self.memory.problems[job.name] = new
-                self.enqueue(job.iteration)
+                log.warning("Events of a Job of %s: %s", suspects[uid].iteration, error)
+                continue
+            if told is not None:
+                found.setdefault(uid, told)
+        for uid, _ in starting:
+            found.setdefault(uid, Problem(STARTING, ""))
+        return found
 
     def suspects(self) -> list[JobView]:
         """Jobs that should have been ready by now."""
@@ -114,7 +128,7 @@ class Problems:
             if j.working
             and not j.suspended
             and (j.ready < j.active or not j.active)
-            and j.succeeded < j.shards
+            and not j.ending
             and now - (j.started or j.created) > PATIENCE
         ]
 
@@ -127,7 +141,9 @@ class Progress:
     cache: Cache
     memory: Memory
     enqueue: Callable[[str], None]
-    _shown: dict[str, ItemsStatus] = field(default_factory=dict)
+    clock: Callable[[], float] = time.time
+    #: By uid of the Job, what was told last, and when.
+    _shown: dict[str, tuple[ItemsStatus, float]] = field(default_factory=dict)
 
     def running(self) -> list[JobView]:
         """Jobs with a pod at work."""
@@ -136,10 +152,10 @@ class Progress:
     async def round(self) -> None:
         """Reads once. What goes wrong with one Job is that one's; a store that is down is said once."""
         running = self.running()
-        alive = {j.name for j in running}
-        self._shown = {n: i for n, i in self._shown.items() if n in alive}
-        for name in [n for n in self.memory.unreadable if n not in alive]:
-            del self.memory.unreadable[name]
+        alive = {j.uid for j in running}
+        self._shown = {uid: i for uid, i in self._shown.items() if uid in alive}
+        for uid in [u for u in self.memory.unreadable if u not in alive]:
+            del self.memory.unreadable[uid]
         slots = asyncio.Semaphore(READS)
         failed: list[StoreError] = []
 
@@ -155,8 +171,8 @@ class Progress:
             except Exception as error:
                 log.exception("progress of %s", job.name)
                 problem = f"{type(error).__name__}: {error}"
-            if self.memory.unreadable.get(job.name, "") != problem:
-                self.memory.unreadable[job.name] = problem
+            if self.memory.unreadable.get(job.uid, "") != problem:
+                self.memory.unreadable[job.uid] = problem
                 self.enqueue(job.iteration)
 
         await asyncio.gather(*(one(j) for j in running))
@@ -167,8 +183,12 @@ class Progress:
         # What an earlier attempt has written says nothing about this one.
         if record is None or record.updated < (job.started or job.created):
             return
-        if noticeable(self._shown.get(job.name), record):
-            self._shown[job.name] = ItemsStatus(done=record.done, total=record.total)
+        now = self.clock()
+        shown, at = self._shown.get(job.uid, (None, now))
+        # While few Jobs run nobody reads old figures; with many there is a write a second for all of them together.
+        old = now - at >= max(OLD_SECONDS, len(self._shown)) and shown is not None and shown.done != record.done
+        if old or noticeable(shown, record):
+            self._shown[job.uid] = (ItemsStatus(done=record.done, total=record.total), now)
             self.memory.progress.setdefault(job.iteration, {})[job.stage] = record
             self.enqueue(job.iteration)
 
@@ -179,33 +199,57 @@ class Progress:
 
 @dataclass
 class Aliases:
-    """Keeps an eye on the aliases that running iterations will move."""
+    """Keeps an eye on the aliases that running iterations will move, and loops wait for."""
 
     tracking: TrackingServer
     cache: Cache
     memory: Memory
     enqueue: Callable[[str], None]
+    enqueue_loop: Callable[[str], None] = lambda name: None
+    clock: Callable[[], float] = time.time
 
     async def round(self) -> None:
-        """Looks once at every alias, for all of its iterations together."""
+        """Looks once at every alias, for all of its iterations and loops together."""
         if not self.tracking.uri:
             return
-        users: dict[tuple[str, str], list[str]] = {}
+        iterations: dict[tuple[str, str], list[IterationView]] = {}
         for view in self.cache.iterations.items.values():
             if view.outcome in ("Running", "Suspended"):
-                users.setdefault((view.model, view.alias), []).append(view.name)
-        for gone in self.memory.aliases.keys() - users.keys():
+                iterations.setdefault((view.model, view.alias), []).append(view)
+        loops: dict[tuple[str, str], list[str]] = {}
+        for name, key in self.memory.waiting.items():
+            loops.setdefault(key, []).append(name)
+        wanted = {**iterations, **loops}
+        for gone in self.memory.aliases.keys() - wanted.keys():
             del self.memory.aliases[gone]
-        for key, names in users.items():
+        for key in wanted:
+            old = self.memory.aliases.get(key)
             try:
-                version = await self.tracking.alias(*key)
+                seen = await self.tracking.alias(*key)
             except Exception:
                 log.exception("alias %s of model %s", key[1], key[0])
                 continue
-            if version is not None and self.memory.aliases.get(key) != version:
-                self.memory.aliases[key] = version
-                for name in names:
-                    self.enqueue(name)
+            if seen is None and (seen := self._silent(old)) is None:
+                continue
+            self.memory.aliases[key] = seen
+            news = old is None or (old.version, old.known) != (seen.version, seen.known)
+            for view in iterations.get(key, ()):
+                begun = self.memory.begun.get(view.uid)
+                if news or (old is not None and begun is not None and begun.at >= old.at):
+                    self.enqueue(view.name)
+            for name in loops.get(key, ()) if news else ():
+                self.enqueue_loop(name)
+
+    def _silent(self, old: AliasSeen | None) -> AliasSeen | None:
+        """What is known of an alias when the registry says nothing: after a while, nothing."""
+        now = self.clock()
+        if old is not None and (not old.known or now - old.at <= FRESH_SECONDS):
+            return None
+        return AliasSeen(None if old is None else old.version, now, known=False)
+
+    def pause(self) -> float:
+        """Seconds between rounds: longer, the more aliases there are."""
+        return max(ALIAS_SECONDS, len(self.memory.aliases) / ALIASES_A_SECOND)
 
 
 @dataclass

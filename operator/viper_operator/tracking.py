@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from viper_operator.aliases import AliasSeen
 from viper_operator.shallow import loads
 
 log = logging.getLogger(__name__)
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 #: MLflow's REST API.
 ALIAS, RUN = "/api/2.0/mlflow/registered-models/alias", "/api/2.0/mlflow/runs/update"
 TIMEOUT = aiohttp.ClientTimeout(total=3)
+#: How it says that there is no such model, or alias.
+MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 class TrackingServer:
@@ -29,11 +32,14 @@ class TrackingServer:
         self._auth = aiohttp.BasicAuth(user, password) if user else None
         self._session: aiohttp.ClientSession | None = None
 
-    async def alias(self, model: str, alias: str) -> int | None:
-        """The version behind an alias; None when there is none, or when nobody knows."""
+    async def alias(self, model: str, alias: str) -> AliasSeen | None:
+        """Where an alias points; None when nobody knows."""
+        at = time.time()
         answer = await self._ask("GET", ALIAS, params={"name": model, "alias": alias})
+        if isinstance(answer, dict) and answer.get("error_code") in MISSING:
+            return AliasSeen(None, at)
         try:
-            return int(answer["model_version"]["version"])
+            return AliasSeen(int(answer["model_version"]["version"]), at)
         except (KeyError, TypeError, ValueError):
             return None
 
@@ -47,14 +53,13 @@ class TrackingServer:
             await self._session.close()
 
     async def _ask(self, method: str, path: str, **arguments: Any) -> Any:
+        """What it said, an error too; None where there was no answer in JSON."""
         if not self.uri:
             return None
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=TIMEOUT, auth=self._auth)
         try:
             async with self._session.request(method, f"{self.uri}{path}", **arguments) as response:
-                if response.status != 200:
-                    return None
                 return loads(await response.read())
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             log.info("MLflow did not answer: %s: %s", type(error).__name__, error)

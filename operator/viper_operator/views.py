@@ -28,6 +28,8 @@ from viper_operator.names import (
     job_name,
 )
 
+#: Conditions of a Job that is about to be complete or failed.
+ENDS = ("SuccessCriteriaMet", "FailureTarget")
 #: Outcomes after which nothing happens without a person.
 FINISHED = frozenset({"Promoted", "Registered", "Held", "Failed"})
 #: Largest number that a label or annotation may hold, and largest number of shards that a stage can have.
@@ -84,7 +86,8 @@ class JobView(Meta):
 
     `owner`: uid of the iteration that it was made for; empty when it was not made by us, whatever its labels say: a Job
     of ours has the iteration that its labels name as controller, and the name that follows from its labels. `nodes`:
-    pods of each shard. `code`: how its program failed, where the object itself says so (a RayJob's does).
+    pods of each shard. `terminating`: pods that are going and not gone. `ending`: nothing is left but to be said to be
+    over. `code`: how its program failed, where the object itself says so (a RayJob's does).
     """
 
     iteration: str
@@ -103,6 +106,8 @@ class JobView(Meta):
     ready: int
     failures: int
     succeeded: int
+    terminating: int
+    ending: bool
     started: float | None
     ended: float | None
     complete: bool
@@ -121,6 +126,10 @@ class JobView(Meta):
         labels, notes = meta.get("labels", {}), meta.get("annotations", {})
         conditions = {c["type"]: c for c in status.get("conditions", ()) if c.get("status") == "True"}
         nodes = whole(labels.get(NODES), 1)
+        shards = min((spec.get("completions") or 1) // nodes, MOST_SHARDS)
+        # Pods that have ended and that the Job controller is about to count.
+        uncounted = status.get("uncountedTerminatedPods") or {}
+        succeeded = status.get("succeeded", 0) + len(uncounted.get("succeeded") or ())
         end = conditions.get("Complete") or conditions.get("Failed") or {}
         return cls(
             **cls.fields(body),
@@ -134,12 +143,14 @@ class JobView(Meta):
             suspended=bool(spec.get("suspend")),
             gpus=whole(notes.get(GPUS)),
             seconds_before=float(whole(notes.get(SECONDS_BEFORE))),
-            shards=min((spec.get("completions") or 1) // nodes, MOST_SHARDS),
+            shards=shards,
             nodes=nodes,
             active=status.get("active", 0),
             ready=status.get("ready", 0),
-            failures=status.get("failed", 0),
-            succeeded=status.get("succeeded", 0),
+            failures=status.get("failed", 0) + len(uncounted.get("failed") or ()),
+            succeeded=succeeded,
+            terminating=status.get("terminating") or 0,
+            ending=succeeded >= shards or not conditions.keys().isdisjoint(ENDS),
             started=seconds(status.get("startTime")),
             ended=seconds(status.get("completionTime") or end.get("lastTransitionTime")),
             complete="Complete" in conditions,

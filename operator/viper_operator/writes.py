@@ -227,7 +227,7 @@ class Writer:
     def _events(self, kind: str, view: Resource, found: Sequence[Event]) -> list[dict[str, Any]]:
         bodies = []
         for event in found:
-            said = f"{view.uid} {view.version} {event.reason} {event.message}"
+            said = f"{view.uid} {event.once or view.version} {event.reason} {event.message}"
             digest = hashlib.sha256(said.encode()).hexdigest()[:16]
             now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             about = {kind.removeprefix("Viper").lower(): view.name, "reason": event.reason}

@@ -23,6 +23,7 @@ CARRIERS = {
     "Condition": 2,
     "StatusCondition": 2,
     "StageStatus": 2,
+    "Said": 1,
     "Exit": 2,
     "StopStage": 2,
     "Event": 1,
@@ -34,7 +35,14 @@ CARRIERS = {
     "SpecProblemError": 0,
 }
 #: Words of Kubernetes, Kueue and KubeRay, which the operator passes on as they are.
-PASSED_ON = {"ImagePullBackOff", "CreateContainerConfigError", "FailedMount", "Evicted", "BackoffLimitExceeded"}
+PASSED_ON = {
+    "FailedCreate",
+    "ImagePullBackOff",
+    "CreateContainerConfigError",
+    "FailedMount",
+    "Evicted",
+    "BackoffLimitExceeded",
+}
 #: What is no reason: types of conditions, kinds.
 OTHER_NAMES = {
     *("Succeeded", "Held", "Suspended", "GeneratorCurrent", "InternalError"),

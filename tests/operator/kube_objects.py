@@ -60,7 +60,7 @@ def job_body(
     return {
         "metadata": {
             "name": name or job_name(iteration, stage, retry=retry, attempt=attempt),
-            "uid": f"uid-{stage}-{retry}-{attempt}",
+            "uid": f"uid-{iteration}-{stage}-{retry}-{attempt}",
             "resourceVersion": str(version),
             "creationTimestamp": START,
             "labels": labels | ({QUEUE: queue} if queue else {}),

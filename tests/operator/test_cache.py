@@ -25,7 +25,7 @@ def test_a_late_word_of_a_deleted_object_does_not_remove_its_successor() -> None
     cache.put_job(job_body(version=5))
     assert cache.drop_job("it-ingest-images", "an-earlier-uid") is None
     assert "it-ingest-images" in cache.jobs.items
-    assert cache.drop_job("it-ingest-images", "uid-ingest-images-0-1") is not None
+    assert cache.drop_job("it-ingest-images", "uid-it-ingest-images-0-1") is not None
     assert not cache.jobs.items
 
 

@@ -94,17 +94,29 @@ def is_quiet(
     *jobs: JobView,
     problems: dict[str, Problem | None] | None = None,
     trainer: str | None = None,
+    rested: tuple[str, ...] = (),
+    alias_news: bool = False,
     **fields: Any,
 ) -> bool:
     view = iteration(status=status, **fields)
     parsed = IterationStatus.model_validate(status)
-    return quiet(view, parsed, jobs, problems=problems or {}, trainer=lambda: trainer)
+    return quiet(
+        view,
+        parsed,
+        jobs,
+        problems=problems or {},
+        trainer=lambda: trainer,
+        rested=rested,
+        alias_news=alias_news,
+    )
 
 
+#: Uid of its Job.
+INGEST = "uid-it-ingest-images-0-1"
 PULL = Problem("ImagePullBackOff", "no such image")
 PENDING = said(state="Pending", reason="ImagePullBackOff", message="no such image")
 FAILED_ONCE = said(message="1 failed attempt: OOMKilled")
-BLOCKED = said(state="Pending", reason="WaitsForModel", job=None)
+BLOCKED = said(state="Pending", reason="WaitsForModel", message="iteration other trains the same model now", job=None)
 
 
 @pytest.mark.parametrize(
@@ -122,15 +134,24 @@ BLOCKED = said(state="Pending", reason="WaitsForModel", job=None)
         (said(), [job(active=1)], {"generation": 2}, False),
         (said(), [job(active=1)], {"retry": 1}, False),
         (said(), [job(active=1)], {"suspend": True}, False),
-        (said(), [job(active=1)], {"problems": {"it-ingest-images": PULL}}, False),
-        (PENDING, [job(active=1)], {"problems": {"it-ingest-images": PULL}}, True),
+        (said(), [job(active=1)], {"problems": {INGEST: PULL}}, False),
+        (PENDING, [job(active=1)], {"problems": {INGEST: PULL}}, True),
         (PENDING, [job(active=1)], {}, True),
         (PENDING, [job(active=1, ready=1)], {}, False),
-        (PENDING, [job(active=1)], {"problems": {"it-ingest-images": None}}, False),
+        (PENDING, [job(active=1)], {"problems": {INGEST: None}}, False),
         (said(state="Retrying"), [job(active=1)], {}, False),
         (BLOCKED, [], {"trainer": "other"}, True),
         (BLOCKED, [], {}, False),
-        ({**said(), "outcome": "Suspended"}, [job(suspend=True)], {"suspend": True}, True),
+        ({**said(), "outcome": "Suspended"}, [job(suspend=True)], {"suspend": True, "rested": (INGEST,)}, True),
+        ({**said(), "outcome": "Suspended"}, [job(suspend=True)], {"suspend": True}, False),
+        (
+            {**said(), "outcome": "Suspended"},
+            [job(suspend=True, terminating=1)],
+            {"suspend": True, "rested": (INGEST,)},
+            False,
+        ),
+        (said(), [job(active=1, ready=1)], {"alias_news": True}, False),
+        (BLOCKED, [], {"trainer": "another"}, False),
         ({**said(), "outcome": "Suspended"}, [job(active=1)], {"suspend": True}, False),
         (
             {**said(), "conditions": [{**said()["conditions"][0], "reason": "StoreUnavailable"}]},

@@ -84,7 +84,7 @@ def test_an_operator_that_dies_after_every_single_write_does_nothing_twice(
 
     def untold(pod: dict[str, Any]) -> bool:
         stage = stages(cluster.status()).get(pod["metadata"]["labels"]["viper.dev/stage"], {})
-        return stage.get("state") != "Running"
+        return stage.get("job") is None
 
     def told_or_over() -> bool:
         cluster.kubelet.look_again()
@@ -112,8 +112,10 @@ def test_an_operator_that_dies_after_every_single_write_does_nothing_twice(
         operator.wait(30)
         deaths += 1
     current.clear()
-    # A Job, an Event and the status for each stage; at the end an Event and the status.
-    assert deaths == len(proxy.writes) == 3 * STAGES + 2
+    # A Job, an Event and the status for each stage; at the end an Event and the status. The status once more where a
+    # pod was seen at work before it had ended.
+    assert deaths == len(proxy.writes)
+    assert 3 * STAGES + 2 <= deaths <= 4 * STAGES + 2
     assert without_places(lasting(cluster.status())) == without_places(undisturbed)
     nothing_twice(cluster)
 

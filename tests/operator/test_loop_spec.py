@@ -63,7 +63,7 @@ async def test_what_the_operator_saw_an_iteration_use_counts_towards_the_budget(
     body["spec"]["budget"] = {"gpuHours": 7}
     loop = parse_stored(body)
     assert isinstance(loop, ViperLoop)
-    reconciler = LoopReconciler(mock.Mock(), mock.Mock(), mock.Mock(), mock.Mock(), mock.Mock())
+    reconciler = LoopReconciler(mock.Mock(), mock.Mock(), mock.Mock(), mock.Mock(), mock.Mock(), mock.Mock())
     view = mock.Mock(settled=True, outcome="Promoted")
     seen = await reconciler._observed(loop, view, IterationStatus(gpu_seconds=4 * 3600))
     decided = plan_loop(loop.spec, [seen], seen.gpu_seconds)

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kube_objects import NOW, SETTINGS, job_body, pod_body, waiting
+from kube_objects import NOW, SETTINGS, START, job_body, pod_body, waiting
 
 from fakes.cluster import manifest
 from viper.errors import StoreError
 from viper.spec.status import IterationStatus, LoopStatus, read_status
 from viper.store import DirectoryStore
+from viper_operator.aliases import AliasSeen
 from viper_operator.api import ApiError
 from viper_operator.cache import Cache
 from viper_operator.controller import ITERATIONS, JOBS, LOOPS, Controller
-from viper_operator.reconcile import Memory
+from viper_operator.memory import Memory
 from viper_operator.tickers import Aliases, Problems, Progress, every
 from viper_operator.views import IterationView, JobView, readable
 from viper_operator.workqueue import WorkQueue
@@ -63,10 +64,11 @@ class Server:
         for pod in self.there:
             yield pod
 
-    async def events_of(self, name: str, reason: str) -> AsyncIterator[dict[str, Any]]:
-        if name.startswith("odd"):
+    async def events_of(self, uid: str) -> AsyncIterator[dict[str, Any]]:
+        if uid.startswith("uid-odd"):
             raise ApiError(403, "Forbidden", "no Events for you")
-        yield {"message": f"exceeded quota by {name}"}
+        said = {"type": "Warning", "reason": "FailedCreate", "message": "exceeded quota"}
+        yield {**said, "involvedObject": {"uid": uid}, "lastTimestamp": START}
 
     def status(self, name: str, kind: str = "ViperIteration") -> dict[str, Any]:
         return self.objects[kind, name].get("status", {})  # type: ignore[no-any-return]
@@ -403,7 +405,7 @@ def test_a_foreign_pod_with_copied_labels_says_nothing_about_our_job(tmp_path: P
         looked: list[str] = []
         problems = Problems(server, made.cache, made.memory, looked.append)  # type: ignore[arg-type]
         await problems.round()
-        found = made.memory.problems["it-freeze"]
+        found = made.memory.problems["uid-it-freeze-0-1"]
         assert found is not None
         assert found.reason == "ImagePullBackOff"
         assert looked == ["it"]
@@ -418,7 +420,7 @@ def test_events_that_may_not_be_read_for_one_job_are_read_for_the_next(tmp_path:
         for name in ("odd", "fine"):
             made.seen(JOBS, owned("freeze", iteration=name))
         await Problems(server, made.cache, made.memory, lambda _: None).round()  # type: ignore[arg-type]
-        found = made.memory.problems["fine-freeze"]
+        found = made.memory.problems["uid-fine-freeze-0-1"]
         assert found is not None
         assert found.reason == "FailedCreate"
         made.stores.close()
@@ -499,7 +501,7 @@ def test_a_store_that_is_down_or_an_error_of_one_job_leaves_the_progress_of_othe
         with pytest.raises(StoreError):
             await progress.round()
         assert memory.progress["fine"]["freeze"].done == 5
-        assert "ZeroDivisionError" in memory.unreadable["odd-freeze"]
+        assert "ZeroDivisionError" in memory.unreadable["uid-odd-freeze-0-1"]
         assert looked == ["fine", "odd"]
 
     asyncio.run(scenario())
@@ -515,13 +517,13 @@ def test_an_alias_that_cannot_be_read_leaves_the_others() -> None:
         class Odd:
             uri = "http://mlflow"
 
-            async def alias(self, model: str, alias: str) -> int | None:
+            async def alias(self, model: str, alias: str) -> AliasSeen | None:
                 if model == "a":
                     raise KeyError("model_version")
-                return 7
+                return AliasSeen(7, NOW)
 
         await Aliases(Odd(), cache, memory, looked.append).round()  # type: ignore[arg-type]
-        assert (memory.aliases, looked) == ({("b", "generator"): 7}, ["b"])
+        assert (memory.aliases, looked) == ({("b", "generator"): AliasSeen(7, NOW)}, ["b"])
 
     asyncio.run(scenario())
 

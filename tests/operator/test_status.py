@@ -13,6 +13,7 @@ from viper.plan import Done, Observed, Stage, plan
 from viper.spec.stages import FREEZE, stage_graph
 from viper.spec.status import IterationStatus
 from viper.stage.progress import ProgressRecord
+from viper_operator.aliases import AliasSeen, Begun, claim
 from viper_operator.events import Event, events
 from viper_operator.observed import Problem, current_jobs, shards_of
 from viper_operator.status import Facts, explained, iteration_status, noticeable, with_progress
@@ -20,6 +21,8 @@ from viper_operator.views import JobView
 
 ORDER = (FREEZE, *(n.name for n in stage_graph(spec().recipe)))
 EMPTY = IterationStatus()
+#: Uid of its Job.
+INGEST = "uid-it-ingest-images-0-1"
 PULL = Problem("ImagePullBackOff", "pod p: no such image")
 
 
@@ -29,7 +32,7 @@ def status(
     stages: dict[str, Stage] | None = None,
     previous: IterationStatus = EMPTY,
     suspend: bool = False,
-    aliases: tuple[int | None, int | None] = (None, None),
+    aliases: tuple[int, int] | None = None,
     **facts: Any,
 ) -> IterationStatus:
     """The status when these Jobs are there and the stages up to `upto` have manifests."""
@@ -39,9 +42,10 @@ def status(
     for name, one in current.items():
         before = found.get(name, Stage())
         found[name] = Stage(shards_of(one, [], retries=2, now=NOW), before.done, before.problem)
-    seen = Observed(found, suspend=suspend, alias_version=aliases[0], frozen_alias_version=aliases[1])
-    made = plan(spec(retries=2), seen, NOW, freeze=True)
+    made = plan(spec(retries=2), Observed(found, suspend=suspend), NOW, freeze=True)
     given = {"generation": 1, "retries": 0, "now": NOW, "store": "s3://viper/iterations/it", "jobs": current}
+    if aliases is not None:
+        given["alias"] = claim(Begun(aliases[1], NOW - 9), AliasSeen(aliases[0], NOW), NOW)
     return iteration_status(made, Facts(**{**given, **facts}), previous)
 
 
@@ -57,13 +61,14 @@ def condition(found: IterationStatus, kind: str = "Succeeded") -> Any:
     ("one", "facts", "state", "reason", "message"),
     [
         (job(active=1, ready=1), {}, "Running", "Running", ""),
-        (job(active=1), {}, "Running", "Running", ""),
-        (job(active=1), {"problems": {"it-ingest-images": PULL}}, "Pending", "ImagePullBackOff", PULL.message),
-        (job(active=1, ready=1), {"problems": {"it-ingest-images": PULL}}, "Running", "Running", ""),
-        (job(active=1, failed=1), {}, "Running", "Running", "1 failed attempt"),
+        (job(active=1), {}, "Pending", "Starting", ""),
+        (job(active=1), {"problems": {INGEST: PULL}}, "Pending", "ImagePullBackOff", PULL.message),
+        (job(active=1, ready=1), {"problems": {INGEST: PULL}}, "Running", "Running", ""),
+        (job(active=1, failed=1), {}, "Retrying", "BackOff", "1 failed attempt"),
+        (job(active=1, ready=1, failed=1), {}, "Running", "Running", "1 failed attempt"),
         (
-            job(active=1, failed=2),
-            {"attempts": {"it-ingest-images": "2 failed attempts: OOMKilled"}},
+            job(active=1, ready=1, failed=2),
+            {"attempts": {INGEST: "2 failed attempts: OOMKilled"}},
             "Running",
             "Running",
             "2 failed attempts: OOMKilled",
@@ -82,15 +87,15 @@ def test_what_is_said_of_a_stage_with_a_job(
 
 
 def test_a_problem_that_was_said_stays_until_something_newer_is_known() -> None:
-    first = status(job(active=1), upto=FREEZE, problems={"it-ingest-images": PULL})
+    first = status(job(active=1), upto=FREEZE, problems={INGEST: PULL})
     assert status(job(active=1), upto=FREEZE, previous=first) == first
     assert of(status(job(active=1, ready=1), upto=FREEZE, previous=first), "ingest-images").state == "Running"
-    cleared = status(job(active=1), upto=FREEZE, previous=first, problems={"it-ingest-images": None})
+    cleared = status(job(active=1), upto=FREEZE, previous=first, problems={INGEST: None})
     assert of(cleared, "ingest-images").state == "Running"
 
 
 def test_the_summary_says_what_keeps_an_iteration_waiting() -> None:
-    found = status(job(active=1), upto=FREEZE, problems={"it-ingest-images": PULL})
+    found = status(job(active=1), upto=FREEZE, problems={INGEST: PULL})
     assert condition(found).reason == "ImagePullBackOff"
     assert condition(found).message == "1 of 10 stages done: ingest-images pending (pod p: no such image)"
     assert found.progress == "1/10 stages, ingest-images ImagePullBackOff"
@@ -201,7 +206,7 @@ def test_nothing_new_is_no_event() -> None:
         (status(job(condition="Failed"), upto=FREEZE), "Warning", "Failed"),
         (status(upto=FREEZE, stages={"ingest-images": done(0)}), "Warning", "Held"),
         (status(job(active=1, failed=1), upto=FREEZE), "Warning", "AttemptFailed"),
-        (status(job(active=1), upto=FREEZE, problems={"it-ingest-images": PULL}), "Warning", "ImagePullBackOff"),
+        (status(job(active=1), upto=FREEZE, problems={INGEST: PULL}), "Warning", "ImagePullBackOff"),
         (status(job(suspend=True, queue="q"), upto=FREEZE), "Normal", "Queued"),
         (status(job(active=1), upto=FREEZE, aliases=(3, 1)), "Warning", "AliasMoved"),
         (status(job(active=1), upto=FREEZE, retries=1), "Normal", "Retry"),

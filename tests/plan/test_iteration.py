@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from plan.builders import NOW, done, ended, observed, spec
@@ -89,6 +87,8 @@ def test_the_score_of_an_evaluation_is_its_final_accuracy_and_the_gain(
         (observed(suspend=True), ("False", "NothingHeld"), ("True", "Suspended")),
         (observed({"ingest-images": done(0)}), ("True", "NoData"), ("False", "Active")),
         (observed({"ingest-images": ended(3)}), ("False", "NothingHeld"), ("False", "Active")),
+        (observed(PROMOTED, suspend=True), ("False", "NothingHeld"), ("False", "Ended")),
+        (observed({"ingest-images": done(0)}, suspend=True), ("True", "NoData"), ("False", "Ended")),
     ],
 )
 def test_conditions_tell_holds_from_suspension(
@@ -97,25 +97,6 @@ def test_conditions_tell_holds_from_suspension(
     conditions = {c.type: (c.status, c.reason) for c in plan(spec(), seen, NOW).conditions}
     assert conditions["Held"] == held
     assert conditions["Suspended"] == suspended
-
-
-@pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        ({"alias_version": 1, "frozen_alias_version": 1}, "True"),
-        ({"alias_version": 2, "frozen_alias_version": 1}, "False"),
-        ({"alias_version": None, "frozen_alias_version": 1}, None),
-        ({"alias_version": 2, "frozen_alias_version": None}, None),
-    ],
-)
-def test_a_generator_that_was_overtaken_is_reported(fields: dict[str, Any], expected: str | None) -> None:
-    conditions = {c.type: c.status for c in plan(spec(), observed(**fields), NOW).conditions}
-    assert conditions.get("GeneratorCurrent") == expected
-
-
-def test_the_generator_is_not_called_overtaken_by_the_iterations_own_promotion() -> None:
-    seen = observed(PROMOTED, alias_version=2, frozen_alias_version=1)
-    assert "GeneratorCurrent" not in {c.type for c in plan(spec(), seen, NOW).conditions}
 
 
 @pytest.mark.parametrize(("failures", "seconds"), [(1, 5), (2, 10), (3, 20), (6, 160), (7, 320), (8, 360), (20, 360)])

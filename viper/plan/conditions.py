@@ -51,26 +51,17 @@ def outcome_of(stages: tuple[StageStatus, ...], stopped: StageStatus | None, obs
 def conditions_of(
     stages: tuple[StageStatus, ...], stopped: StageStatus | None, observed: Observed, outcome: Outcome
 ) -> tuple[Condition, ...]:
-    """`Succeeded` (the summary) first, then `Held`, `Suspended` and, where the alias is known, `GeneratorCurrent`."""
+    """`Succeeded` (the summary) first, then `Held` and `Suspended`; what has ended is not suspended as well."""
     held = stopped if outcome == "held" else None
-    conditions = [
+    return (
         _succeeded(stages, stopped, outcome),
         Condition("Held", "False", "NothingHeld", "")
         if held is None
         else Condition("Held", "True", held.reason, held.message),
         Condition("Suspended", "True", "Suspended", "spec.suspend is true")
-        if observed.suspend
-        else Condition("Suspended", "False", "Active", ""),
-    ]
-    now, then = observed.alias_version, observed.frozen_alias_version
-    if outcome in ("running", "suspended") and now is not None and then is not None:
-        moved = f"the alias moved from version {then} to {now} since this iteration began; promotion will be held"
-        conditions.append(
-            Condition("GeneratorCurrent", "True", "AliasUnchanged", "")
-            if now == then
-            else Condition("GeneratorCurrent", "False", "AliasMoved", moved)
-        )
-    return tuple(conditions)
+        if observed.suspend and outcome in ("running", "suspended")
+        else Condition("Suspended", "False", "Ended" if observed.suspend else "Active", ""),
+    )
 
 
 def _succeeded(stages: tuple[StageStatus, ...], stopped: StageStatus | None, outcome: Outcome) -> Condition:

@@ -169,16 +169,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Observed:
-    """Everything a plan depends on beside the spec.
-
-    `alias_version` is the version behind the promotion alias now, `frozen_alias_version` the one when the iteration was
-    frozen; None where unknown.
-    """
+    """Everything a plan depends on beside the spec."""
 
     stages: Mapping[str, Stage] = field(default_factory=dict)
     suspend: bool = False
-    alias_version: int | None = None
-    frozen_alias_version: int | None = None
 
 
 # ---- what to do --------------------------------------------------------------------------------------------------
