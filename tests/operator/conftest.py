@@ -9,6 +9,9 @@ import pytest
 
 from fakes.cluster import Cluster, install_definitions
 from servers.kube import KubeApi
+from watcher.judge import judge, report
+from watcher.recorder import Recorder
+from watcher.timeline import Timeline, read
 
 
 @pytest.fixture
@@ -17,3 +20,13 @@ def cluster(kube_api: KubeApi, tmp_path: Path) -> Iterator[Cluster]:
     install_definitions(kube_api)
     with Cluster(kube_api, tmp_path / "cluster") as made:
         yield made
+
+
+@pytest.fixture
+def watched(cluster: Cluster, tmp_path: Path) -> Iterator[None]:
+    """Everything that is said in the namespace is so, not late and said once; operators that are killed on a busy
+    machine have their time."""
+    file = tmp_path / "timeline.jsonl"
+    with Recorder(Timeline(file), cluster.kubeconfig, cluster.namespace, store=cluster.store):
+        yield
+    assert report(judge(read(file), late=60.0)) == ""

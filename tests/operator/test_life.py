@@ -11,7 +11,7 @@ from fakes import world
 from fakes.cluster import Cluster, manifest, stages
 from servers.kube import eventually
 
-pytestmark = [pytest.mark.kube, pytest.mark.slow]
+pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.usefixtures("watched")]
 
 
 def running(stage: str) -> Any:

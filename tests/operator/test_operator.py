@@ -6,7 +6,7 @@ import pytest
 
 from fakes.cluster import Cluster, stages
 
-pytestmark = pytest.mark.kube
+pytestmark = [pytest.mark.kube, pytest.mark.usefixtures("watched")]
 
 
 def test_an_applied_iteration_runs_every_stage_as_a_job_and_ends_promoted(cluster: Cluster) -> None:

@@ -13,7 +13,7 @@ from fakes.cluster import Cluster, manifest, stages
 from fakes.kubelet import MERGE
 from servers.kube import eventually
 
-pytestmark = [pytest.mark.kube, pytest.mark.slow]
+pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.usefixtures("watched")]
 
 
 def said(cluster: Cluster, reason: str) -> dict[str, Any]:

@@ -111,6 +111,28 @@ CASES: dict[str, tuple[list[tuple[float, Act]], list[float], str]] = {
         [16.0, *(17.0 + d for d in range(1, 28, 4))],
         "trouble is said: l-1: l-1-ingest-images: ImagePullBackOff",
     ),
+    "a volume cannot be mounted, as an Event of the pod says": (
+        [
+            (
+                13.7,
+                lambda f: f.event("FailedMount", "no such claim", kind="Pod", about="P-ingest-images", type="Warning"),
+            ),
+            (15.0, stage("ingest-images", "Pending", reason="FailedMount", message="no such claim", job=INGEST)),
+        ],
+        [13.3],
+        "",
+    ),
+    "a volume could not be mounted, and the Event is still there": (
+        [
+            (
+                13.7,
+                lambda f: f.event("FailedMount", "no such claim", kind="Pod", about="P-ingest-images", type="Warning"),
+            ),
+            (15.0, stage("ingest-images", "Pending", reason="FailedMount", message="no such claim", job=INGEST)),
+        ],
+        [13.3, 18.0, 22.0, 26.0, 30.0, 34.0],
+        "stage is as said: l-1: ingest-images Pending (FailedMount",
+    ),
     "an attempt has failed": (
         [
             (20.0, lambda f: f.job("ingest-images", failed=1)),

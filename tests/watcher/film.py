@@ -140,7 +140,7 @@ class Film:
     def event(self, reason: str, message: str, *, kind: str = "ViperIteration", name: str = "l-1", **more: Any) -> None:
         """An Event."""
         fields = {"type": "Normal", "count": 1, "lastTimestamp": stamp(self.now), **more}
-        about = {"kind": kind, "name": name, "uid": more.get("about", kind)}
+        about = {"kind": kind, "name": name, "uid": fields.pop("about", kind)}
         meta = {"name": f"e{len(self.entries)}"}
         body = {"kind": "Event", "metadata": meta, "involvedObject": about, "reason": reason, "message": message}
         self.add("object", object={**body, **fields})

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
-from watcher.timeline import EARLY, LATE, Object, Span, Track
+from watcher.timeline import EARLY, Object, Span, Track
 from watcher.truth import Stage, World, ended, moment
 
 FINISHED = ("Promoted", "Registered", "Held", "Failed")
@@ -119,9 +119,9 @@ SUPPORTS: dict[str, Callable[[Claim, Stage, Object | None], bool]] = {
 }
 
 
-def patience(said: Claim) -> float:
-    """Seconds that a pod may need until it is as is said: a Job that is there counts as running."""
-    return LATE if said.state == "Running" else EARLY
+def patience(said: Claim, late: float) -> float:
+    """Seconds that a pod may need until it is as is said: a Job that is there counts as running for a while."""
+    return late if said.state == "Running" else EARLY
 
 
 def stage_is_as_said(world: World) -> Iterator[Fault]:
@@ -133,7 +133,9 @@ def stage_is_as_said(world: World) -> Iterator[Fault]:
                 said: Claim | None = shown.value
                 if said is None:
                     continue
-                at = world.untrue(shown, fact, lambda v, s=said: support(s, v[0], v[1]), early=patience(said))
+                at = world.untrue(
+                    shown, fact, lambda v, s=said: support(s, v[0], v[1]), early=patience(said, world.late)
+                )
                 if at is not None:
                     yield Fault("stage is as said", at, f"{name}: {stage} {_words(said)}")
 

@@ -24,13 +24,13 @@ def moment(text: str) -> float:
 class Stage:
     """One stage of one iteration, as everything but the operator knows it.
 
-    `refused`: uids of Jobs of which an Event says that their pods cannot be created. `manifest`: what is worth
-    knowing of it. `progress`: as the stage program wrote it last.
+    `warned`: the reason of the last Event about a Job or pod, by uid, where that is a warning. `manifest`: what is
+    worth knowing of it. `progress`: as the stage program wrote it last.
     """
 
     jobs: Mapping[str, Object] = field(default_factory=dict)
     pods: Mapping[str, Object] = field(default_factory=dict)
-    refused: frozenset[str] = frozenset()
+    warned: Mapping[str, str] = field(default_factory=dict)
     manifest: Object | None = None
     progress: Object | None = None
 
@@ -57,10 +57,11 @@ class Stage:
 
     def troubles(self, job: str) -> set[str]:
         """Kubernetes' words for what keeps this Job's pods from running."""
-        found = {word for pod in self.pods_of(job) for word in troubles(pod)}
-        if self.jobs.get(job, {}).get("metadata", {}).get("uid") in self.refused and not self.pods_of(job):
-            found.add("FailedCreate")
-        return found
+        pods = self.pods_of(job)
+        silent = [p for p in pods if p.get("status", {}).get("phase", "Pending") == "Pending"]
+        found = {word for pod in pods for word in troubles(pod)}
+        about = silent if pods else [self.jobs[job]] if job in self.jobs else []
+        return found | {self.warned[uid] for o in about if (uid := o["metadata"]["uid"]) in self.warned}
 
 
 def ended(job: Object) -> str:
@@ -167,6 +168,9 @@ def _object(world: World, places: dict[str, tuple[str, str]], at: float, body: O
         if body.get("count", 1) > 1:  # told again
             world.events[meta["name"]] = (world.events[meta["name"]][0], body)
         about = body["involvedObject"].get("uid", "")
-        if body["reason"] == "FailedCreate" and about in places:
+        if about in places:
             track = world.stages[places[about]]
-            track.put(at, replace(track.now, refused=track.now.refused | {about}))
+            warned = {uid: reason for uid, reason in track.now.warned.items() if uid != about}
+            if body.get("type") == "Warning":
+                warned[about] = body["reason"]
+            track.put(at, replace(track.now, warned=warned))

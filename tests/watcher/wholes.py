@@ -83,8 +83,10 @@ def alias_is_as_said(world: World) -> Iterator[Fault]:
             if said == "False":
                 if promoted:
                     yield Fault("alias is as said", shown.start, f"{name} is promoted, and it said “{message}”")
-                told = [int(n) for n in re.findall(r"(?:version|to) (\d+)", message)]
+                told = [int(n) for n in re.findall(r"to (?:version )?(\d+)", message)] or [None]  # it is gone
                 at = world.untrue(shown, alias, lambda v, t=told: v in t[-1:])
+            elif said == "Unknown":  # the registry does not answer
+                at = None
             else:
                 at = world.untrue(shown, alias, lambda v, b=began: b is None or v == b)
             if at is not None:

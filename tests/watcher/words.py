@@ -110,13 +110,15 @@ def _warning(world: World, at: float, body: Object, known: set[str]) -> Iterator
     elif stage in known:
         shown = world.iterations[name].map(lambda b: stages_of(status_of(b)).get(stage, {}))
         job = shown.at(min(at + EARLY, world.end)).get("job") or ""
-        state = "Running" if reason == "AttemptFailed" else "Pending"
+        state = "Running" if reason == "AttemptFailed" else "Pending"  # whatever it is at by now
         said_of = Claim(state, reason, message, job)
         fact = world.stages[name, stage].beside(world.iterations[name])
         if world.untrue(once, fact, lambda v: support(said_of, v[0], v[1])) is not None:
             yield "it is not so"
     else:
-        yield "nobody can tell whether this is so"
+        summary = world.iterations[name].map(lambda b: _summary(status_of(b))[0])
+        if world.untrue(once, summary, lambda r: r == reason) is not None:
+            yield "nobody can tell whether this is so"
 
 
 def _lately(world: World, fact: Track[bool], at: float) -> bool:
@@ -177,7 +179,7 @@ def _stage_line(world: World, picture: Span, name: str, found: re.Match[str]) ->
         at = world.untrue(picture, fact, bool)
     else:
         both = world.stages[name, stage].beside(world.iterations[name])
-        at = world.untrue(picture, both, lambda v: support(said, v[0], v[1]), early=patience(said))
+        at = world.untrue(picture, both, lambda v: support(said, v[0], v[1]), early=patience(said, world.late))
     if at is not None:
         return at, "it is not so"
     shown = stages_of(status_of(world.iterations[name].at(picture.start))).get(stage, {})
