@@ -13,6 +13,7 @@ from viper_operator.observed import Problem
 from viper_operator.status import (
     INTERNAL_ERROR,
     ITERATION_MISSING,
+    KUBERNETES_ERROR,
     NEWER_VERSION,
     RUNNING_STATES,
     STORE_UNAVAILABLE,
@@ -23,7 +24,7 @@ from viper_operator.views import IterationView, JobView
 #: States of a stage that has no end yet.
 UNSETTLED = (State.WAITING, State.PENDING, State.RUNNING, State.RETRYING, State.SUSPENDED)
 #: Reasons of a summary that tells of what may be over by now.
-AGAIN = frozenset({STORE_UNAVAILABLE, ITERATION_MISSING, INTERNAL_ERROR, NEWER_VERSION})
+AGAIN = frozenset({STORE_UNAVAILABLE, ITERATION_MISSING, INTERNAL_ERROR, NEWER_VERSION, KUBERNETES_ERROR})
 
 
 @dataclass(frozen=True)

@@ -23,16 +23,20 @@ from viper_operator.job_specs import owner_reference
 from viper_operator.memory import Memory
 from viper_operator.names import API_VERSION, LOOP, RETRY, SUSPEND_MANAGER
 from viper_operator.settings import Settings
-from viper_operator.status import INTERNAL_ERROR, Facts, conditions
+from viper_operator.status import INTERNAL_ERROR, KUBERNETES_ERROR, Facts, conditions
 from viper_operator.tracking import TrackingServer
 from viper_operator.views import IterationView, LoopView
-from viper_operator.writes import UnreadableError, Writer, is_internal, why
+from viper_operator.writes import AWAY, UnreadableError, Writer, complaint
 
 log = logging.getLogger(__name__)
 
 KIND = "ViperLoop"
 #: Seconds after which a loop that waits for an alias looks by itself; usually it is told before.
 LOOK_AGAIN = 30.0
+#: Why a loop stops whose next iteration the API server does not take.
+ITERATION_REFUSED = "IterationRefused"
+#: Seconds after which it is asked again.
+REFUSED_AGAIN = 60.0
 
 
 @dataclass(frozen=True)
@@ -69,19 +73,18 @@ class LoopReconciler:
         try:
             return await self._look(view)
         except Exception as error:
-            if is_internal(error):
-                await self._not_understood(view, error)
+            if (said := complaint(error)) is not None:
+                await self._complain(view, error, *said)
             raise
 
-    async def _not_understood(self, view: LoopView, error: Exception) -> None:
-        """Says that this loop is not understood, and why. The others go on."""
+    async def _complain(self, view: LoopView, error: Exception, reason: str, message: str) -> None:
+        """Says that this loop does not go on, and why. The others do."""
         try:
             previous = view.status()
             facts = Facts(view.generation, 0, self.clock(), "")
-            found = [
-                Condition("Succeeded", "Unknown", INTERNAL_ERROR, why(error)),
-                Condition(INTERNAL_ERROR, "True", type(error).__name__, why(error)),
-            ]
+            found = [Condition("Succeeded", "Unknown", reason, message)]
+            if reason == INTERNAL_ERROR:
+                found.append(Condition(INTERNAL_ERROR, "True", type(error).__name__, message))
             said = {"conditions": conditions(found, facts, previous.conditions)}
             await self._write(view, previous, previous.model_copy(update=said))
         except Exception:
@@ -107,7 +110,7 @@ class LoopReconciler:
             self.memory.waiting[view.name] = _alias(loop)
             return LOOK_AGAIN
         self.memory.waiting.pop(view.name, None)
-        return None
+        return REFUSED_AGAIN if decided.condition.reason == ITERATION_REFUSED else None
 
     def _iterations(self, view: LoopView, loop: ViperLoop) -> list[IterationView]:
         """The iterations so far, in order, without gaps."""
@@ -150,10 +153,10 @@ class LoopReconciler:
         try:
             made = await self.writer.api.apply(iteration_body(seen.view, seen.body, seen.loop, number))
         except ApiError as error:
-            if error.status not in (400, 403, 409, 422):
+            if error.status in AWAY and error.status != 409:
                 raise
             message = f"iteration {number} cannot be made: {error}"
-            return LoopPlan(None, Condition("Succeeded", "False", "IterationRefused", message))
+            return LoopPlan(None, Condition("Succeeded", "False", ITERATION_REFUSED, message))
         name = made["metadata"]["name"]
         self.cache.iterations.put(made)
         self.look_at(name)
@@ -203,9 +206,8 @@ class LoopReconciler:
         if new.dump() == previous.dump():
             return
         old, summary = (previous.conditions[0] if previous.conditions else None), new.conditions[0]
-        if summary.status != "Unknown" and (
-            old is None or (old.status, old.reason) != (summary.status, summary.reason)
-        ):
+        told = summary.status != "Unknown" or summary.reason in (INTERNAL_ERROR, KUBERNETES_ERROR)
+        if told and (old is None or (old.status, old.reason) != (summary.status, summary.reason)):
             kind = "Normal" if summary.status == "True" else "Warning"
             await self.writer.tell(KIND, view, [Event(kind, summary.reason, summary.message)])  # type: ignore[arg-type]
         body = await self.writer.status(KIND, view, new.dump())

@@ -176,6 +176,6 @@ def _containers(status: Mapping[str, Any]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda s: s.get("name") != CONTAINER)
 
 
-def shortened(text: str) -> str:
+def shortened(text: str, longest: int = LONGEST) -> str:
     """A text of the length that a status may have."""
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

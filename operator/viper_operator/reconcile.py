@@ -51,7 +51,7 @@ from viper_operator.stores import LostError, Stores
 from viper_operator.tracking import TrackingServer
 from viper_operator.troubles import at_rest, failures
 from viper_operator.views import FINISHED, IterationView, JobView
-from viper_operator.writes import RefusedError, UnreadableError, Writer, is_internal, why
+from viper_operator.writes import RefusedError, UnreadableError, Writer, complaint
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,8 @@ class Seen:
 class IterationReconciler:
     """`reconcile(name)` brings an iteration one step further and returns after how many seconds to ask again, None when
     something else will say so. When it raises, it is to be asked again later: what a store or the API server does not
-    do now (`StoreError`, `ApiError`), and anything else, of which the status says `InternalError`."""
+    do now (`StoreError`, `ApiError`), and anything else. What is not over soon the status says: `StoreUnavailable`,
+    `KubernetesError`, `InternalError`."""
 
     settings: Settings
     cache: Cache
@@ -105,16 +106,19 @@ class IterationReconciler:
         try:
             return await self._look(view)
         except Exception as error:
-            if is_internal(error) and not view.settled:
-                await self._not_understood(view, error)
+            if not view.settled and (said := complaint(error)) is not None:
+                await self._complain(view, error, *said)
             raise
 
-    async def _not_understood(self, view: IterationView, error: Exception) -> None:
-        """Says that this iteration is not understood, and why. The others go on."""
+    async def _complain(self, view: IterationView, error: Exception, reason: str, message: str) -> None:
+        """Says that this iteration does not go on, and why. The others do."""
         try:
+            # As it is known now: what went wrong may be the second write of two.
+            view = self.cache.iterations.items.get(view.name, view)
             previous = view.status()
             facts = Facts(view.generation, max(view.retry, previous.retries), self.clock(), "")
-            await self._write(view, previous, explained(previous, INTERNAL_ERROR, why(error), facts, internal=error))
+            internal = error if reason == INTERNAL_ERROR else None
+            await self._write(view, previous, explained(previous, reason, message, facts, internal=internal))
         except Exception:
             log.exception("iteration %s: what went wrong cannot be said in its status", view.name)
 

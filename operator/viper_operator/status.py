@@ -31,6 +31,8 @@ ITERATION_MISSING = "IterationMissing"
 NEWER_VERSION = "NewerVersionNeeded"
 #: Reason of the summary, and a condition of its own, where something cannot be understood.
 INTERNAL_ERROR = "InternalError"
+#: The API server did not do what was asked of it, and is neither away nor busy.
+KUBERNETES_ERROR = "KubernetesError"
 #: Characters of a condition's message.
 LONGEST = 8000
 RUNNING_STATES = ("Running", "Pending", "Retrying")

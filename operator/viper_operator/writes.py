@@ -19,8 +19,10 @@ from viper_operator.events import Event
 from viper_operator.job_specs import JobRequest, stage_job, stage_service
 from viper_operator.metrics import STAGES_STARTED
 from viper_operator.names import API_VERSION, MANAGER, SECONDS_BEFORE, SUSPEND_MANAGER
+from viper_operator.observed import shortened
 from viper_operator.pod_templates import refusal
 from viper_operator.settings import Settings
+from viper_operator.status import INTERNAL_ERROR, KUBERNETES_ERROR
 from viper_operator.views import JobView, Resource
 
 log = logging.getLogger(__name__)
@@ -45,6 +47,8 @@ class UnreadableError(Exception):
 
 #: Answers of the API server to what cannot be, however often it is asked: our own fault, not its.
 NEVER = (400, 413, 422)
+#: Answers of one that is away or busy (0: none), or where somebody else was writing: nothing is said of what was asked.
+AWAY = (0, 409, 429, 502, 503, 504)
 #: Characters of an error's text that a status keeps.
 LONGEST = 1000
 
@@ -60,8 +64,18 @@ def why(error: Exception) -> str:
     """An error as a status says it, in one line."""
     text = " ".join(str(error).split())
     said = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    short = said if len(said) <= LONGEST else f"{said[: LONGEST - 1]}…"
-    return f"this cannot be understood; the operator tries again, others go on: {short}"
+    return f"this cannot be understood; the operator tries again, others go on: {shortened(said, LONGEST)}"
+
+
+def complaint(error: Exception) -> tuple[str, str] | None:
+    """Reason and message by which the status of a resource says that something went wrong with it; None where somebody
+    is away or busy, which is told elsewhere, and over soon."""
+    if is_internal(error):
+        return INTERNAL_ERROR, why(error)
+    if isinstance(error, ApiError) and error.status not in AWAY:
+        text = shortened(" ".join(str(error).split()), LONGEST)
+        return KUBERNETES_ERROR, f"the API server does not do what the operator asks, which tries again: {text}"
+    return None
 
 
 class Writer:
@@ -86,8 +100,8 @@ class Writer:
             raise _taken(request, "Job", request.name)
         by_reference = self.cache.profile_of(request.iteration.metadata.name)
         try:
-            if refused := refusal(request, self.settings):
-                raise RefusedError("PodTemplateRefused", refused, permanent=not by_reference)
+            if problems := refusal(request, self.settings):
+                raise RefusedError("PodTemplateRefused", problems, permanent=not by_reference)
             service, made = stage_service(request, self.settings), stage_job(request, self.settings)
         except SpecError as error:
             raise RefusedError("SpecTooLarge", str(error), permanent=not by_reference) from None
@@ -98,7 +112,7 @@ class Writer:
                 await self._make_service(request, service)
             body = await self.api.apply(made)
         except ApiError as error:
-            if error.status not in (*NEVER, 403, 409):
+            if error.status in AWAY and error.status != 409:
                 raise
             return await self._there(request, made, error)
         STAGES_STARTED.labels(request.stage).inc()
@@ -122,7 +136,7 @@ class Writer:
                 await self.api.apply({**job, "metadata": {**job["metadata"], "name": name}}, dry_run=True)
             except ApiError as error:
                 if error.status == 422:
-                    message = f"{stage}: the API server refuses the Job: {error}"
+                    message = refused(replace(request, stage=stage), error)
                     raise RefusedError("JobRefused", message, permanent=permanent) from None
 
     async def _make_service(self, request: JobRequest, service: dict[str, Any]) -> None:
@@ -140,9 +154,9 @@ class Writer:
         except ApiError as error:
             if error.status != 404 or refusal.status == 409:
                 raise refusal from None  # somebody else was writing: to be tried again
-            # 403: quota and policies, which may change; else the profile asks for something that cannot be.
-            message = f"{request.stage}: the API server refuses the Job: {refusal}"
-            raise RefusedError("JobRefused", message, permanent=refusal.status != 403) from None
+            # Never: the profile asks for something that cannot be. Else quota and policies (403), webhooks that do not
+            # answer (500) and whatever there may be, which may change.
+            raise RefusedError("JobRefused", refused(request, refusal), permanent=refusal.status in NEVER) from None
         job = JobView.of(body)
         if job.owner == request.uid:
             return self._job(body)
@@ -256,6 +270,11 @@ class Writer:
             }
             bodies.append(body)
         return bodies
+
+
+def refused(request: JobRequest, error: ApiError) -> str:
+    """What is said of a Job that the API server does not take, with its words."""
+    return f"{request.stage}: the API server refuses the Job: {error}"
 
 
 def _taken(request: JobRequest, kind: str, name: str) -> RefusedError:

@@ -9,9 +9,9 @@ from kube_objects import NOW, iteration, job
 
 from plan.builders import done, spec
 from viper.plan import Observed, Stage, plan
-from viper.spec.stages import FREEZE
+from viper.spec.stages import FREEZE, stage_graph
 from viper.spec.status import IterationStatus
-from viper_operator.decide import Decision, NewJob, decide, quiet
+from viper_operator.decide import Decision, NewJob, decide, left_over, quiet
 from viper_operator.observed import Problem, current_jobs, shards_of
 from viper_operator.views import JobView
 
@@ -76,6 +76,45 @@ def test_training_waits_for_another_iteration_of_the_model() -> None:
 def test_a_suspended_training_waits_as_well_before_it_goes_on() -> None:
     stopped = job("train-captions", suspend=True)
     assert decided(stopped, upto=EARLIER, trainer="other") == Decision(blocked={"train-captions": "other"})
+
+
+ENDED = done(decision="promoted")
+ALL = {name: ENDED if name == "promote" else done() for name in (FREEZE, *(n.name for n in stage_graph(spec().recipe)))}
+
+
+@pytest.mark.parametrize(
+    ("jobs", "upto", "suspend", "deleted"),
+    [
+        ([job(suspend=True)], (FREEZE,), True, []),
+        ([job(suspend=True)], (FREEZE,), False, []),  # it goes on
+        ([job(suspend=True)], (FREEZE, "ingest-images"), True, ["it-ingest-images"]),
+        ([job(suspend=True)], (FREEZE, "ingest-images"), False, ["it-ingest-images"]),
+        ([job(suspend=True, queue="q")], (FREEZE, "ingest-images"), False, ["it-ingest-images"]),
+        ([job(active=1)], (FREEZE, "ingest-images"), True, []),  # it ends by itself
+        ([job(condition="Complete", suspend=True)], (FREEZE, "ingest-images"), True, []),
+        # An attempt of an earlier retry, which another Job has taken over from.
+        ([job(suspend=True), job(retry=1, active=1)], (FREEZE,), False, ["it-ingest-images"]),
+        # The iteration has ended.
+        ([job("promote", suspend=True)], tuple(ALL), True, ["it-promote"]),
+        ([job("evaluate", suspend=True), job("promote", condition="Complete")], tuple(ALL), False, ["it-evaluate"]),
+    ],
+)
+def test_a_suspended_job_that_nobody_would_ever_resume_is_deleted(
+    jobs: list[JobView], upto: tuple[str, ...], suspend: bool, deleted: list[str]
+) -> None:
+    current = current_jobs(jobs, max(j.retry for j in jobs))
+    stages = {name: ALL[name] for name in upto}
+    for name, one in current.items():
+        before = stages.get(name, Stage())
+        stages[name] = Stage(shards_of(one, [], retries=2, now=NOW), before.done)
+    made = plan(spec(retries=2), Observed(stages, suspend=suspend), NOW, freeze=True)
+    found = decide(made, current, suspended=suspend, trainer=lambda: None, now=NOW, known=jobs)
+    assert [j.name for j in found.delete] == deleted
+
+
+def test_what_has_ended_keeps_no_suspended_job() -> None:
+    jobs = [job(suspend=True), job("evaluate", active=1), job("promote", condition="Complete")]
+    assert [j.name for j in left_over(jobs, {})] == ["it-ingest-images"]
 
 
 def said(**stage: Any) -> dict[str, Any]:

@@ -219,6 +219,67 @@ def test_every_change_that_a_person_would_want_to_know_is_an_event(
     assert (kind, reason) in [(e.type, e.reason) for e in events(before, after)]
 
 
+def after(state: Any, reason: str, message: str = "", job_: str = "it-ingest-images") -> IterationStatus:
+    """A status whose second stage is said to be so."""
+    found = status(job(active=1, ready=1), upto=FREEZE)
+    stages = list(found.stages)
+    stages[1] = stages[1].model_copy(update={"state": state, "reason": reason, "message": message, "job": job_})
+    return found.model_copy(update={"stages": stages})
+
+
+FAILED = "1 failed attempt: OOMKilled"
+
+
+@pytest.mark.parametrize(
+    ("before", "then", "told"),
+    [
+        (after("Running", "Running"), after("Retrying", "BackOff", FAILED), ["AttemptFailed"]),
+        (after("Retrying", "BackOff", FAILED), after("Running", "Running", FAILED), []),
+        (after("Running", "Running", FAILED), after("Retrying", "BackOff", "2 failed attempts: E"), ["AttemptFailed"]),
+        (after("Pending", "Starting"), after("Running", "Running"), []),
+        (after("Running", "Running"), after("Pending", "Starting"), []),
+        (after("Pending", "Starting"), after("Pending", "Unschedulable", "0/3 nodes"), ["Unschedulable"]),
+        (after("Pending", "Unschedulable", "0/3 nodes"), after("Pending", "Unschedulable", "0/4 nodes"), []),
+        (
+            after("Pending", "Unschedulable", "no GPU"),
+            after("Pending", "Unschedulable", "no memory"),
+            ["Unschedulable"],
+        ),
+        (after("Pending", "Unschedulable", "no GPU"), after("Running", "Running"), []),
+    ],
+)
+def test_an_event_tells_what_is_new_and_once(before: IterationStatus, then: IterationStatus, told: list[str]) -> None:
+    assert [e.reason for e in events(before, then)] == told
+
+
+def test_a_failed_attempt_is_one_event_whatever_came_between() -> None:
+    first = events(after("Running", "Running"), after("Retrying", "BackOff", FAILED))
+    again = events(after("Pending", "Unschedulable", "no GPU"), after("Running", "Running", FAILED))
+    assert first == again
+    assert first[0].once, "it is called the same"
+    of_another = events(after("Running", "Running"), after("Retrying", "BackOff", FAILED, "it-ingest-images-a2"))
+    assert of_another[-1].once != first[0].once
+
+
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        ("JobRefused", "freeze: the API server refuses the Job: 403 Forbidden: exceeded quota"),
+        ("KubernetesError", "the API server does not do what the operator asks"),
+        ("ProfileNotFound", "spec.profileRef: there is no ViperProfile a"),
+        ("StoreUnavailable", "no route to host"),
+        ("NewerVersionNeeded", "viper 0.9"),
+    ],
+)
+def test_what_keeps_the_whole_from_going_on_is_an_event_once(reason: str, message: str) -> None:
+    facts = Facts(1, 0, NOW, "")
+    for before in (EMPTY, status(job(active=1, ready=1), upto=FREEZE)):
+        stopped = explained(before, reason, message, facts)
+        assert events(before, stopped)[-1] == Event("Warning", reason, message)
+        assert events(stopped, stopped) == []
+        assert events(stopped, before if before.conditions else stopped) == []
+
+
 def test_resuming_is_an_event() -> None:
     before = status(job(suspend=True), upto=FREEZE, suspend=True)
     after = status(job(active=1), upto=FREEZE, previous=before)

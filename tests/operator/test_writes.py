@@ -14,6 +14,7 @@ from kube_objects import SETTINGS
 from fakes import world
 from fakes.kubelet import Connection
 from servers.kube import KubeApi
+from viper.errors import StoreError
 from viper.spec.stages import FREEZE
 from viper_operator import writes
 from viper_operator.api import Api, ApiError, connect
@@ -22,7 +23,7 @@ from viper_operator.events import Event
 from viper_operator.job_specs import JobRequest, stage_service
 from viper_operator.names import service_name
 from viper_operator.views import IterationView
-from viper_operator.writes import RefusedError, Writer
+from viper_operator.writes import RefusedError, Writer, complaint
 
 STAGE = "train-captions"
 VIEW = IterationView.of({"metadata": {"name": "it", "uid": "uid-it"}, "spec": {"model": "m"}})
@@ -34,11 +35,12 @@ class Scripted(Api):
 
     def __init__(self, answers: Mapping[str, Any]) -> None:
         self.namespace, self.answers, self.sent = "team", answers, []
+        self.missing: Exception | None = None
 
     async def request(self, method: str, path: str, query: Any = None, body: Any = None, **_: Any) -> dict[str, Any]:  # type: ignore[override]
         kind = "look" if query and "dryRun" in query else path.rpartition("/")[2]
         self.sent.append(f"{method} {kind}")
-        answer = self.answers.get(kind, body)
+        answer = self.missing if method == "GET" and self.missing else self.answers.get(kind, body)
         if isinstance(answer, asyncio.Event):
             await answer.wait()
         if isinstance(answer, Exception):
@@ -148,6 +150,66 @@ def test_a_service_of_somebody_else_is_not_taken_over(there: Any, ours: bool) ->
         asyncio.run(writer.create_job(request()))
     assert (error.value.reason, error.value.permanent) == ("NameTaken", False)
     assert api.sent == ["PATCH look"]
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "message", "permanent"),
+    [
+        (422, "Invalid", 'spec.template: duplicate entries for key [name="a"]', True),
+        (400, "BadRequest", "json: cannot unmarshal string", True),
+        (413, "RequestEntityTooLarge", "limit is 3145728", True),
+        (403, "Forbidden", "exceeded quota: jobs", False),
+        (401, "Unauthorized", "", False),
+        (404, "NotFound", "the server could not find the requested resource", False),
+        (405, "MethodNotAllowed", "", False),
+        (415, "UnsupportedMediaType", "", False),
+        (500, "InternalError", 'failed calling webhook "mjob.kb.io": connection refused', False),
+        (500, "", "etcdserver: mvcc: database space exceeded", False),
+        (501, "NotImplemented", "", False),
+        (507, "", "", False),
+    ],
+)
+@pytest.mark.parametrize("of", ["job", "service"])
+def test_whatever_an_api_server_says_against_a_job_is_its_refusal(
+    status: int, reason: str, message: str, permanent: bool, of: str
+) -> None:
+    said = ApiError(status, reason, message)
+    name = "it-train-captions" if of == "job" else "nodes-it"
+    api = Scripted({"look": ApiError(422, "Invalid", ""), name: said})
+    api.missing = ApiError(404, "NotFound", "no such Job")
+    with pytest.raises(RefusedError, match=f"train-captions: the API server refuses the Job: {status}") as error:
+        asyncio.run(Writer(api, Cache(), SETTINGS).create_job(request()))
+    assert message in str(error.value)
+    assert (error.value.reason, error.value.permanent) == ("JobRefused", permanent)
+
+
+@pytest.mark.parametrize("status", [0, 429, 502, 503, 504])
+def test_one_that_is_away_or_busy_has_refused_nothing(status: int) -> None:
+    api = Scripted({"look": ApiError(422, "Invalid", ""), "it-train-captions": ApiError(status, "", "")})
+    with pytest.raises(ApiError):
+        asyncio.run(Writer(api, Cache(), SETTINGS).create_job(request()))
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ApiError(500, "InternalError", "failed calling webhook"), "KubernetesError"),
+        (ApiError(403, "Forbidden", "viperiterations.viper.dev/status is forbidden"), "KubernetesError"),
+        (ApiError(404, "NotFound", ""), "KubernetesError"),
+        (ApiError(418, "", "a teapot"), "KubernetesError"),
+        (ApiError(422, "Invalid", "status.score: Too long"), "InternalError"),
+        (KeyError("scores"), "InternalError"),
+        (ApiError(0, "", "no answer"), None),
+        (ApiError(409, "Conflict", ""), None),
+        (ApiError(429, "", ""), None),
+        (ApiError(503, "", ""), None),
+        (StoreError("is down"), None),  # has words of its own
+    ],
+)
+def test_no_error_is_only_in_the_log(error: Exception, reason: str | None) -> None:
+    found = complaint(error)
+    assert (None if found is None else found[0]) == reason
+    assert found is None or str(error).split(":")[0] in found[1]
 
 
 @pytest.mark.kube

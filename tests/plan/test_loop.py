@@ -33,6 +33,11 @@ REGISTERED = LoopObserved("registered", version=2, alias_version=1)
         ("Automatic", [PROMOTED, LoopObserved("held")], None, "IterationHeld"),
         ("Automatic", [LoopObserved("held", version=2, alias_version=2)], 2, "Running"),
         ("Automatic", [LoopObserved("held", version=2, alias_version=1)], None, "IterationHeld"),
+        # Promoted by hand; its successor has moved the alias since.
+        ("Automatic", [LoopObserved("held", version=2, alias_version=3), PROMOTED], 3, "Running"),
+        ("Automatic", [LoopObserved("held", version=2, alias_version=2), RUNNING], 2, "Running"),
+        ("Manual", [REGISTERED, REGISTERED], None, "WaitingForPromotion"),
+        ("Automatic", [RUNNING, PROMOTED], 1, "Running"),  # tried again by a person
         ("Automatic", [PROMOTED, LoopObserved("failed")], None, "IterationFailed"),
         ("Manual", [REGISTERED], None, "WaitingForPromotion"),
         ("Manual", [LoopObserved("registered", version=2, alias_version=2)], 2, "Running"),

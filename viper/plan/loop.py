@@ -49,7 +49,8 @@ STOPS: Mapping[Outcome, tuple[str, str]] = {
 
 
 def plan_loop(spec: LoopSpec, iterations: Sequence[LoopObserved], gpu_seconds: float = 0.0) -> LoopPlan:
-    """The next iteration is the first that is not promoted yet, unless the one before stopped the loop.
+    """The next iteration is the first that is not promoted yet, unless the one before stopped the loop. That the alias
+    has left the version of one that has a successor does not take the loop back.
 
     With policy `Never` the alias does not move, so that iterations only need to be finished. `gpu_seconds` is what all
     of them have used: no further one starts beyond the budget, nor when less is left of it than an iteration takes.
@@ -58,6 +59,8 @@ def plan_loop(spec: LoopSpec, iterations: Sequence[LoopObserved], gpu_seconds: f
         if seen.outcome in ("running", "suspended"):
             return _go_on(number, spec.iterations)
         if seen.promoted or (seen.outcome == "registered" and spec.template.promotion.policy == "Never"):
+            continue
+        if number < len(iterations):  # the next one was made when this one's version was promoted, by hand
             continue
         reason, what = STOPS[seen.outcome]
         return _stop(reason, f"iteration {number} {what}", seen)
