@@ -11,7 +11,7 @@ from viper.spec.stages import COLD_START, EVALUATE, PROMOTE, StageNode, stage_gr
 from viper.stage.frozen import FrozenIteration
 from viper.stage.manifest import Manifest, load_manifest
 from viper.stage.outputs import manifest_shape
-from viper.stage.progress import ProgressRecord
+from viper.stage.progress import ProgressRecord, over_shards
 from viper.store import ObjectStore
 from viper.stored import KEEP
 
@@ -59,7 +59,7 @@ class StoreObserver:
 
 
 def stage_progress(store: ObjectStore, prefix: str, stage: str, shards: int) -> ProgressRecord | None:
-    """Progress over all shards of a stage: sums of items and rates, the longest time left; None before any."""
+    """Progress over all shards of a stage (`over_shards`); None before any."""
     return read_progress(store, prefix, stage, shards)[0]
 
 
@@ -76,19 +76,7 @@ def read_progress(store: ObjectStore, prefix: str, stage: str, shards: int) -> t
             problem = problem or f"{key}: {error.what}"
         else:
             records.append(record)
-    if len(records) <= 1:
-        return (records[0] if records else None), problem
-    left = [r.eta_seconds for r in records if r.eta_seconds is not None]
-    found = ProgressRecord.model_construct(
-        phase=min(records, key=lambda r: r.updated).phase,
-        done=sum(r.done for r in records),
-        total=sum(r.total for r in records),
-        rate=sum(r.rate for r in records),
-        eta_seconds=max(left, default=None),
-        updated=max(r.updated for r in records),
-        detail={},
-    )
-    return found, problem
+    return over_shards(records), problem
 
 
 def manifest_problem(node: StageNode, manifest: Manifest, frozen: FrozenIteration, needs: Mapping[str, str]) -> str:

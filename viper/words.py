@@ -48,9 +48,18 @@ def took(wall: float, work: float | None, what: str = "") -> str:
             (starting, loading, waiting).
         what: what was worked on, e.g. `24 steps`.
     """
-    if work is None or work <= 0 or wall - work < max(1.0, wall / 10):
+    if not _differs(wall, work) or work is None:
         return duration(wall, 1)
     return f"{duration(wall, 1)}, of which {duration(work, 1)} in {what or 'the work itself'}"
+
+
+def own_time(wall: float | None, work: float | None) -> str:
+    """`15.6 s of that in the work itself`, to be said after `wall`; empty where the two hardly differ."""
+    return f"{duration(work, 1)} of that in the work itself" if work and wall and _differs(wall, work) else ""
+
+
+def _differs(wall: float, work: float | None) -> bool:
+    return work is not None and 0 < work <= wall - max(1.0, wall / 10)
 
 
 def probability(p: float) -> str:

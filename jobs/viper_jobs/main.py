@@ -8,20 +8,27 @@ import os
 import re
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
 
+import viper
 from viper.costs.measured import remember
 from viper.errors import SpecError, StageError, StoreError, SupersededError, ViperError
+from viper.plan import headline
 from viper.recording import record_stage
 from viper.spec.stages import STAGES, stage_graph
 from viper.stage import Manifest, StageContext, open_stage
+from viper.stage.progress import LINE_SECONDS
+from viper.stage.telling import Spoken, Teller, beating, spoken
 from viper.stage.termination import leave_message, stoppable
 from viper.store import split_iteration_path
+from viper.words import duration, plural, took
 
 
 class StageProgram(Protocol):
@@ -100,11 +107,15 @@ def _run(
 ) -> None:
     store, name = split_iteration_uri(arguments.iteration)
     shard, shards = parse_shard(arguments.shard)
+    tell, begun = Teller(), time.monotonic()
     with ExitStack() as stack:
+        heard = Spoken(tell)
+        stack.enter_context(spoken(heard))
         work_dir = arguments.work_dir
         if work_dir is None:
             work_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="viper-job-")))
-        ctx = open_stage(store, name, arguments.stage, work_dir, shard=shard, shards=shards)
+        ctx = open_stage(store, name, arguments.stage, work_dir, shard=shard, shards=shards, tell=tell)
+        heard.waits = ctx.progress
         spec = ctx.frozen.iteration.spec
         if ctx.stage not in {n.name for n in stage_graph(spec.recipe)}:
             raise StageError(
@@ -112,15 +123,48 @@ def _run(
             )
         _limit_threads(spec.profile.of(ctx.stage).threads)
         ctx.recorder = record(ctx)
-        _attempt(ctx, program(ctx.stage))
+        tell(_begins(ctx))
+        stack.enter_context(beating(ctx.progress.pulse, LINE_SECONDS / 3))
+        _attempt(ctx, program(ctx.stage), begun)
 
 
-def _attempt(ctx: StageContext, program: StageProgram) -> None:
+def _begins(ctx: StageContext) -> str:
+    """The first line of an attempt: what begins, and what there is already."""
+    frozen = ctx.frozen
+    shard = f", shard {ctx.shard} of {ctx.shards}" if ctx.shards > 1 else ""
+    text = f"{ctx.stage} of {frozen.name} begins{shard} (viper {viper.__version__}, {_today()}, {ctx.store.uri})"
+    with suppress(StoreError):  # what needs the store says what is wrong with it
+        if there := ctx.parts_there():
+            text = f"{text}; {plural(there, 'part')} of earlier attempts or other shards {_are(there)} there"
+    return text
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
+def _today() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d")
+
+
+def _ends(ctx: StageContext, manifest: Manifest | None, seconds: float) -> str:
+    """The last line of an attempt: what was made, and how long that took."""
+    stage = f"{ctx.stage} of {ctx.frozen.name}"
+    if manifest is None:
+        return f"{stage}: this shard is through after {duration(seconds, 1)}; other shards are at work on theirs"
+    made, steps = headline(manifest), manifest.outputs.get("steps")
+    work = plural(steps, "step") if isinstance(steps, int) else plural(len(manifest.parts), "part")
+    # Of a stage whose shards or attempts worked on it side by side, the work is more than the time.
+    return f"{stage} is done" + (f": {made}" if made else "") + f" ({took(seconds, manifest.seconds, work)})"
+
+
+def _attempt(ctx: StageContext, program: StageProgram, begun: float) -> None:
     """Runs the stage. Once another attempt has finished it, whatever this one runs into is no failure of the stage."""
     stage = f"{ctx.stage} of {ctx.frozen.name}"
     try:
-        if ctx.complete() is None:
-            program.run(ctx)
+        manifest = ctx.complete()
+        if manifest is None:
+            manifest = program.run(ctx)
     except Exception as error:
         try:
             ctx.give_way()
@@ -133,6 +177,8 @@ def _attempt(ctx: StageContext, program: StageProgram) -> None:
         raise
     if ctx.superseded:
         print(f"{stage}: another attempt was first; its result stands, nothing of it was changed", file=sys.stderr)
+    ctx.progress.end()
+    ctx.tell(_ends(ctx, manifest, time.monotonic() - begun))
 
 
 def split_iteration_uri(uri: str) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from viper.plan import Condition, Plan, State
 from viper.plan import StageStatus as PlannedStage
 from viper.spec.stages import EVALUATE
 from viper.spec.status import (
+    MOST,
     GeneratorStatus,
     ItemsStatus,
     IterationStatus,
@@ -17,7 +18,7 @@ from viper.spec.status import (
     StatusCondition,
 )
 from viper.stage.frozen import FrozenIteration
-from viper.stage.progress import ProgressRecord
+from viper.stage.progress import ProgressRecord, phase_words
 from viper.words import one_line, plural
 from viper_operator.aliases import GENERATOR_CURRENT, promoting
 from viper_operator.observed import Problem
@@ -35,6 +36,8 @@ INTERNAL_ERROR = "InternalError"
 KUBERNETES_ERROR = "KubernetesError"
 #: Characters of a condition's message.
 LONGEST = 8000
+#: Characters of what a stage program says of itself.
+LONGEST_PHASE = 200
 RUNNING_STATES = ("Running", "Pending", "Retrying")
 
 
@@ -190,13 +193,15 @@ def _stage(planned: PlannedStage, facts: Facts, before: StageStatus | None) -> S
     items = None
     if job is not None and (state is State.RUNNING or (state is State.PENDING and job.ready)):  # some of its pods are
         known = before.items if before is not None and of_this(before, job) else None
-        items = _items(facts.progress.get(planned.name)) or known
+        record = facts.progress.get(planned.name)
+        items = known if record is None else items_of(record)
     started = _time(job.created) if job is not None else before.started_at if before is not None else None
     finished = None
     if state in (State.SUCCEEDED, State.FAILED, State.HELD):
         finished = before.finished_at if before is not None else None
         if job is not None and (finished is None or started is None or finished < started):
             finished = _time(job.ended or facts.now)
+    since, active = _active(job, before, ended=finished is not None)
     return StageStatus(
         name=planned.name,
         state=state.value,
@@ -208,8 +213,19 @@ def _stage(planned: PlannedStage, facts: Facts, before: StageStatus | None) -> S
         seconds=None if done is None or not done.seconds else round(done.seconds, 1),
         headline=done.headline or None if done is not None else None,
         started_at=started,
+        active_since=since,
+        active_seconds=active,
         finished_at=finished,
     )
+
+
+def _active(job: JobView | None, before: StageStatus | None, *, ended: bool) -> tuple[datetime | None, float | None]:
+    """Since when a stage has been active, and for how many seconds before that (at its end: in all)."""
+    if job is None:
+        return (None, None) if before is None else (None if ended else before.active_since, before.active_seconds)
+    if ended and job.ended is not None:
+        return None, round(job.active_seconds(job.ended))
+    return (None if job.started is None or job.suspended else _time(job.started)), round(job.seconds_before)
 
 
 def _gpu_seconds(job: JobView | None, state: State, now: float, before: StageStatus | None) -> float:
@@ -247,9 +263,11 @@ def _progress(at: StageStatus, stages: Sequence[StageStatus], outcome: str) -> s
         return f"{finished}/{plural(len(stages), 'stage')}"
     if at.state in ("Failed", "Held"):
         return f"{at.name}: {at.reason}"
-    if at.items is not None and at.items.total:
-        left = "" if at.items.eta_seconds is None else f", {duration(at.items.eta_seconds)} left"
-        return f"{at.items.done}/{at.items.total} {at.name}{left}"
+    if (items := at.items) is not None and (items.total or items.phase):
+        left = "" if items.eta_seconds is None else f"{duration(items.eta_seconds)} left"
+        counts = f"{items.done}/{items.total} {at.name}" if items.total else f"{at.name} {at.state.lower()}"
+        phase = phase_words(items.phase, items.step, items.steps) if items.phase not in at.name else ""
+        return ", ".join(x for x in (counts, phase, left or items.waiting) if x)
     what = at.reason if at.state == "Pending" and at.reason != "Ready" else at.state.lower()
     return f"{finished}/{plural(len(stages), 'stage')}, {at.name} {what}"
 
@@ -262,19 +280,25 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{round(minutes / 60)} h"
 
 
-def _items(record: ProgressRecord | None) -> ItemsStatus | None:
-    if record is None:
-        return None
+def items_of(record: ProgressRecord) -> ItemsStatus:
+    """Progress as a status has it."""
     eta = record.eta_seconds
     return ItemsStatus(
-        done=record.done, total=record.total, rate=record.rate, eta_seconds=None if eta is None else round(eta)
+        done=record.done,
+        total=record.total,
+        rate=record.rate,
+        eta_seconds=None if eta is None else round(eta),
+        phase=one_line(record.phase)[:LONGEST_PHASE].rstrip(),
+        step=min(record.step, MOST),
+        steps=min(record.steps, MOST),
+        waiting=one_line(record.waiting)[:LONGEST_PHASE],
     )
 
 
 def with_progress(status: IterationStatus, records: Mapping[str, ProgressRecord]) -> IterationStatus:
     """The same status with newer progress of the stages that run."""
     stages = [
-        s.model_copy(update={"items": _items(records[s.name])})
+        s.model_copy(update={"items": items_of(records[s.name])})
         if s.name in records and (s.state == "Running" or s.items is not None)
         else s
         for s in status.stages
@@ -284,17 +308,24 @@ def with_progress(status: IterationStatus, records: Mapping[str, ProgressRecord]
 
 
 def noticeable(old: ItemsStatus | None, new: ProgressRecord) -> bool:
-    """Whether progress is worth a write: the first of a stage, a twentieth further, or the end in sight."""
+    """Whether progress is worth a write: the first of a stage or phase, a twentieth further, the end in sight, or that
+    it waits, or does no more."""
     if old is None:
-        return new.total > 0
-    if old.total != new.total:
+        return new.total > 0 or bool(new.phase)
+    if _at(old) != _at(items_of(new)):
         return True
     return new.done - old.done >= max(1.0, new.total / 20) or (new.done != old.done and new.done == new.total)
 
 
+def _at(progress: ItemsStatus) -> tuple[int, str, bool]:
+    return progress.total, progress.phase, bool(progress.waiting)
+
+
 def is_other(old: ItemsStatus | None, new: ProgressRecord) -> bool:
     """Whether progress is another than what is shown."""
-    return new.total > 0 if old is None else (old.done, old.total) != (new.done, new.total)
+    if old is None:
+        return new.total > 0 or bool(new.phase)
+    return old.done != new.done or _at(old) != _at(items_of(new))
 
 
 def _time(at: float) -> datetime:

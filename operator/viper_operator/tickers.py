@@ -22,7 +22,7 @@ from viper_operator.cache import Cache, Kind
 from viper_operator.memory import Memory
 from viper_operator.names import SELECTOR
 from viper_operator.observed import PodReport, Problem, belongs, pod_report
-from viper_operator.status import noticeable
+from viper_operator.status import items_of, noticeable
 from viper_operator.stores import Stores
 from viper_operator.tracking import TrackingServer
 from viper_operator.troubles import STARTING, last_word, remembered
@@ -188,7 +188,7 @@ class Progress:
         # While few Jobs run nobody reads old figures; with many there is a write a second for all of them together.
         old = now - at >= max(OLD_SECONDS, len(self._shown)) and shown is not None and shown.done != record.done
         if old or noticeable(shown, record):
-            self._shown[job.uid] = (ItemsStatus(done=record.done, total=record.total), now)
+            self._shown[job.uid] = (items_of(record), now)
             self.memory.progress.setdefault(job.iteration, {})[job.stage] = record
             self.enqueue(job.iteration)
 

@@ -60,6 +60,28 @@ def test_progress_comes_with_rate_and_time_left_and_not_too_often() -> None:
     assert 1 <= len(lines) <= 4
 
 
+def test_another_phase_is_told_at_once() -> None:
+    out, clock = io.StringIO(), seconds(1)
+    console = Console(out, lambda: next(clock))
+    for phase in ("caption", "caption", "reconstruct", "reconstruct", "critique"):
+        loading = ProgressRecord(phase=phase, step=1, steps=3, total=100, waiting="loading the model")
+        show(console, RUNNING, {"ingest-images": loading})
+    lines = [line.partition("] ")[2] for line in out.getvalue().splitlines()]
+    assert [line.partition(" (1 of 3) ")[0] for line in lines[1:]] == [
+        f"demo-1 ingest-images {phase}" for phase in ("caption", "reconstruct", "critique")
+    ]
+    assert lines[1].endswith(" 0/100, loading the model")
+
+
+def test_the_time_of_a_stage_and_of_its_work_are_both_told() -> None:
+    out, clock = io.StringIO(), seconds(25)
+    console = Console(out, lambda: next(clock))
+    trained = {"ingest-images": Stage(done=Done(accepted=1, seconds=15.6, headline="24 steps"))}
+    for stages in ({}, RUNNING, RUNNING, trained):
+        show(console, stages)
+    assert out.getvalue().splitlines()[-1].endswith(", of which 15.6 s in the work itself: 24 steps")
+
+
 def test_on_a_terminal_progress_is_one_line_that_is_rewritten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     out = Terminal()

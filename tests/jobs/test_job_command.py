@@ -163,7 +163,9 @@ def test_an_error_for_a_person_has_its_own_status_and_no_traceback(
     tmp_path: Path, error: Exception, status: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert job(tmp_path, Program(error)) == status
-    assert capsys.readouterr().err == f"error: {error}\n"
+    begins, *says = capsys.readouterr().err.split("\n", 1)
+    assert "ingest-images of it begins" in begins
+    assert says == [f"error: {error}\n"]
     assert json.loads((tmp_path / "end.json").read_text()) == {"reason": type(error).__name__, "message": str(error)}
 
 

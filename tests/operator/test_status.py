@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from kube_objects import NOW, job
+from kube_objects import NOW, START, job
 
 from fakes import world
 from plan.builders import done, spec
@@ -171,15 +171,51 @@ def test_progress_is_told_in_twentieths() -> None:
 
     running = status(job(active=1, ready=1), upto=FREEZE)
     shown = with_progress(running, {"ingest-images": record(100)})
-    assert shown.progress == "100/400 ingest-images, 12 min left"
+    assert shown.progress == "100/400 ingest-images, caption, 12 min left"
     items = of(shown, "ingest-images").items
     assert (items.done, items.total, items.rate, items.eta_seconds) == (100, 400, 2.0, 700)
     assert noticeable(None, record(1))
-    assert not noticeable(None, record(1, 0))
+    assert not noticeable(None, ProgressRecord(done=1))
+    assert noticeable(items, record(100).model_copy(update={"phase": "critique"}))
+    assert noticeable(items, record(100).model_copy(update={"waiting": "loading the critic"}))
     assert not noticeable(items, record(119))
     assert noticeable(items, record(120))
     assert noticeable(items, record(100, 500))
     assert noticeable(items.model_copy(update={"done": 399}), record(400))
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ({"phase": "caption", "step": 1, "steps": 3, "total": 320, "waiting": "loading the generator"},
+         "0/320 ingest-images, caption (1 of 3), loading the generator"),
+        ({"phase": "critique", "step": 3, "steps": 3, "done": 5, "total": 320, "eta_seconds": 300.0},
+         "5/320 ingest-images, critique (3 of 3), 5 min left"),
+        ({"phase": "ingest", "done": 5, "total": 320}, "5/320 ingest-images"),
+        ({"phase": "register"}, "ingest-images running, register"),
+        ({"phase": "caption\n" * 200, "total": 3}, "0/3 ingest-images, " + "caption " * 24 + "caption"),
+        ({"done": 5, "total": 320, "step": 2**39}, "5/320 ingest-images"),
+    ],
+    ids=["loading", "third-phase", "named-by-the-stage", "no-items", "odd-text", "odd-number"],
+)  # fmt: skip
+def test_progress_says_the_phase_and_what_it_waits_for(record: dict[str, Any], expected: str) -> None:
+    running = status(job(active=1, ready=1), upto=FREEZE)
+    assert with_progress(running, {"ingest-images": ProgressRecord(**record)}).progress == expected
+
+
+def test_a_stage_that_was_suspended_says_how_long_it_has_been_active() -> None:
+    """Its Job began at 00:00:00, ended at 00:01:00, and had worked for 50 s before a suspension."""
+
+    def active(found: IterationStatus) -> tuple[str | None, float | None]:
+        stage = of(found, "ingest-images").dump()
+        return stage.get("activeSince"), stage["activeSeconds"]
+
+    assert active(status(job(active=1, ready=1), upto=FREEZE)) == (START, 0)
+    assert active(status(job(suspend=True, before=50), upto=FREEZE, suspend=True)) == (None, 50)
+    assert active(status(job(active=1, ready=1, before=50), upto=FREEZE)) == (START, 50)
+    ended = status(job(condition="Complete", before=50), upto="ingest-images")
+    assert active(ended) == (None, 110)
+    assert active(status(upto="ingest-images", previous=ended)) == (None, 110)
 
 
 # ---- Events ------------------------------------------------------------------------------------------------------

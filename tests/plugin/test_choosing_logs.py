@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from plugin_builders import container, iteration, pod, stage
 
+from viper_operator.plugin.choose import begun, chosen, moment, nothing, over, prefix, select
+from viper_operator.plugin.choose import container as log_container
 from viper_operator.plugin.errors import ClusterError
-from viper_operator.plugin.logs import begun, chosen, moment, nothing, over, prefix, select
-from viper_operator.plugin.logs import container as log_container
 
 PODS = [
     pod("a-0", created="10:00:00"),

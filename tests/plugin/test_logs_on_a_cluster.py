@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from kubelet_server import LogServer
-from plugin_builders import stage
+from plugin_builders import condition, stage
 from plugin_lab import ENDED, RUNNING, Lab, begun
 
 pytestmark = pytest.mark.kube
+AT, LATER = "2026-11-20T10:00:00Z", "2026-11-20T10:01:15Z"
+
+
+def untimed(notes: str) -> list[str]:
+    """Notes without the time of day that each has in front."""
+    assert all(re.match(r"\d\d:\d\d:\d\dZ  ", note) for note in notes.splitlines())
+    return [note[11:] for note in notes.splitlines()]
 
 
 def test_logs_are_those_of_the_current_stage_with_shards_in_front(lab: Lab, logs: LogServer) -> None:
@@ -47,7 +56,7 @@ def test_following_survives_cut_connections_and_ends_with_the_stage(lab: Lab, lo
         rest, notes = following.communicate()
     assert lines == ["one\n", "two\n", "three\n"]
     assert (rest, following.returncode) == ("", 0)
-    assert notes == "==> synthesize-captions, pod p\n"
+    assert untimed(notes) == ["==> synthesize-captions of it, pod p"]
     assert logs.queries[1]["sinceTime"].startswith("2026-11-20T10:00:00")
 
 
@@ -57,7 +66,8 @@ def test_following_goes_on_to_the_next_stage_until_the_iteration_ends(lab: Lab, 
     with lab.started("logs", "it", "-f") as following:
         assert following.stdout is not None
         assert following.stderr is not None
-        assert following.stderr.readline() == "waiting for synthesize-captions: its pods have not started\n"
+        notes = untimed(following.stderr.readline() + following.stderr.readline())
+        assert notes == ["it: Running", "waiting for synthesize-captions of it: its pods have not started"]
         logs.pieces["p"] = [["2026-11-20T10:00:00Z captions"]]
         lab.pod("p", "it", "synthesize-captions", node=node, **ENDED)
         assert following.stdout.readline() == "captions\n"
@@ -66,5 +76,62 @@ def test_following_goes_on_to_the_next_stage_until_the_iteration_ends(lab: Lab, 
         lab.pod("q", "it", "validate-captions", node=node, **ENDED)
         assert following.stdout.readline() == "validated\n"
         lab.describe("it", "Held", stage("validate-captions", "Held"))
-        rest, _ = following.communicate()
+        rest, said = following.communicate()
     assert (rest, following.returncode) == ("", 0)
+    assert untimed(said) == [
+        "==> synthesize-captions of it, pod p",
+        "it synthesize-captions is done",
+        "==> validate-captions of it, pod q",
+        "it validate-captions is held",
+        "it ends: Held: because",
+    ]
+
+
+def test_following_a_loop_goes_on_through_its_iterations_and_says_what_it_waits_for(lab: Lab, logs: LogServer) -> None:
+    node = f"node-{lab.namespace}"
+    lab.loop("l", iteration=1, of=2, current="l-1")
+    lab.iteration("l-1", "Running", stage("evaluate", "Succeeded"), stage("promote", "Running"), loop="l")
+    lab.pod("old", "l-1", "evaluate", node=node, **ENDED)
+    logs.pieces |= {name: [[f"2026-11-20T10:00:00Z {name} says so"]] for name in ("old", "p", "q", "r")}
+    with lab.started("logs", "l", "-f") as following:
+        assert following.stdout is not None
+        assert following.stderr is not None
+
+        def told(number: int) -> list[str]:
+            assert following.stderr is not None
+            return untimed("".join(following.stderr.readline() for _ in range(number)))
+
+        assert told(3) == [
+            "loop l: Running, iteration 1 of 2",
+            "l-1: Running",
+            "waiting for promote of l-1: its pods have not started",
+        ]
+        lab.pod("p", "l-1", "promote", node=node, **ENDED)
+        assert following.stdout.readline() == "p says so\n"
+        done = stage("promote", "Succeeded", headline="promoted, version 2", startedAt=AT, finishedAt=LATER)
+        lab.describe("l-1", "Promoted", stage("evaluate", "Succeeded"), done)
+        assert told(4) == [
+            "==> promote of l-1, pod p",
+            "l-1 promote is done after 1 min 15 s: promoted, version 2",
+            "l-1 ends: Promoted: because",
+            "waiting for iteration 2 of loop l to begin",
+        ]
+        lab.iteration("l-2", "Running", stage("evaluate", "Pending"), stage("promote", "Waiting"), loop="l")
+        scheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no GPU"}
+        lab.pod("q", "l-2", "evaluate", node=node, conditions=[scheduled])
+        assert "waiting for evaluate of l-2: Unschedulable: no GPU" in told(2) + told(1)
+        lab.status("Pod", "q", ENDED)
+        assert following.stdout.readline() == "q says so\n"
+        lab.pod("r", "l-2", "promote", node=node, **ENDED)
+        assert following.stdout.readline() == "r says so\n"
+        held = stage("promote", "Held", reason="PromotionHeld", message="worse than θ0")
+        lab.describe("l-2", "Held", stage("evaluate", "Succeeded"), held)
+        stopped = {"conditions": [condition("Succeeded", "False", "IterationHeld", "iteration 2 is held: worse")]}
+        lab.status("ViperLoop", "l", stopped | {"observedGeneration": 1, "iteration": 2, "of": 2, "current": "l-2"})
+        rest, said = following.communicate(timeout=60)
+    assert (rest, following.returncode) == ("", 0)
+    assert untimed(said)[-3:] == [
+        "l-2 promote is held: worse than θ0",
+        "l-2 ends: Held: because",
+        "loop l ends: IterationHeld: iteration 2 is held: worse",
+    ]

@@ -11,7 +11,7 @@ from plugin_builders import pod
 
 from viper_operator.plugin.api import PATIENCE, patiently
 from viper_operator.plugin.errors import ClusterError, MissingObjectError, UnavailableError
-from viper_operator.plugin.logs import followed
+from viper_operator.plugin.follow import followed
 from viper_operator.plugin.status import watch
 
 AWAY = UnavailableError("does not answer", where="https://api")
@@ -107,8 +107,23 @@ ONE, TWO, THREE = (f"2026-11-20T10:00:0{i}Z {t}" for i, t in enumerate(("one", "
         ([AWAY, [ONE], AWAY, [ONE, TWO]], ["Succeeded"], ["one", "two"]),
         ([[ONE]], [MissingObjectError("gone")], ["one"]),
         ([[ONE, ONE.replace("one", "at the same time")], []], ["Succeeded"], ["one", "at the same time"]),
+        (
+            [[ONE], [ONE, ONE.replace("one", "same"), TWO], [ONE, ONE.replace("one", "same"), TWO]],
+            ["Running", "Succeeded"],
+            ["one", "same", "two"],
+        ),
+        ([[ONE, ONE], [ONE, ONE, ONE, TWO]], ["Succeeded"], ["one", "one", "one", "two"]),
     ],
-    ids=["whole", "cut", "cut-at-the-end", "kubelet-away", "pod-deleted", "equal-times"],
+    ids=[
+        "whole",
+        "cut",
+        "cut-at-the-end",
+        "kubelet-away",
+        "pod-deleted",
+        "equal-times",
+        "cut-between-equal-times",
+        "equal-lines",
+    ],
 )
 def test_every_line_of_a_pod_is_printed_once(connections: list[Any], phases: list[Any], expected: list[str]) -> None:
     logs = Logs(*connections, phases=phases)

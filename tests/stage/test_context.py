@@ -13,11 +13,10 @@ import pytest
 from viper.errors import AlreadyExistsError, NotFoundError, StageError, StoreError, SupersededError
 from viper.spec import parse_resource
 from viper.spec.iteration import ViperIteration
-from viper.stage import FrozenIteration, Manifest, Progress, ResolvedModel, StageContext, load_manifest, open_stage
+from viper.stage import FrozenIteration, Manifest, ResolvedModel, StageContext, load_manifest, open_stage
 from viper.stage.context import in_order
 from viper.stage.frozen import Tracking
 from viper.stage.phases import Claims, Draft, Drafts
-from viper.stage.progress import ProgressRecord
 from viper.store import open_store
 
 SCHEMA = pa.schema([("n", pa.int64()), ("accepted", pa.bool_()), ("reason", pa.string())])
@@ -370,36 +369,6 @@ def test_a_stage_opens_from_the_store_and_reports_its_progress_there(tmp_path: P
         ctx.progress.advance()
     written = json.loads(store.get("iterations/it/stages/ingest-images/progress/1-of-2.json"))
     assert (written["phase"], written["done"], written["total"]) == ("read", 4, 4)
-
-
-class Clock:
-    """A clock that a test moves."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_rate_and_eta_count_only_this_attempt() -> None:
-    clock, seen = Clock(), list[ProgressRecord]()
-    progress = Progress(seen.append, clock=clock, terminal=io.StringIO())
-    progress.begin("train", 100, already=40)
-    clock.now = 10.0
-    progress.advance(20, reward=0.25)
-    assert (seen[-1].done, seen[-1].rate, seen[-1].eta_seconds) == (60, 2.0, 20.0)
-    assert seen[-1].line() == "train 60/100 (2/s, 20 s left), reward 0.25"
-
-
-def test_progress_is_reported_at_most_once_an_interval_but_always_at_the_end() -> None:
-    clock, seen = Clock(), list[ProgressRecord]()
-    progress = Progress(seen.append, interval=1.0, clock=clock, terminal=io.StringIO())
-    progress.begin("x", 100)
-    for _ in range(100):
-        clock.now += 0.1
-        progress.advance()
-    assert len(seen) <= 12
-    assert seen[-1].done == 100
 
 
 def test_timings_do_not_change_the_content_digest(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import re
 from functools import cache
 from pathlib import Path
 
+from viper.words import plural_of
+
 ROOT = Path(__file__).parents[2]
 #: Modules whose texts a person can meet.
 SOURCES = sorted(p for folder in ("viper", "jobs", "operator") for p in (ROOT / folder).rglob("*.py"))
@@ -41,8 +43,16 @@ def messages(path: Path) -> list[tuple[int, str]]:
 
 
 def template(text: ast.JoinedStr) -> str:
-    """An f-string with `{}` for what is filled in."""
-    return "".join(str(p.value) if isinstance(p, ast.Constant) else "{}" for p in text.values)
+    """An f-string with `{}` for what is filled in; a number that brings its noun (`viper.words.plural`) has several."""
+    return "".join(str(p.value) if isinstance(p, ast.Constant) else _filled(p) for p in text.values)
+
+
+def _filled(part: ast.expr) -> str:
+    call = part.value if isinstance(part, ast.FormattedValue) else part
+    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "plural"):
+        return "{}"
+    noun = call.args[1]
+    return f"{{}} {plural_of(str(noun.value))}" if isinstance(noun, ast.Constant) else "{}"
 
 
 def shown(text: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from viper.words import duration, joined, plural, probability, took
+from viper.words import duration, joined, own_time, plural, probability, took
 
 ROOT = Path(__file__).parents[2]
 #: What messages count.
@@ -94,6 +94,7 @@ def test_the_whole_and_the_work_are_both_told_when_they_differ(
     wall: float, work: float | None, what: str, expected: str
 ) -> None:
     assert took(wall, work, what) == expected
+    assert bool(own_time(wall, work)) is (", of which" in expected)
 
 
 @pytest.mark.parametrize(

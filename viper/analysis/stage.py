@@ -116,10 +116,12 @@ def map_attention(ctx: StageContext, open_model: Callable[[ResolvedModel], Looke
     models, images = checkpoints(ctx), chosen(ctx, recipe.analysis.attention_images)
     pending = ctx.pending(len(models))
     total = len(models) * len(images)
-    ctx.progress.begin("attention", total, total - len(pending) * len(images))
+    ctx.progress.begin("attention", total, total - len(pending) * len(images), unit="map")
     for index in pending:
         started, (name, resolved) = ctx.clock(), models[index]
-        model, rows = open_model(resolved), []
+        with ctx.progress.waits(f"loading {name}"):
+            model = open_model(resolved)
+        rows = []
         for image in images:
             rows.append(_row(name, resolved, image, model.look(decode(image.data), prompt, settings.attention_tokens)))
             ctx.progress.advance()

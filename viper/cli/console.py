@@ -10,10 +10,10 @@ from typing import TextIO
 from viper.plan import Plan, StageStatus, State
 from viper.stage.frozen import FrozenIteration
 from viper.stage.progress import ProgressRecord
-from viper.words import duration
+from viper.words import one_line, took
 
-#: Seconds between two looks at a running stage.
-ON_TERMINAL, ELSEWHERE = 0.5, 30.0
+#: Seconds between two looks at a running stage, and between two lines of a phase where there is no terminal.
+ON_TERMINAL, ELSEWHERE, LINE_SECONDS = 0.5, 5.0, 30.0
 
 
 class Console:
@@ -27,6 +27,7 @@ class Console:
         self._seen: dict[tuple[str, str], StageStatus] = {}
         self._since: dict[tuple[str, str], float] = {}
         self._reported = float("-inf")
+        self._phases: dict[str, str] = {}
 
     def iteration(self, frozen: FrozenIteration, *, resumed: bool) -> None:
         """An iteration begins or goes on."""
@@ -51,8 +52,11 @@ class Console:
             width = shutil.get_terminal_size().columns - 1
             self._out.write("\r\x1b[K" + "  ".join(lines)[:width])
             self._out.flush()
-        elif lines and self._clock() - self._reported >= self.interval:
-            self._reported = self._clock()
+            return
+        now = self._clock()
+        phases = {f"{frozen.name} {stage}": record.phase for stage, record in progress.items()}
+        if lines and (now - self._reported >= LINE_SECONDS or phases.items() - self._phases.items()):
+            self._reported, self._phases = now, phases
             for line in lines:
                 self._print(line)
 
@@ -71,15 +75,16 @@ class Console:
         elif status.state is State.SUCCEEDED:
             headline = status.done.headline if status.done else ""
             if key in self._since:
-                took = f"done in {duration(self._clock() - self._since.pop(key), 1)}"
+                work = status.done.seconds if status.done else None
+                ended = f"done in {took(self._clock() - self._since.pop(key), work)}"
             else:
-                took = "was done before"
-            self._print(f"{what} {took}" + (f": {headline}" if headline else ""))
+                ended = "was done before"
+            self._print(f"{what} {ended}" + (f": {headline}" if headline else ""))
         elif status.state in (State.RETRYING, State.HELD, State.FAILED, State.SUSPENDED):
             self._print(f"{what} {status.state.value.lower()}: {status.message}")
 
     def _print(self, text: str) -> None:
         elapsed = int(self._clock() - self._start)
         clear = "\r\x1b[K" if self._live else ""
-        self._out.write(f"{clear}[{elapsed // 60:3d}:{elapsed % 60:02d}] {text}\n")
+        self._out.write(f"{clear}[{elapsed // 60:3d}:{elapsed % 60:02d}] {one_line(text)}\n")
         self._out.flush()

@@ -153,7 +153,7 @@ class OpenAiEndpoint:
                     where=url,
                     fix=f"see to the server; {_SETTING} and .batch set how long and how much at once is asked of it",
                 )
-            log.info("%s: %s; again in %.1f s", url, problem, delay)
+            log.info("%s: %s; again in %.1f s", url, problem, delay, extra={"viper_waits": True})
             clock.sleep(delay)
             pause = min(2 * pause, LONGEST_PAUSE_S)
 

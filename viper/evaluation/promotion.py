@@ -40,9 +40,10 @@ def promote(ctx: StageContext, registry: Registry) -> Manifest | None:
     evaluated = evaluation.outputs.get("checkpoints", {}).get(evaluation.outputs["final"], model.digest)
     if evaluated != model.digest:
         raise StageError("the evaluation is of another model than the one to promote", where=f"{EVALUATE}, {last}")
-    ctx.progress.begin("promote", 2)
+    ctx.progress.begin("register", 0)
     version = _register(ctx, registry, model)
-    ctx.progress.advance()
+    ctx.tell(f"{model.uri} is version {version} of {spec.model}")
+    ctx.progress.begin("decide", 0)
     candidate = _candidate(ctx, evaluation.outputs, version, registry.get_alias(spec.model, spec.promotion.alias))
     policy, gate = spec.promotion.policy, spec.promotion.gate
     decision = decide(policy, spec.promotion.alias, gate.significance, candidate, gate.unmeasured)
@@ -57,7 +58,7 @@ def promote(ctx: StageContext, registry: Registry) -> Manifest | None:
     if version != frozen.generator.version:
         outcome = {"viper.decision": decision.outcome, "viper.reason": decision.reason}
         registry.set_tags(spec.model, version, outcome)
-    ctx.progress.advance()
+    ctx.tell(f"{decision.outcome}: {decision.reason}")
     return ctx.finish(
         (EVALUATE, last),
         outputs={

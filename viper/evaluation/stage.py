@@ -20,7 +20,7 @@ from viper.prompts import PromptSet
 from viper.spec.evaluation import BENCHMARKS
 from viper.spec.recipe import Recipe
 from viper.spec.stages import COLD_START, EVALUATE, TRAIN_CAPTIONS, TRAIN_MIXED, TRAIN_OPERATIONS, stage_graph
-from viper.stage import Manifest, ResolvedModel, StageContext
+from viper.stage import Manifest, Progress, ResolvedModel, StageContext
 from viper.stored import enveloped, read_content
 
 BASE, THETA0, THETA1, THETA2 = "base", "theta0", "theta1", "theta2"
@@ -120,14 +120,15 @@ def _ask(
     if own is not None:
         asked = sum(name == QUESTIONS for _, name in units)
         left = sum(units[index][1] == QUESTIONS for index in pending)
-        ctx.progress.begin("evaluate", asked * len(own.questions), (asked - left) * len(own.questions))
+        ctx.progress.begin("evaluate", asked * len(own.questions), (asked - left) * len(own.questions), unit="question")
     suites: dict[str, Suite] = {} if own is None else {QUESTIONS: own}
-    opened = _Opened(load_vlm)
+    opened = _Opened(load_vlm, ctx.progress)
     try:
         for index in pending:
             begin, (checkpoint, name) = time.monotonic(), units[index]
             if name not in suites:
                 suites[name] = BenchmarkSuite(name, ctx.frozen.iteration.spec, ctx.work_dir)
+            ctx.tell(f"{checkpoint.name}, {name}: {checkpoint.model.uri}")
             vlm = partial(opened, checkpoint)
             result = suites[name].result(ctx.store, checkpoint.model.digest, vlm, ctx.progress)
             _write(ctx, index, checkpoint, result, time.monotonic() - begin)
@@ -138,15 +139,16 @@ def _ask(
 class _Opened:
     """The checkpoint that is loaded; another one takes its place."""
 
-    def __init__(self, load: Callable[[Checkpoint], VisionLanguageModel]) -> None:
-        self._load = load
+    def __init__(self, load: Callable[[Checkpoint], VisionLanguageModel], to: Progress) -> None:
+        self._load, self._to = load, to
         self._name = ""
         self._vlm: VisionLanguageModel | None = None
 
     def __call__(self, checkpoint: Checkpoint) -> VisionLanguageModel:
         if self._vlm is None or self._name != checkpoint.name:
             self.close()
-            self._vlm, self._name = self._load(checkpoint), checkpoint.name
+            with self._to.waits(f"loading {checkpoint.name}"):
+                self._vlm, self._name = self._load(checkpoint), checkpoint.name
         return self._vlm
 
     def close(self) -> None:

@@ -76,7 +76,7 @@ class QuestionSuite:
         key = f"evaluations/{self.digest}/{model.rpartition(':')[2]}.parquet"
         rows = self._recall(store, key)
         if rows is not None:
-            to.advance(len(self.questions))
+            to.reuse(len(self.questions))
             return Result(rows, {})
         settings = self._settings
         answered = ask(
@@ -168,7 +168,7 @@ class BenchmarkSuite:
         key = f"{prefix}/results/{digest_of([self._limit, self._judge, RULES_OF_READING])[:16]}"
         known = _recall_result(store, key)
         if known is not None:
-            to.begin(self.name, len(known.rows), len(known.rows))
+            to.begin(self.name, len(known.rows), len(known.rows), unit="question")
             return known
         from viper.evaluation.lmms import LmmsBenchmark
 
@@ -182,7 +182,7 @@ class BenchmarkSuite:
             instruction=self._settings.instruction,
             rules=self._judge in ("", RULES),
         )
-        to.begin(self.name, len(benchmark))
+        to.begin(self.name, len(benchmark), unit="question")
         answers = Answers(store, prefix, settings.max_tokens, settings.batch)
 
         def answer(questions: Sequence[Asked]) -> Iterable[Said]:

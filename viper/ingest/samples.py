@@ -80,7 +80,7 @@ def _ingest(ctx: StageContext, supplied: Supplied, external: ExternalData) -> Ma
     wanted = drawn(len(supplied), external.samples, derive(spec.recipe.seed, INGEST_SAMPLES))
     selection = Selection(len(supplied), spec.recipe.validation.held_out_share)
     limits = Limits(spec.images.min_side, spec.images.max_side, spec.images.max_pixels)
-    ctx.progress.begin("samples", len(wanted))
+    ctx.progress.begin("ingest", len(wanted), unit="sample")
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for index in range(parts):
             started, record = ctx.clock(), ctx.part(index)
@@ -88,7 +88,7 @@ def _ingest(ctx: StageContext, supplied: Supplied, external: ExternalData) -> Ma
                 for row in ctx.table(INGEST_SAMPLES, record, ["passport", "accepted"]).to_pylist():
                     if row["accepted"]:
                         selection.recall(row, _key(json.loads(row["passport"])))
-                ctx.progress.advance(record.rows)
+                ctx.progress.reuse(record.rows)
                 continue
             found = enumerate(supplied.rows(index * size, (index + 1) * size), index * size)
             there = [(position, row) for position, row in found if position in wanted]

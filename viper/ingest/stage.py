@@ -67,12 +67,13 @@ def ingest(ctx: StageContext, engines: StageEngines | None = None) -> Manifest |
 def _ingest(ctx: StageContext, engines: StageEngines) -> Manifest | None:
     spec = ctx.frozen.iteration.spec
     source = open_source(spec.images.uri)
-    entries, left_out = _entries(ctx, source, spec.images)
+    with ctx.progress.waits(f"listing {source.uri}"):
+        entries, left_out = _entries(ctx, source, spec.images)
     size = spec.recipe.part_size
     parts = [entries[start : start + size] for start in range(0, len(entries), size)]
     pending = set(ctx.pending(len(parts)))
     already = sum(len(p) for i, p in enumerate(parts) if i not in pending)
-    ctx.progress.begin("ingest", len(entries), already)
+    ctx.progress.begin("ingest", len(entries), already, unit="image")
     prepare_entry = partial(_prepare, source, _limits(spec.images))
     limits = spec.recipe.validation
     seen = _Seen(limits.near_duplicate_distance, limits.near_duplicate_similarity)

@@ -74,8 +74,14 @@ class ItemsStatus(StatusModel):
 
     done: int = setting(unit="items", ge=0, le=MOST_ITEMS, description="Items done.")
     total: int = setting(unit="items", ge=0, le=MOST_ITEMS, description="Items in all.")
-    rate: float = setting(0.0, unit="items/s", ge=0, le=LARGEST, description="Items per second, lately.")
-    eta_seconds: float | None = setting(None, unit="s", ge=-LARGEST, le=LARGEST, description="Estimated time left.")
+    rate: float = setting(0.0, unit="items/s", ge=0, le=LARGEST, description="Items per second, in this phase.")
+    eta_seconds: float | None = setting(
+        None, unit="s", ge=-LARGEST, le=LARGEST, description="Estimated time left in this phase."
+    )
+    phase: str = setting("", description="What is being done, e.g. `caption`.")
+    step: int = setting(0, ge=0, le=MOST, description="Which phase of a round that is, from 1; 0 where there are none.")
+    steps: int = setting(0, ge=0, le=MOST, description="Phases of a round.")
+    waiting: str = setting("", description="Why nothing is done just now, e.g. that a model is loaded.")
 
 
 class StageStatus(StatusModel):
@@ -89,10 +95,20 @@ class StageStatus(StatusModel):
     items: ItemsStatus | None = setting(None, description="Progress, while it runs.")
     gpu_seconds: float = setting(0.0, unit="GPU·s", ge=0, le=LARGEST, description="Time of its pods times their GPUs.")
     seconds: float | None = setting(
-        None, unit="s", ge=0, le=LARGEST, description="Time spent in the stage, by its manifest."
+        None, unit="s", ge=0, le=LARGEST, description="Time of the work itself, by its manifest."
     )
     headline: str | None = setting(None, description="What it made, in a few words.")
     started_at: Time | None = setting(None, description="When its Job started.")
+    active_since: Time | None = setting(
+        None, description="When its pods were last let start: with the Job, or when it went on after a suspension."
+    )
+    active_seconds: float | None = setting(
+        None,
+        unit="s",
+        ge=0,
+        le=LARGEST,
+        description="Time in which it was not suspended: before `activeSince` while it runs, in all at its end.",
+    )
     finished_at: Time | None = setting(None, description="When it was complete or had failed.")
 
 

@@ -29,8 +29,9 @@ from viper.stage.manifest import (
     read_manifest,
     stored_outputs,
 )
-from viper.stage.progress import Progress, ProgressRecord
+from viper.stage.progress import Progress, ProgressRecord, silent
 from viper.store import ObjectStore, named_by_content, open_store, put_once
+from viper.words import duration, plural
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,6 +60,8 @@ class StageContext:
     shards: int = 1
     progress: Progress = field(default_factory=Progress)
     clock: Callable[[], float] = time.monotonic
+    #: Receives the lines of the stage's log.
+    tell: Callable[[str], None] = silent
     #: Called with the complete manifest right before it is written: MLflow records belong before "done".
     recorder: Callable[[Manifest], None] | None = None
     #: Whether the manifest that `done` or `finish` returned is the work of another attempt.
@@ -114,6 +117,10 @@ class StageContext:
             return PartRecord.read(self.store.get(key), where=f"{self.store.uri}/{key}", error=StageError)
         except NotFoundError:
             return None
+
+    def parts_there(self) -> int:
+        """How many parts of this stage are finished, by whichever attempt and shard."""
+        return sum(info.key.endswith(".json") for info in self.store.list(f"{self.prefix}/parts/"))
 
     def pending(self, total: int) -> list[int]:
         """Indices of this shard's parts (index modulo shards) that are not done yet."""
@@ -176,7 +183,9 @@ class StageContext:
             if ordered and there.digest != digest:
                 where = f"{self.store.uri}/{self.prefix}"
                 raise OvertakenError(f"another attempt wrote part {index} first", where=where) from None
+            self.tell(f"part {index}: another attempt wrote it first, its rows stand")
             return there
+        self.tell(f"part {index} is done: {_funnel(record)}" + (f", {duration(seconds, 1)}" if seconds else ""))
         return record
 
     def beside(self, folder: str, index: int) -> bytes:
@@ -295,6 +304,12 @@ class StageContext:
         return load_manifest(self.store, self.frozen.prefix, self.stage)
 
 
+def _funnel(record: PartRecord) -> str:
+    """What became of the rows of a part."""
+    reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(record.rejected.items(), key=lambda x: (-x[1], x[0])))
+    return f"{record.accepted} of {plural(record.rows, 'row')} accepted" + (f" ({reasons})" if reasons else "")
+
+
 def in_order(work: Callable[[], T]) -> T:
     """Does the work of a stage whose parts follow from those before them.
 
@@ -315,8 +330,9 @@ def open_stage(
     *,
     shard: int = 0,
     shards: int = 1,
+    tell: Callable[[str], None] = silent,
 ) -> StageContext:
-    """Opens a stage of a frozen iteration.
+    """Opens a stage of a frozen iteration; `tell` receives the lines of its log.
 
     Raises `StageError` when there is no such iteration or it cannot be read, `NewerFormError` when a later release has
     to carry it out, `StoreError`.
@@ -333,4 +349,5 @@ def open_stage(
             store.put(progress_key, record.to_bytes())
 
     work_dir.mkdir(parents=True, exist_ok=True)
-    return StageContext(frozen, store, stage, work_dir, shard, shards, progress=Progress(sink, label=f"{name} {stage}"))
+    progress = Progress(sink, tell=tell, label=f"{name} {stage}")
+    return StageContext(frozen, store, stage, work_dir, shard, shards, progress=progress, tell=tell)

@@ -203,9 +203,9 @@ def run_phases(
 
     Chunks that are committed already are not made again.
     """
-    for phase in phases:
+    for number, phase in enumerate(phases, start=1):
         engines.enter(phase.role)
-        ctx.progress.begin(phase.name, sum(parts.values()))
+        ctx.progress.begin(phase.name, sum(parts.values()), step=number, steps=len(phases))
         with Behind() as behind:
             for part, chunk, inputs in ahead(_loaded(drafts, phase, parts)):
                 if inputs is not None:
@@ -213,7 +213,8 @@ def run_phases(
                     made = phase.work(part, *inputs)
                     key = drafts.key(part, phase.name, chunk.name)
                     behind(partial(drafts.put, key, made, ctx.clock() - started))
-                ctx.progress.advance(chunk.items)
+                count = ctx.progress.reuse if inputs is None else ctx.progress.advance
+                count(chunk.items)
 
 
 def _loaded(

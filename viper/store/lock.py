@@ -187,7 +187,9 @@ class _Taking:
                 if self._create(number + 1):
                     return Lock(f"{self._store.uri} {self._prefix}", now + HOLD_S, self._clock)
             elif seen == (number, now):
-                log.warning("waits for the lock %s, which %s holds", self._prefix, holder.owner)
+                log.warning(
+                    "waits for the lock %s, which %s holds", self._prefix, holder.owner, extra={"viper_waits": True}
+                )
             if now - begun > PATIENCE_S:
                 raise LockedError(
                     f"others have held the lock for {PATIENCE_S / 60:.0f} minutes"

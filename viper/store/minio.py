@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
 import certifi
@@ -26,7 +26,29 @@ from viper.errors import AlreadyExistsError, NotFoundError, StoreError, UnfitSto
 from viper.store.base import RESERVED, ObjectInfo, check_key, check_prefix, open_source
 from viper.store.multipart import PART_BYTES, MultipartUpload
 
-PATIENCE = urllib3.Retry(
+log = logging.getLogger(__name__)
+
+
+class Patience(urllib3.Retry):
+    """As urllib3's, and says that a server is asked again, and why. Never the request's URL: it holds a signature."""
+
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: urllib3.BaseHTTPResponse | None = None,
+        error: Exception | None = None,
+        _pool: Any = None,
+        _stacktrace: Any = None,
+    ) -> Self:
+        """See `urllib3.Retry.increment`."""
+        left = super().increment(method, url, response, error, _pool, _stacktrace)
+        said = f"it answers {response.status}" if response is not None else type(error).__name__
+        log.info("the store is asked again, %s", said, extra={"viper_waits": True})
+        return left
+
+
+PATIENCE = Patience(
     # Waits of 0, 0.5, 1, 2, 4, 8, 8, 8 seconds: a restart of the server is survived, a server that stays away is
     # reported within about half a minute.
     total=8,

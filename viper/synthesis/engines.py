@@ -144,9 +144,15 @@ class StageEngines:
     def _engine(self, role: str) -> Any:
         key = self._key(role)
         if key not in self._loaded:
-            self._needed(role)
-            self._loaded[key] = self._load(role)
+            with self._ctx.progress.waits(f"loading the {role.replace('_', ' ')} ({self._place(role)})"):
+                self._needed(role)
+                self._loaded[key] = self._load(role)
         return self._loaded[key]
+
+    def _place(self, role: str) -> str:
+        """What is loaded, in words: a checkpoint by its place, else the engine."""
+        model = self._model(role)
+        return self._spec.engines.of(ROLES[role][0]) if model is None else model.uri
 
     def _load(self, role: str) -> Any:
         model = self._model(role)

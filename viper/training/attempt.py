@@ -49,24 +49,26 @@ def inputs_of(node: StageNode) -> tuple[str, ...]:
 
 @contextmanager
 def following(
-    ctx: StageContext, work_dir: Path, send_curves: Send, checkpoints: str = FOLDERS
+    ctx: StageContext, work_dir: Path, send_curves: Send, steps: int, checkpoints: str = FOLDERS
 ) -> Iterator[Callable[[StepMetrics], None]]:
     """Restores a checkpoint that only the store still has, then yields what to call after every step.
 
     A step advances the progress, reaches MLflow when MLflow can be reached, and, where the store is remote, the newest
     checkpoint is kept there too. One of a stage that another attempt has finished raises `SupersededError`; a full disk
-    becomes a `StoreError`. `checkpoints` is the name of a step's checkpoint.
+    becomes a `StoreError`. `steps`: in all; `checkpoints` is the name of a step's checkpoint.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     mirror = mirror_for(ctx.store, ctx.prefix, work_dir, checkpoints)
     mirror.restore()
-    following_step = 0
+    ctx.progress.begin("train", steps, unit="step")
+    ctx.progress.wait("starting the trainer")
+    following_step = 1
 
     def on_step(step: StepMetrics) -> None:
         nonlocal following_step
         ctx.give_way()
         if step.step != following_step:  # the first one, or one that is taken again after a restart of the trainer
-            ctx.progress.begin("train", step.steps, step.step - 1)
+            ctx.progress.begin("train", step.steps, step.step - 1, unit="step")
         following_step = step.step + 1
         ctx.progress.advance(1, **{name: step.values[key] for key, name in _SHOWN.items() if key in step.values})
         live.log({"step": step.step, **step.values})
@@ -125,9 +127,11 @@ def publish_model(
     """
     digests = directory_digests(model)
     prefix = f"{ctx.prefix}/{MODELS}/{digests.digest.replace(':', '-')}"
-    upload_directory(ctx.store, prefix, model, digests=digests)
-    stored = local_directory(ctx.store, prefix, cache_dir() / "models")
-    verify(stored, *trained, probes, tokens)
+    with ctx.progress.waits("storing the model and reading it back"):
+        upload_directory(ctx.store, prefix, model, digests=digests)
+        stored = local_directory(ctx.store, prefix, cache_dir() / "models")
+    with ctx.progress.waits("comparing the stored model with the trained weights"):
+        verify(stored, *trained, probes, tokens)
     return {"uri": child_uri(ctx.store.uri, prefix), "digest": digests.digest}
 
 

@@ -144,9 +144,9 @@ def cold_start(ctx: StageContext, train: SftTrainer, verify: Verify, send_curves
         return None
     settings, samples = sft_settings(spec), read_samples(cold.samples_uri)
     start, work_dir = model_dir(ctx, policy_of(ctx)), ctx.work_dir / "sft"
-    with following(ctx, work_dir, send_curves) as on_step:
-        result = train(start, samples, settings, work_dir, on_step=on_step)
     steps = settings.total_steps(len(samples))
+    with following(ctx, work_dir, send_curves, steps) as on_step:
+        result = train(start, samples, settings, work_dir, on_step=on_step)
     check_steps(result.history, result.steps, steps, work_dir)
     probes = [RlSample(s.sample_id, s.prompt, s.images, ()) for s in samples[:_PROBES]]
     model = publish_model(

@@ -110,7 +110,8 @@ def train(ctx: StageContext, open_tools: Callable[[], Tools]) -> Manifest | None
     if not len(data.train):
         raise InputError("there is no sample to train on", where=f"{ctx.frozen.name}, {', '.join(node.data)}")
     start, tools, work_dir = model_dir(ctx, policy_of(ctx)), open_tools(), ctx.work_dir / "grpo"
-    with following(ctx, work_dir, tools.send_curves, tools.checkpoints) as on_step:
+    steps = settings.total_steps(len(data.train))
+    with following(ctx, work_dir, tools.send_curves, steps, tools.checkpoints) as on_step:
         result = tools.train(
             start,
             data.train,
@@ -120,7 +121,7 @@ def train(ctx: StageContext, open_tools: Callable[[], Tools]) -> Manifest | None
             on_step=on_step,
             evaluate=tools.perception,
         )
-    check_steps(result.history, result.steps, settings.total_steps(len(data.train)), work_dir)
+    check_steps(result.history, result.steps, steps, work_dir)
     model = publish_model(
         ctx,
         result.model_dir,

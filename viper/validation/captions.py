@@ -56,7 +56,7 @@ def _validate_parts(ctx: StageContext) -> Manifest | None:
     pool, source = Pool(ctx), ctx.manifest(SYNTHESIZE_CAPTIONS)
     selection = Selection(recipe.captions.samples, recipe.validation.held_out_share)
     figures = Figures()
-    ctx.progress.begin("captions", sum(p.accepted for p in source.parts))
+    ctx.progress.begin("check", sum(p.accepted for p in source.parts), unit="caption")
     for part in source.parts:
         started, record = ctx.clock(), ctx.part(part.index)
         if record is not None:
@@ -80,7 +80,8 @@ def _validate_parts(ctx: StageContext) -> Manifest | None:
             ctx.write_part(part.index, rows, schema(), seconds=seconds, counters=counters, ordered=True)
         for row in rows:
             _measure(row, figures)
-        ctx.progress.advance(len(rows))
+        count = ctx.progress.advance if record is None else ctx.progress.reuse
+        count(len(rows))
     sources = (INGEST, SYNTHESIZE_CAPTIONS)
     outputs = write_card(ctx, sources, ("caption", "critique", "refine"), figures.summary())
     return ctx.finish(sources, parts=len(source.parts), outputs=outputs)

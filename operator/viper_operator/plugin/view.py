@@ -10,6 +10,7 @@ from typing import Any
 from viper.cli.tree import Node, stage_line, telling
 from viper.spec.status import GeneratorStatus, IterationStatus, LoopStatus, StageStatus, read_status
 from viper.stage.progress import ProgressRecord
+from viper.words import joined, own_time
 from viper_operator.names import LOOP, RETRY
 from viper_operator.views import whole
 
@@ -171,13 +172,25 @@ def _title(*parts: str) -> str:
 
 
 def _stage(stage: StageStatus, now: datetime, notes: tuple[str, ...]) -> Node:
-    seconds = stage.seconds
-    if seconds is None and stage.started_at is not None and stage.state not in ("Waiting", "Suspended"):
-        seconds = max(((stage.finished_at or now) - stage.started_at).total_seconds(), 0.0)
+    seconds = active_seconds(stage, now)
     # What the operator says of pods is what they say themselves, a while ago.
     message = "" if notes and stage.state in ("Pending", "Running") else telling(stage.state, stage.message)
-    text, used = stage_text(stage, message), f"{_gpu_time(stage.gpu_seconds):>12}"
+    own = own_time(seconds, stage.seconds) if stage.state == "Succeeded" else ""
+    text, used = joined([stage_text(stage, message), own]), f"{_gpu_time(stage.gpu_seconds):>12}"
     return Node(stage_line(stage.name, stage.state, text, seconds, used), notes=notes)
+
+
+def active_seconds(stage: StageStatus, now: datetime) -> float | None:
+    """How long a stage has taken or takes, without the time in which it was suspended; the work alone where that is all
+    there is to know."""
+    if stage.state == "Waiting":
+        return None
+    begun, before = stage.active_since, stage.active_seconds or 0.0
+    if begun is None and stage.active_seconds is None:
+        begun = stage.started_at if stage.state != "Suspended" else None  # an operator of before
+    if begun is not None:
+        return before + max(((stage.finished_at or now) - begun).total_seconds(), 0.0)
+    return before or stage.seconds
 
 
 def stage_text(stage: StageStatus, message: str) -> str:
@@ -187,7 +200,7 @@ def stage_text(stage: StageStatus, message: str) -> str:
     if stage.items is None:
         return message
     items = stage.items
-    record = ProgressRecord(done=items.done, total=items.total, rate=items.rate, eta_seconds=items.eta_seconds)
+    record = ProgressRecord(**{name: getattr(items, name) for name in type(items).model_fields})
     return "  ".join(x for x in (record.line(), message) if x)
 
 
