@@ -1,6 +1,18 @@
 """Errors that are meant for a person: what is wrong, where, and what to do."""
 
+import difflib
+from collections.abc import Iterable
+
 from viper.text import clean
+
+
+def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """The remedy for a name that is none of `known`: the nearest one, or all of them."""
+    known = sorted(known)
+    by_case = {k.lower(): k for k in known}
+    near = difflib.get_close_matches(name.strip().lower(), by_case, n=1)
+    listed = f"use one of {', '.join(known)}" + (f", or {otherwise}" if otherwise else "")
+    return f"did you mean {by_case[near[0]]!r}? {listed}" if near else listed
 
 
 class ViperError(Exception):
@@ -75,6 +87,12 @@ class RegistryError(ViperError):
     """The MLflow tracking server or registry cannot be used."""
 
     exit_code = 5
+
+
+class UnfitRegistryError(RegistryError):
+    """MLflow refuses what it is asked for: another attempt would meet the same."""
+
+    exit_code = 9
 
 
 class BusyError(ViperError):

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from viper import __version__
 from viper.engines.endpoints import is_endpoint
-from viper.errors import AlreadyExistsError, InputError, RegistryError, SpecError, StoreError
+from viper.errors import (
+    AlreadyExistsError,
+    InputError,
+    NotFoundError,
+    RegistryError,
+    SpecError,
+    StoreError,
+    UnfitRegistryError,
+)
+from viper.known import at, check_names, everywhere, same_pod
 from viper.lineage import BASE_VERSION, PARENT_VERSION
-from viper.modelcache import pin
-from viper.modelcache.needs import engine_models
+from viper.modelcache import Pinned, pin
+from viper.modelcache.needs import benchmark_data, engine_models
 from viper.modelcache.uris import is_remote
 from viper.models import in_store, resolve_endpoint, resolve_model
 from viper.preflight import check_supplied
 from viper.registry import LOCKS, MissingError, ModelVersion, Registry
 from viper.registry.moves import set_alias
+from viper.registry.names import check_alias, check_model_name
 from viper.spec import IterationSpec, ViperIteration
 from viper.stage.frozen import FrozenIteration, PinnedWeights, ResolvedModel, Tracking, load_frozen
 from viper.store import ObjectStore, probe
@@ -53,12 +63,14 @@ def freeze(iteration: ViperIteration, store: ObjectStore, registry: Registry, *,
     """Opens the iteration in the store, or resolves and writes it.
 
     Args:
-        files_here: whether the folders of supplied files are those that the stages will see (`check_supplied`).
+        files_here: whether what this process has (folders, modules) is what the stages will have; else only those
+            whose pods are made as this one's (`viper.known.same_pod`).
 
-    Raises `SpecError` when an iteration of this name with another spec is there, its profile is a reference or verl
-    could not be given its settings, `InputError` when a model or a supplied file cannot be used, `UnfitStoreError` when
-    the store does not do what stages rely on, `NewerFormError` when a later release has to carry out the iteration that
-    is there, `RegistryError`, `StoreError`.
+    Raises `SpecError` when an iteration of this name with another spec is there, its profile is a reference, a name in
+    it is not known or verl could not be given its settings, `InputError` when a model or a supplied file cannot be
+    used, `UnfitStoreError` when the store does not do what stages rely on, `UnfitRegistryError` when MLflow refuses a
+    name or has no such version, `NewerFormError` when a later release has to carry out the iteration that is there,
+    `RegistryError`, `StoreError`.
     """
     if iteration.spec.profile_ref is not None:
         raise SpecError(
@@ -69,8 +81,11 @@ def freeze(iteration: ViperIteration, store: ObjectStore, registry: Registry, *,
     wanted = _comparable(iteration)
     there = load_frozen(store, wanted.metadata.name)
     if there is None:
+        here = everywhere if files_here else same_pod(wanted.spec.profile)
+        check_names(wanted.spec, here)
+        _check_registered(wanted.spec)
         probe(store)
-        check_supplied(wanted.spec, files_here=files_here)
+        check_supplied(wanted.spec, here)
         key = f"iterations/{wanted.metadata.name}/iteration.json"
         with suppress(AlreadyExistsError):
             data = _resolve(wanted, store, registry).to_store(store.uri).to_bytes()
@@ -94,6 +109,28 @@ def _comparable(iteration: ViperIteration) -> ViperIteration:
     return iteration.model_copy(update={"spec": iteration.spec.model_copy(update={"suspend": False})})
 
 
+@contextmanager
+def _about(field: str) -> Iterator[None]:
+    """What cannot be used is told with the field that names it."""
+    try:
+        yield
+    except (SpecError, InputError, UnfitRegistryError) as error:
+        raise at(field, error) from error
+
+
+def _check_registered(spec: IterationSpec) -> None:
+    """Raises `UnfitRegistryError` for names that MLflow refuses: it would, when the work is done."""
+    with _about("spec.model"):
+        check_model_name(spec.model)
+    for field, alias in (
+        ("spec.promotion.alias", spec.promotion.alias),
+        ("spec.generator.alias", spec.generator.alias),
+    ):
+        if alias is not None:
+            with _about(field):
+                check_alias(alias)
+
+
 def _resolve(iteration: ViperIteration, store: ObjectStore, registry: Registry) -> FrozenIteration:
     spec = iteration.spec
     if spec.engines.trainer == "verl":
@@ -105,11 +142,11 @@ def _resolve(iteration: ViperIteration, store: ObjectStore, registry: Registry) 
 
     def role(field: str) -> ResolvedModel:
         name: str = getattr(spec.recipe.models, field)
-        if is_endpoint(name):
-            return resolve_endpoint(name, f"spec.recipe.models.{field}")
-        return roles.get(name) or resolve_model(name, store)
+        with _about(f"spec.recipe.models.{field}"):
+            return resolve_endpoint(name) if is_endpoint(name) else roles.get(name) or resolve_model(name, store)
 
     critic, judge = role("critic"), role("judge")
+    _check_data(spec)
     uid = hashlib.sha256(f"{store.uri} {iteration.metadata.name}".encode()).hexdigest()[:16]
     if load_frozen(store, iteration.metadata.name) is not None:
         # Another process froze it while this one slept: its run may have ended by now, and is not begun again.
@@ -135,27 +172,44 @@ def _weights(spec: IterationSpec, registry: Registry) -> dict[str, PinnedWeights
     for path, uri in engine_models(spec.engines).items():
         if not is_remote(uri):
             continue
-        try:
-            pinned = pin(uri, registry=registry)
-        except InputError as error:
-            raise InputError(f"{uri} {error.what}", where=path, fix=error.fix) from error
+        with _about(path):
+            pinned = _pinned(uri, registry)
         found[uri] = PinnedWeights(uri=pinned.uri, digest=pinned.digest, model=pinned.model, version=pinned.version)
     return found
+
+
+def _check_data(spec: IterationSpec) -> None:
+    """Whether the benchmarks' data sets are in the object store that they are named in; others are known by then."""
+    for path, uri in benchmark_data(spec.evaluation.benchmarks).items():
+        if uri.startswith("s3://"):
+            with _about(path):
+                _pinned(uri, None)
+
+
+def _pinned(uri: str, registry: Registry | None) -> Pinned:
+    """Raises `InputError` for a model that is not there."""
+    try:
+        return pin(uri, registry=registry)
+    except NotFoundError as error:
+        raise InputError(error.what, where=uri, fix=error.fix) from error
 
 
 def _generator(spec: IterationSpec, store: ObjectStore, registry: Registry) -> tuple[ResolvedModel, ResolvedModel]:
     """θ0 and the first version of its lineage."""
     ref = spec.generator
     if ref.uri is not None:
-        model = resolve_model(ref.uri, store)
+        with _about("spec.generator.uri"):
+            model = resolve_model(ref.uri, store)
         return model, model
     if ref.version is not None:
-        found = registry.resolve(spec.model, str(ref.version))
+        with _about("spec.generator.version"):
+            found = registry.resolve(spec.model, str(ref.version))
     else:
         assert ref.alias is not None  # noqa: S101 (GeneratorRef has exactly one of the three)
         if registry.get_alias(spec.model, ref.alias) is None:
             _register_first(spec, ref.alias, store, registry)
-        found = registry.resolve(spec.model, ref.alias)
+        with _about("spec.generator.alias"):
+            found = registry.resolve(spec.model, ref.alias)
     return _of_version(found, store), _of_version(_root(found, registry), store)
 
 
@@ -167,7 +221,8 @@ def _register_first(spec: IterationSpec, alias: str, store: ObjectStore, registr
             fix="set spec.generator.initialUri to the model directory to begin with, or register a version and set "
             "the alias",
         )
-    first = resolve_model(spec.generator.initial_uri, store)
+    with _about("spec.generator.initialUri"):
+        first = resolve_model(spec.generator.initial_uri, store)
     number = registry.register(spec.model, first.uri, first.digest, tags={LOCKS: store.uri})
     registry.set_tags(spec.model, number, {BASE_VERSION: number, "viper.initial_uri": spec.generator.initial_uri})
     set_alias(registry, (spec.model, alias), number, None, store=store, who="the first version is registered")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from viper.engines.endpoints import endpoint
-from viper.errors import InputError, StageError, StoreError
+from viper.errors import InputError, NotFoundError, StageError, StoreError
+from viper.known import STARTER, check_model_uri
 from viper.modelcache import ModelCache, fetch, model_cache
 from viper.spec.stages import THETA0, stage_graph
 from viper.stage.frozen import ResolvedModel
@@ -29,7 +30,6 @@ from viper.store.transfer import (
 if TYPE_CHECKING:
     from viper.stage import StageContext
 
-STARTER = "smallworld:starter"
 #: Each entry: what it is for, and the files of which one (or all of a tuple) must be there.
 _PARTS: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
     ("configuration", (("config.json",),)),
@@ -49,6 +49,7 @@ def resolve_model(uri: str, store: ObjectStore) -> ResolvedModel:
 
     Raises `InputError` when files are missing or the URI is of no known kind, `StoreError` when S3 cannot be read.
     """
+    check_model_uri(uri)
     if uri == STARTER:
         return _starter(store)
     if uri.startswith(("hf://", "models:/")):
@@ -59,16 +60,13 @@ def resolve_model(uri: str, store: ObjectStore) -> ResolvedModel:
         digests = directory_digests(place, cache=cache_dir() / "digests.json")
         check_model(uri, digests.files, lambda name: (place / name).read_bytes())
         return ResolvedModel(uri=place.absolute().as_uri(), digest=digests.digest)
-    if uri.startswith("s3://"):
-        remote = open_store(uri)
+    remote = open_store(uri)
+    try:
         digests = stored_digests(remote, "")
-        check_model(uri, digests.files, remote.get)
-        return ResolvedModel(uri=uri, digest=digests.digest)
-    raise InputError(
-        "is not the URI of a model",
-        where=uri,
-        fix=f"use file:///directory, s3://bucket/prefix, hf://org/name@revision or {STARTER}",
-    )
+    except NotFoundError as error:
+        raise InputError(error.what, where=uri, fix=error.fix) from error
+    check_model(uri, digests.files, remote.get)
+    return ResolvedModel(uri=uri, digest=digests.digest)
 
 
 def resolve_endpoint(uri: str, where: str = "") -> ResolvedModel:

@@ -17,6 +17,7 @@ from viper.analysis.cloud import page as cloud_page
 from viper.analysis.reasoning import Reasoning
 from viper.analysis.records import keep_reasoning
 from viper.registry import Registry
+from viper.registry.names import metric_names
 from viper.spec import IterationSpec
 from viper.spec.stages import (
     COLD_START,
@@ -108,7 +109,8 @@ _COMMON = ("recipe.seed", "recipe.prompts", "recipe.stages")
 _LARGEST_ARTIFACT = 8 << 20  # bytes; larger objects stay where they are, in the store
 #: What `StageContext.keep` adds to a name: a run has one artifact of it.
 _DIGEST = re.compile(r"-[0-9a-f]{16}(?=\.)")
-_NOT_IN_NAMES = re.compile(r"[^\w\-. :/]")
+#: Characters of a domain that its metrics are called by; what stands before it is shorter than the rest of a name.
+_LONGEST_DOMAIN = 160
 
 
 def record_stage(ctx: StageContext, manifest: Manifest, registry: Registry | None = None) -> None:
@@ -173,7 +175,8 @@ def params(spec: IterationSpec, stage: str) -> dict[str, Any]:
         for name in path.split("."):
             value = value[name]
         found |= dict(_leaves(path, value))
-    return found
+    names = metric_names(found)
+    return {names[path]: value for path, value in found.items()}
 
 
 def tags(ctx: StageContext, manifest: Manifest) -> dict[str, str]:
@@ -208,21 +211,31 @@ def metrics(manifest: Manifest) -> dict[str, float]:
     for name, value in manifest.outputs.items():
         if name not in special:
             found |= {k: v for k, v in _leaves(name, value, "/") if _is_number(v)}
-    for model, by_domain in manifest.outputs.get("scores", {}).items():
-        found |= {f"accuracy/{model}/{domain}": score["accuracy"] for domain, score in by_domain.items()}
-    for pair, by_domain in manifest.outputs.get("comparisons", {}).items():
+    scores, compared = manifest.outputs.get("scores", {}), manifest.outputs.get("comparisons", {})
+    called = _domains(*scores.values(), *compared.values())
+    for model, by_domain in scores.items():
+        found |= {f"accuracy/{model}/{called[domain]}": score["accuracy"] for domain, score in by_domain.items()}
+    for pair, by_domain in compared.items():
         for domain, c in by_domain.items():
-            found |= {f"{key}/{pair}/{domain}": c[key] for key in ("difference", "p_two_sided")}
+            found |= {f"{key}/{pair}/{called[domain]}": c[key] for key in ("difference", "p_two_sided")}
     found |= dict(_benchmark_metrics(manifest.outputs.get("benchmarks", {})))
-    return {_NOT_IN_NAMES.sub("_", name)[:250]: float(value) for name, value in found.items()}
+    names = metric_names(found)
+    return {names[name]: float(value) for name, value in found.items()}
+
+
+def _domains(*by_domain: Mapping[str, Any]) -> dict[str, str]:
+    """What each domain is called in names of metrics: the same for all models, and no two alike."""
+    return metric_names((domain for found in by_domain for domain in found), _LONGEST_DOMAIN)
 
 
 def _benchmark_metrics(benchmarks: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    for model, by_task in benchmarks.get("scores", {}).items():
+    scores = benchmarks.get("scores", {})
+    for model, by_task in scores.items():
         for task, score in by_task.items():
             yield f"benchmark/{model}/{task}", score["score"]
+            called = _domains(*(of_model[task].get("domains", {}) for of_model in scores.values() if task in of_model))
             for domain, within in score.get("domains", {}).items():
-                yield f"benchmark/{model}/{task}/{domain}", within["accuracy"]
+                yield f"benchmark/{model}/{task}/{called[domain]}", within["accuracy"]
     for pair, by_task in benchmarks.get("comparisons", {}).items():
         for task, c in by_task.items():
             for key in ("difference", "p_worse"):
@@ -232,7 +245,7 @@ def _benchmark_metrics(benchmarks: Mapping[str, Any]) -> Iterator[tuple[str, flo
 def _leaves(path: str, value: Any, separator: str = ".") -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping) and value:
         for key, inner in value.items():
-            yield from _leaves(f"{path}{separator}{_NOT_IN_NAMES.sub('_', str(key))}", inner, separator)
+            yield from _leaves(f"{path}{separator}{key}", inner, separator)
     else:
         yield path, value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -91,6 +92,9 @@ class Jobs:
         # The same models as those of the local executor, so that manifests can be compared.
         self.frozen = world.frozen("it", **fields)
         world.write(self.store, self.frozen)
+        # What an earlier release began has the names of its time.
+        there = json.loads(self.store.get("iterations/it/iteration.json"))
+        self.manifest["spec"]["engines"] = there["iteration"]["spec"]["engines"]
 
     def run(self, *, suspend: bool = False) -> Plan:
         self._apply(suspend=suspend)

@@ -22,7 +22,7 @@ from viper.stage import FrozenIteration, ResolvedModel, load_manifest
 from viper.stage.frozen import Tracking
 from viper.store import ObjectInfo, ObjectStore
 
-ENGINES = dict.fromkeys(("reconstructor", "editor", "similarity", "imageSimilarity"), "fake")
+ENGINES = dict.fromkeys(("reconstructor", "editor", "similarity", "imageSimilarity"), "smallworld")
 
 
 def iteration(name: str = "it", **spec: Any) -> ViperIteration:

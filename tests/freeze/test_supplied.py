@@ -76,6 +76,8 @@ def external(*items: dict[str, Any]) -> Spec:
         (questions(question(0), question(0)), ("q.jsonl", "line 2", "twice")),
         (questions(question(0, question="<image><image>?")), ("q.jsonl", "line 1", "2 marks")),
         (questions(question(0, set="selection")), ("q.jsonl", "no test question")),
+        (questions(question(0), question(1, domain=" ")), ("q.jsonl", "line 2", "domain: ' ' names nothing")),
+        (questions(question(0, domain="overall")), ("q.jsonl", "line 1", "domain: 'overall'", "another word")),
         (lambda folder: {"evaluation": {"questions": str(folder / "none.jsonl")}}, ("none.jsonl", "no such file")),
         (lambda folder: {"evaluation": {"questions": "smallworld:riddles"}}, ("no such question set",)),
         (cold(lesson(), lesson("torn.jpg")), ("spec.recipe.coldStart.samplesUri", "c.jsonl", "line 2", "JPEG")),
@@ -122,13 +124,19 @@ def test_questions_for_choosing_steps_have_to_be_there_when_steps_are_chosen_by_
         freeze(world.iteration(**spec), DirectoryStore(tmp_path / "store"), MemoryRegistry())
 
 
-@pytest.mark.parametrize("mounted", [False, True])
-def test_a_folder_that_only_the_stages_have_is_left_to_them(tmp_path: Path, folder: Path, mounted: bool) -> None:
+@pytest.mark.parametrize(
+    ("mounted", "evaluate"),
+    [(False, {}), (True, {}), (True, {"image": "other"}), (False, {"image": "other"}), (False, {"workClaim": "data"})],
+)
+def test_a_folder_that_only_the_stage_may_have_is_left_to_it(
+    tmp_path: Path, folder: Path, mounted: bool, evaluate: dict[str, Any]
+) -> None:
     generator = {"alias": "generator", "initialUri": model(tmp_path / "model").as_uri()}
     uri = (folder if mounted else tmp_path / "elsewhere") / "none.jsonl"
-    iteration = world.iteration(generator=generator, evaluation={"questions": uri.as_uri()})
+    profile = {"stages": {"evaluate": evaluate}}
+    iteration = world.iteration(generator=generator, evaluation={"questions": uri.as_uri()}, profile=profile)
     store = DirectoryStore(tmp_path / "store")
-    if not mounted:
+    if evaluate and not mounted:
         freeze(iteration, store, MemoryRegistry(), files_here=False)
         return
     with pytest.raises(InputError, match="no such file"):

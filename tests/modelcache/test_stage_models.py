@@ -41,20 +41,22 @@ def frozen_with(tmp_path: Path, **engines: Any) -> Any:
 
 def test_freezing_pins_the_commit_and_every_stage_loads_it(hub: FakeHub, cache: ModelCache, tmp_path: Path) -> None:
     commit = hub.branches["org/name", "main"]
-    frozen = frozen_with(tmp_path, reconstructor=f"fake:{HUB}", editing={"lora": HUB})
+    frozen = frozen_with(tmp_path, reconstructor=f"qwen-image:{HUB}", editing={"lora": HUB})
     assert frozen.weights[HUB].uri == f"hf://org/name@{commit}"
     assert hub.downloads == []
     hub.commit("org/name", {"model_index.json": b"another"})
     engines = local_spec(frozen, "reconstructor").engines
     name, _, place = engines.reconstructor.partition(":")
-    assert name == "fake"
+    assert name == "qwen-image"
     assert (Path(place) / "model_index.json").read_bytes() == b"{}"
     assert engines.editing.lora == HUB
     assert local_spec(frozen, "editor").engines.editing.lora == place
 
 
 def test_engines_without_a_uri_stay_as_they_are(cache: ModelCache, tmp_path: Path) -> None:
-    frozen = frozen_with(tmp_path, imageSimilarity="open-clip:/models/clip", editor="my.module:Editor")
+    frozen = frozen_with(
+        tmp_path, imageSimilarity=f"open-clip:{tmp_path}", editor="viper.smallworld.editor:SmallWorldEditor"
+    )
     assert frozen.weights == {}
     assert local_spec(frozen, "image_similarity", "editor") is frozen.iteration.spec
 
@@ -62,7 +64,7 @@ def test_engines_without_a_uri_stay_as_they_are(cache: ModelCache, tmp_path: Pat
 def test_other_weights_than_the_iteration_was_frozen_with_are_refused(
     hub: FakeHub, cache: ModelCache, tmp_path: Path
 ) -> None:
-    frozen = frozen_with(tmp_path, reconstructor=f"fake:{HUB}")
+    frozen = frozen_with(tmp_path, reconstructor=f"qwen-image:{HUB}")
     pinned = frozen.weights[HUB].model_copy(update={"digest": "sha256:" + "0" * 64})
     with pytest.raises(StageError, match="the weights have changed"):
         local_spec(frozen.model_copy(update={"weights": {HUB: pinned}}), "reconstructor")
@@ -81,7 +83,7 @@ def test_a_branch_that_cannot_be_resolved_names_the_field(
     cache: ModelCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(InputError, match=r"spec\.engines\.reconstruction\.lora: hf://org/name@main is not in"):
+    with pytest.raises(InputError, match=r"spec\.engines\.reconstruction\.lora, hf://org/name@main: is not in"):
         frozen_with(tmp_path, reconstruction={"lora": HUB})
 
 
@@ -99,9 +101,9 @@ def test_theta0_of_the_hub_goes_into_the_store(hub: FakeHub, cache: ModelCache, 
 
 def test_what_each_stage_needs() -> None:
     spec = iteration(
-        reconstructor=f"fake:{HUB}",
-        editor="fake:s3://b/editor",
-        similarity="fake:models:/bge@live",
+        reconstructor=f"qwen-image:{HUB}",
+        editor="omnigen2:s3://b/editor",
+        similarity="bge-m3:models:/bge@live",
         vlm="openai:http://x",
     ).spec
     assert stage_models(spec, "synthesize-captions") == {"spec.engines.reconstructor": HUB}
@@ -116,7 +118,7 @@ def test_pull_fetches_all_models_of_a_file_and_list_shows_them(
 ) -> None:
     hub.commit("org/lora", {"lora.safetensors": b"l" * 5000})
     file = tmp_path / "it.yaml"
-    one = iteration(reconstructor=f"fake:{HUB}", editing={"lora": "hf://org/lora"})
+    one = iteration(reconstructor=f"qwen-image:{HUB}", editing={"lora": "hf://org/lora"})
     file.write_text(json.dumps(one.dump()))
     assert main(["models", "pull", str(file)]) == 0
     assert [e.uri for e in cache.entries() if e.uri != e.pinned] == ["hf://org/lora", HUB]
@@ -135,7 +137,7 @@ def test_pull_fetches_all_models_of_a_file_and_list_shows_them(
 def test_the_container_before_a_stage_pulls_what_the_frozen_iteration_pins(
     hub: FakeHub, cache: ModelCache, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    frozen = frozen_with(tmp_path, reconstructor=f"fake:{HUB}")
+    frozen = frozen_with(tmp_path, reconstructor=f"qwen-image:{HUB}")
     place = f"{DirectoryStore(tmp_path / 'store').uri}/{frozen.prefix}"
     hub.commit("org/name", {"model_index.json": b"another"})
     assert main(["models", "pull", "--iteration", place, "--stage", "synthesize-captions"]) == 0

@@ -254,3 +254,46 @@ def test_names_that_mlflow_refuses_are_made_acceptable() -> None:
     assert found["rejected/too small_"] == 2
     assert found["counts/train"] == 3
     assert "counts/flag" not in found
+
+
+def test_domains_that_mlflow_has_no_name_for_are_recorded_each_by_its_own(recorded: Recorded) -> None:
+    domains = (
+        "colour/",
+        "Health & Medicine",
+        "Health + Medicine",
+        "..",
+        "x" * 300,
+        "x" * 299 + "y",
+        "overall",
+        "OVERALL",
+    )
+    by_domain = {d: {**SCORE, "accuracy": i / 10} for i, d in enumerate(domains)}
+    compared = {d: {**COMPARISON, "difference": i / 10} for i, d in enumerate(domains)}
+    asked = {"tasks": {}, "scores": {"theta0": {"blink": {"score": 0.5, "domains": by_domain}}}}
+    outputs = {
+        "scores": {"theta0": by_domain, "theta1": by_domain},
+        "comparisons": {"theta1-theta0": compared},
+        "benchmarks": asked,
+    }
+    recorded.finish(EVALUATE, outputs)
+    found = recorded.run(EVALUATE).data.metrics
+    for start in ("accuracy/theta0/", "accuracy/theta1/", "difference/theta1-theta0/", "benchmark/theta0/blink/"):
+        values = sorted(value for name, value in found.items() if name.startswith(start))
+        assert values == pytest.approx([i / 10 for i in range(len(domains))]), start
+    assert found["accuracy/theta1/overall"] == pytest.approx(0.6)
+    names = {name.removeprefix("accuracy/theta0/") for name in found if name.startswith("accuracy/theta0/")}
+    assert names == {n.removeprefix("accuracy/theta1/") for n in found if n.startswith("accuracy/theta1/")}
+
+
+def test_parameters_of_ones_own_names_are_recorded_each_by_its_own(recorded: Recorded) -> None:
+    overrides = {"a+b": "1", "a-b": "2", "a b/": "3", "a&b": "4", "k" * 400: "5"}
+    one = recorded.frozen.iteration
+    engines = one.spec.engines.model_copy(
+        update={"training": one.spec.engines.training.model_copy(update={"overrides": overrides})}
+    )
+    found = params(one.spec.model_copy(update={"engines": engines}), TRAIN_CAPTIONS)
+    run = recorded.registry.iteration_run("small", "other", "uid")
+    recorded.registry.log_params(run, found)
+    start = "engines.training.overrides."
+    logged = recorded.registry.connection.call("get_run", run).data.params
+    assert sorted(v for k, v in logged.items() if k.startswith(start)) == ["1", "2", "3", "4", "5"]

@@ -18,7 +18,7 @@ MINIMAL: dict[str, Any] = {
     "spec": {
         "model": "m",
         "images": {"uri": "file:///images"},
-        "engines": {"reconstructor": "fake", "editor": "fake", "similarity": "fake", "imageSimilarity": "fake"},
+        "engines": dict.fromkeys(("reconstructor", "editor", "similarity", "imageSimilarity"), "smallworld"),
     },
 }
 TEXT = yaml.safe_dump(MINIMAL)

@@ -57,9 +57,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Prints the plan."""
     from viper.costs import iteration_cost, loop_cost
+    from viper.known import check_names
     from viper.spec import ViperLoop
 
     resource = _resource(args.file, args.profile)
+    check_names(resource.spec.template if isinstance(resource, ViperLoop) else resource.spec)
     name = resource.metadata.name
     if isinstance(resource, ViperLoop):
         loop = loop_cost(resource.spec, _known(args, resource.spec.template))

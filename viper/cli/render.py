@@ -31,13 +31,16 @@ def run(args: argparse.Namespace) -> int:
     import yaml
 
     from viper.cli.options import folder
+    from viper.known import check_names
     from viper.spec import load_runnable
     from viper.store import open_store
 
     resource = load_runnable(args.file)
     directory = folder(args.dir or Path("runs") / resource.metadata.name, "--dir").absolute()
     store = (directory / "store").as_uri() if args.store is None else open_store(args.store).uri
-    for iteration in iterations(resource):
+    for number, iteration in enumerate(iterations(resource)):
+        if number == 0:  # those of a loop name the same
+            check_names(iteration.spec)
         print("---")
         print(yaml.safe_dump(iteration.dump(), sort_keys=False, allow_unicode=True, width=120), end="")
         for line in commands(iteration, store, directory):

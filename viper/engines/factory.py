@@ -2,46 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from viper.engines.base import Editor, ImageSimilarityModel, Reconstructor, SimilarityModel, VisionLanguageModel
 from viper.engines.endpoints import is_endpoint
+from viper.engines.names import ENGINES, target_of
 from viper.engines.weights import weights_id
 from viper.errors import SpecError
 
 if TYPE_CHECKING:
     from viper.spec import IterationSpec
 
-#: Interface (the field of `spec.engines`) → engine name → `module:Class`.
-ENGINES: dict[str, dict[str, str]] = {
-    "vlm": {
-        "openai": "viper.engines.openai_endpoint:OpenAiEndpoint",
-        "transformers": "viper.engines.transformers_vlm:TransformersVlm",
-        "vllm": "viper.engines.vllm_offline:VllmOffline",
-    },
-    "reconstructor": {
-        "qwen-image": "viper.engines.qwen_image:QwenImageReconstructor",
-        "smallworld": "viper.smallworld.reconstructor:SmallWorldReconstructor",
-    },
-    "editor": {
-        "omnigen2": "viper.engines.omnigen2:OmniGen2Editor",
-        "qwen-image-edit": "viper.engines.qwen_image_edit:QwenImageEditor",
-        "smallworld": "viper.smallworld.editor:SmallWorldEditor",
-    },
-    "similarity": {
-        "bge-m3": "viper.engines.bge_m3:BgeM3",
-        "smallworld": "viper.smallworld.similarity:SmallWorldSimilarity",
-    },
-    "imageSimilarity": {
-        "open-clip": "viper.engines.open_clip_filter:OpenClipFilter",
-        "smallworld": "viper.smallworld.clip:SmallWorldClip",
-    },
-}
 #: What an engine of each interface can do (`viper.engines.base`).
 CALLS = {
     "vlm": "generate",
@@ -55,28 +29,19 @@ CALLS = {
 def engine_class(interface: str, name: str) -> tuple[type[Any], tuple[Path | str, ...]]:
     """The class behind an engine name, and its first arguments.
 
-    A name is a key of `ENGINES`; a key with the directory of its model (`open-clip:/models/clip`) or its URL; or
-    `module:Class` for an engine of one's own. Raises `SpecError` naming the nearest known engine, or what is
-    missing to import it.
+    `viper.engines.names.target_of` says what a name may be. Raises `SpecError` naming the nearest known engine, or what
+    is missing to import it.
     """
-    known, where = ENGINES[interface], f"spec.engines.{interface}"
-    key, _, rest = name.partition(":")
+    target, rest = target_of(interface, name)
     place = rest if "://" in rest else Path(rest)  # a Path would join the slashes of a URL
-    target, arguments = (known[key], (place,) if rest else ()) if key in known else (name, ())
+    arguments = (place,) if rest else ()
     module, _, attribute = target.partition(":")
-    if not attribute or not re.fullmatch(r"\w+(\.\w+)*", module):
-        near = difflib.get_close_matches(name, known, n=1)
-        raise SpecError(
-            f"there is no engine {name!r}",
-            where=where,
-            fix=f"did you mean {near[0]!r}?" if near else f"use one of {sorted(known)}, or module:Class of your own",
-        )
     try:
         found = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # somebody's module: it may raise anything
         raise SpecError(
             f"the engine {name!r} cannot be imported: {error}",
-            where=where,
+            where=f"spec.engines.{interface}",
             fix="install what it needs (extra `cpu` for the engines of one machine)",
         ) from error
     return cast("type[Any]", found), arguments

@@ -15,12 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from viper.errors import InputError
 from viper.evaluation.comparison import normalise
+from viper.evaluation.statistics import OVERALL
 from viper.images import decode
 from viper.ingest.checked import checked, image_beside
 from viper.jsonl import read_rows
+from viper.known import QUESTIONS as SMALL_WORLD
 from viper.store import ObjectStore
 
-SMALL_WORLD = "smallworld:questions"
 SetName = Literal["selection", "test"]
 
 
@@ -102,6 +103,8 @@ def _from_file(uri: str, name: SetName) -> list[Question]:
         raise InputError("there is no such question set", where=uri, fix=f"use {SMALL_WORLD} or a JSONL file")
 
     def convert(store: ObjectStore, row: QuestionRow) -> tuple[SetName, Question]:
+        if problem := _domain_problem(row.domain):
+            raise InputError(problem)
         text, (image,) = checked(store, row.question, row.answer, [row.image])
         if not normalise(row.answer):  # what a model does not say would be right
             raise InputError("the answer is empty")
@@ -111,6 +114,15 @@ def _from_file(uri: str, name: SetName) -> list[Question]:
         return row.set, Question(row.question_id, row.domain, row.kind, text, row.answer, digest, load)
 
     return [question for owner, question in read_rows(uri, QuestionRow, convert, "question_id") if owner == name]
+
+
+def _domain_problem(domain: str) -> str:
+    """Why scores cannot be kept under a domain; empty where they can. What MLflow calls it is `viper.recording`'s."""
+    if not domain.strip():
+        return f"domain: {domain!r} names nothing; write a word"
+    if domain == OVERALL:
+        return f"domain: {domain!r} is what the score of all questions is called; choose another word"
+    return ""
 
 
 def _load(store: ObjectStore, key: str) -> Image.Image:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 #: Longest pause before a retry; the cap of the Kubernetes Job controller.
 MAX_BACKOFF_SECONDS = 360.0
-#: Of `SpecError`, `InputError`, `StageError`, `UnfitEngineError`, `UnfitStoreError` and `NewerFormError`: the same
-#: input would fail in the same way again.
+#: Of `SpecError`, `InputError`, `StageError`, `UnfitEngineError`, `UnfitStoreError`, `UnfitRegistryError` and
+#: `NewerFormError`: the same input would fail in the same way again.
 PERMANENT_EXIT_CODES = frozenset({2, 3, 7, 9, 11})
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import resources
 from string import Template
 
-from viper.errors import SpecError
+from viper.errors import SpecError, nearest
 
 NAMES = (
     "caption",  # image → caption C_g
@@ -50,6 +50,13 @@ def without_marks(text: str) -> str:
     return _MARKS.sub(r"\g<0> ", text)
 
 
+def check_set(name: str) -> None:
+    """Raises `SpecError` for a prompt set that there is not; a path is none."""
+    known = [p.name for p in resources.files(__package__).iterdir() if p.is_dir() and (p / f"{NAMES[0]}.txt").is_file()]
+    if name not in known:
+        raise SpecError(f"there is no prompt set {name!r}", where="spec.recipe.prompts", fix=nearest(name, known))
+
+
 @dataclass(frozen=True)
 class PromptSet:
     """A named set of templates; `digest(name)` goes into every sample passport."""
@@ -60,13 +67,11 @@ class PromptSet:
     @classmethod
     def load(cls, name: str) -> PromptSet:
         """Reads the set `viper/prompts/<name>/`; raises `SpecError` when it does not exist or is incomplete."""
+        check_set(name)
         root = resources.files(__package__) / name
-        if not root.is_dir():
-            sets = sorted(p.name for p in resources.files(__package__).iterdir() if p.is_dir() and p.name[0] != "_")
-            raise SpecError(f"there is no prompt set {name!r}", where="recipe.prompts", fix=f"use one of {sets}")
         missing = [n for n in NAMES if not (root / f"{n}.txt").is_file()]
         if missing:
-            raise SpecError(f"prompt set {name!r} lacks {missing}", where="recipe.prompts")
+            raise SpecError(f"prompt set {name!r} lacks {missing}", where="spec.recipe.prompts")
         return cls(name, {n: (root / f"{n}.txt").read_text("utf-8").strip() for n in NAMES})
 
     def render(self, template: str, **values: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
-from viper.errors import RegistryError
+from viper.errors import RegistryError, UnfitRegistryError
 from viper.store.places import cache_dir
 
 P = ParamSpec("P")
@@ -41,12 +41,12 @@ class Connection:
 
     Args:
         tracking_uri: `sqlite:///absolute/path.db` or `http(s)://host:port`. Nothing is imported or contacted before the
-            first call. Raises RegistryError when it is neither.
+            first call. Raises UnfitRegistryError when it is neither.
     """
 
     def __init__(self, tracking_uri: str) -> None:
         if not _is_tracking_uri(tracking_uri):
-            raise RegistryError(
+            raise UnfitRegistryError(
                 "not a tracking URI",
                 where=tracking_uri,
                 fix="use sqlite:////absolute/path/mlflow.db or http://host:port",
@@ -86,7 +86,10 @@ class Connection:
             yield
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """`client.method(...)` with bounded waiting. Raises RegistryError, MissingError when something is not found."""
+        """`client.method(...)` with bounded waiting.
+
+        Raises RegistryError, UnfitRegistryError for what would be refused again, MissingError for what is not there.
+        """
 
         def once() -> Any:
             return getattr(self.client, method)(*args, **kwargs)
@@ -99,7 +102,7 @@ class Connection:
             try:
                 return work()
             except ModuleNotFoundError as error:
-                raise RegistryError(
+                raise UnfitRegistryError(
                     f"MLflow is not installed ({error})", where=self.uri, fix="pip install 'viper[cpu]'"
                 ) from error
             except Exception as error:
@@ -121,7 +124,7 @@ def _is_tracking_uri(uri: str) -> bool:
         return False
 
 
-class MissingError(RegistryError):
+class MissingError(UnfitRegistryError):
     """What was asked for is not in the registry."""
 
 
@@ -145,14 +148,49 @@ def _is_foreign(error: Exception) -> bool:
 
 def _explain(error: Exception, uri: str) -> RegistryError:
     text = " ".join(str(error).split())
-    if getattr(error, "error_code", "") in {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}:
-        return MissingError(text, where=uri)
     if type(error).__module__.startswith(("requests", "urllib3")):
         text = f"API request to the server failed: {text}"
+    code = getattr(error, "error_code", "")
+    if code in _MISSING and not text.startswith(_FROM_A_PROXY):
+        return MissingError(text, where=uri)
+    if _is_refused(code, text):
+        fix = next((words for codes, words in _REFUSALS if code in codes), "")
+        return UnfitRegistryError(f"MLflow refused: {text}", where=uri, fix=fix)
     for sign, what, fix in _EXPLANATIONS:
         if sign in text:
             return RegistryError(what.format(text), where=uri, fix=fix)
     return RegistryError(f"MLflow refused: {text}", where=uri)
+
+
+def _is_refused(code: str, text: str) -> bool:
+    """Whether the same request would be refused again. `code`: MLflow's, by name.
+
+    A database's error is BAD_REQUEST too: of these only a value that does not fit stays what it is; that another
+    process was first, or that a connection broke, does not.
+    """
+    if code == "BAD_REQUEST" and ("sqlalche.me" in text or "sqlalchemy" in text):
+        return "DataError" in text
+    return any(code in codes for codes, _ in _REFUSALS)
+
+
+_MISSING = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"})
+#: An answer that is not MLflow's own (JSON): of a proxy that has nothing behind it at the moment, say.
+_FROM_A_PROXY = "API request to"
+#: What MLflow refuses for good, and what to do.
+_REFUSALS: tuple[tuple[frozenset[str], str], ...] = (
+    (
+        frozenset({"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}),
+        "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN) and what they may do",
+    ),
+    (
+        frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST"}),
+        "correct what it names; another attempt would be refused as well",
+    ),
+    (
+        frozenset({"NOT_IMPLEMENTED", "FEATURE_DISABLED"}),
+        "this server does not offer it: check that it is MLflow's and of a release that viper works with",
+    ),
+)
 
 
 _AGAIN = "run the same command again; all results are in the store and are recorded then"

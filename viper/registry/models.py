@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from viper.errors import RegistryError
+from viper.errors import RegistryError, UnfitRegistryError
 from viper.registry.connection import Connection, MissingError
 
 DIGEST = "viper.digest"
@@ -67,8 +67,11 @@ class Models:
             return known[0].version
         try:
             self._connection.call("create_registered_model", model)
-        except RegistryError:  # exists, or another process makes it just now
-            self._connection.call("get_registered_model", model)
+        except RegistryError as error:  # exists, or another process makes it just now
+            try:
+                self._connection.call("get_registered_model", model)
+            except MissingError:
+                raise error from None  # it may not be made
         source = source_uri
         if self._connection.database is None and source.startswith("file:"):
             # A server refuses file:// outside its own artifacts, lest it serve its disk to others. Nothing is served
@@ -225,5 +228,7 @@ def _model_version(entity: Any) -> ModelVersion:
 
 def _quotable(value: str) -> str:
     if "'" in value or "\\" in value:
-        raise RegistryError("a name must not have quotes or backslashes", where=repr(value), fix="choose another name")
+        raise UnfitRegistryError(
+            "a name must not have quotes or backslashes", where=repr(value), fix="choose another name"
+        )
     return value

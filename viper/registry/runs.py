@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from viper.errors import RegistryError
+from viper.errors import RegistryError, UnfitRegistryError
 from viper.registry.connection import Connection, MissingError
 
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
@@ -40,7 +40,7 @@ class Runs:
         found = self._connection.call("get_experiment_by_name", name)
         if found is not None:
             if found.lifecycle_stage != "active":
-                raise RegistryError(
+                raise UnfitRegistryError(
                     f"the experiment {name} was deleted",
                     where=self._connection.uri,
                     fix="restore it or choose a new name",
@@ -86,7 +86,7 @@ class Runs:
         changed = sorted(key for key in values.keys() & known.keys() if values[key] != known[key])
         if changed:
             key = changed[0]
-            raise RegistryError(
+            raise UnfitRegistryError(
                 f"parameter {key} is {known[key]!r} there and would become {values[key]!r}",
                 where=f"run {run}",
                 fix="a resumed stage keeps its parameters; start a new iteration to change them",
@@ -200,7 +200,9 @@ class Runs:
 
 def _quotable(value: str) -> str:
     if "'" in value or "\\" in value:
-        raise RegistryError("a name must not have quotes or backslashes", where=repr(value), fix="choose another name")
+        raise UnfitRegistryError(
+            "a name must not have quotes or backslashes", where=repr(value), fix="choose another name"
+        )
     return value
 
 

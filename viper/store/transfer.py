@@ -216,10 +216,10 @@ def download_directory(
 
 
 def stored_digests(store: ObjectStore, prefix: str) -> DirectoryDigests:
-    """The digests of a complete directory in the store. Raises StoreError when it is not complete."""
+    """The digests of a complete directory in the store. Raises StoreError, NotFoundError when it is not complete."""
     digests = _find_digests(store, prefix)
     if digests is None:
-        raise StoreError(
+        raise NotFoundError(
             f"not a complete directory: there is no {MANIFEST}",
             where=f"{store.uri} {prefix}",
             fix="upload it (again); an interrupted upload goes on where it stopped",

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from viper.errors import InputError, SpecError
+from viper.engines.names import check_trainer
+from viper.errors import InputError
 from viper.models import model_dir, policy_of
 from viper.prompts import PromptSet
 from viper.seeds import derive
@@ -32,7 +33,6 @@ from viper.training.mirror import FOLDERS
 from viper.training.settings import GrpoResult, GrpoSettings, StepMetrics
 
 ROLLOUTS = "rollouts/00000.jsonl"
-TRAINERS = ("trl", "verl")
 _PROBES = 4
 
 
@@ -75,12 +75,7 @@ def training_settings(recipe: Recipe, stage: str) -> TrainingSettings:
 
 def grpo_settings(spec: IterationSpec, stage: str) -> GrpoSettings:
     """The recipe in the trainer's words; raises `SpecError` when the trainer is not one this stage can run."""
-    if spec.engines.trainer not in TRAINERS:
-        raise SpecError(
-            f"there is no trainer {spec.engines.trainer!r}",
-            where="spec.engines.trainer",
-            fix=f"use {' or '.join(TRAINERS)}",
-        )
+    check_trainer(spec.engines.trainer)
     t, r = training_settings(spec.recipe, stage), spec.recipe.reward
     return GrpoSettings(
         **{name: getattr(t, name) for name in TrainingSettings.model_fields},
