@@ -141,6 +141,22 @@ CASES: dict[str, tuple[list[tuple[float, Act]], list[float], str]] = {
         [],
         "",
     ),
+    "an attempt is told to have failed": (
+        [
+            (20.0, lambda f: f.job("ingest-images", failed=1)),
+            (20.5, lambda f: f.event("AttemptFailed", "ingest-images: 1 failed attempt: OOMKilled", type="Warning")),
+        ],
+        [],
+        "",
+    ),
+    "two attempts are told to have failed": (
+        [
+            (20.0, lambda f: f.job("ingest-images", failed=1)),
+            (20.5, lambda f: f.event("AttemptFailed", "ingest-images: 2 failed attempts: OOMKilled", type="Warning")),
+        ],
+        [],
+        "Events are so: l-1: AttemptFailed: ingest-images: 2 failed attempts: OOMKilled: it is not so",
+    ),
     "an attempt is said to have failed and has not": (
         [(20.5, stage("ingest-images", "Running", job=INGEST, message="1 failed attempt: OOMKilled"))],
         [22.0],

@@ -110,10 +110,14 @@ def _warning(world: World, at: float, body: Object, known: set[str]) -> Iterator
     elif stage in known:
         shown = world.iterations[name].map(lambda b: stages_of(status_of(b)).get(stage, {}))
         job = shown.at(min(at + EARLY, world.end)).get("job") or ""
-        state = "Running" if reason == "AttemptFailed" else "Pending"  # whatever it is at by now
-        said_of = Claim(state, reason, message, job)
         fact = world.stages[name, stage].beside(world.iterations[name])
-        if world.untrue(once, fact, lambda v: support(said_of, v[0], v[1])) is not None:
+        if attempt := re.match(r"(\d+) failed attempt", message):
+            number = int(attempt[1])  # the Job may have failed with it
+            so = world.untrue(once, fact, lambda v: v[0].jobs.get(job, {}).get("status", {}).get("failed") == number)
+        else:
+            said_of = Claim("Pending", reason, message, job)  # whatever it is at by now
+            so = world.untrue(once, fact, lambda v: support(said_of, v[0], v[1]))
+        if so is not None:
             yield "it is not so"
     else:
         summary = world.iterations[name].map(lambda b: _summary(status_of(b))[0])
