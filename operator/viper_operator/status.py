@@ -264,7 +264,8 @@ def _progress(at: StageStatus, stages: Sequence[StageStatus], outcome: str) -> s
     if at.state in ("Failed", "Held"):
         return f"{at.name}: {at.reason}"
     if (items := at.items) is not None and (items.total or items.phase):
-        left = "" if items.eta_seconds is None else f"{duration(items.eta_seconds)} left"
+        over = items.total and items.done >= items.total
+        left = "" if items.eta_seconds is None or over else f"{duration(items.eta_seconds)} left"
         counts = f"{items.done}/{items.total} {at.name}" if items.total else f"{at.name} {at.state.lower()}"
         phase = phase_words(items.phase, items.step, items.steps) if items.phase not in at.name else ""
         return ", ".join(x for x in (counts, phase, left or items.waiting) if x)

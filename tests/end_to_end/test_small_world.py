@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,34 @@ def result(path: Path) -> tuple[dict[str, str | None], int]:
     return world.manifests(store, frozen), len(versions)
 
 
+#: Phases that the log of a stage tells, each from its beginning to its end.
+PHASES = {
+    "ingest-images": ("ingest",),
+    "synthesize-captions": ("caption (1 of 3)", "reconstruct (2 of 3)", "critique (3 of 3)"),
+    "validate-captions": ("check",),
+    "train-captions": ("train",),
+    "synthesize-operations": ("propose (1 of 2)", "edit (2 of 2)"),
+    "validate-operations": ("clip (1 of 2)", "judge (2 of 2)"),
+    "train-operations": ("train",),
+    "evaluate": ("evaluate",),
+    "promote": ("register", "decide"),
+}
+
+
+def logs_tell_what_happened(path: Path) -> None:
+    """The log of every stage alone says what begins, in which phase it is, and what it ended with, in plain lines."""
+    for stage, phases in PHASES.items():
+        text = (path / "logs" / "it" / f"{stage}-1.log").read_text("utf-8")
+        said = [line[11:] for line in text.splitlines() if re.match(r"\d\d:\d\d:\d\dZ  ", line)]
+        assert said[0].startswith(f"{stage} of it begins"), text
+        assert said[-1].startswith(f"{stage} of it is done: "), text
+        told = [line for line in said if re.match(r"[a-z]+( \(\d of \d\))? (begins|ends after)\b", line)]
+        expected = [(phase, what) for phase in phases for what in ("begins", "ends")]
+        assert len(told) == len(expected), text
+        assert all(line.startswith(f"{phase} {what}") for line, (phase, what) in zip(told, expected, strict=True)), text
+        assert not re.search(r"[\r\x1b]", text), f"control codes in {stage}: {text!r}"
+
+
 @pytest.mark.torch
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
@@ -72,6 +101,7 @@ def test_an_iteration_whose_stages_are_killed_ends_as_an_undisturbed_one(tmp_pat
     path, undisturbed = tmp_path / "run", tmp_path / "undisturbed"
     run(file, path)
     path.rename(undisturbed)
+    logs_tell_what_happened(undisturbed)
 
     chance = random.Random(3)
     for number in range(KILLS):

@@ -111,6 +111,18 @@ def test_a_log_has_a_line_when_a_phase_begins_and_ends_and_now_and_then_between(
     assert told.lines[1] == "caption (1 of 3) 60/400 (2/s, 2 min 50 s left)"
 
 
+def test_steps_of_a_training_come_with_their_figures(told: Told) -> None:
+    told.progress.begin("train", 6, already=2, unit="step")
+    for step in range(4):
+        told.clock.now += 6.0
+        told.progress.advance(1, loss=0.5 / (step + 1), reward=0.25 * step)
+    assert told.lines == [
+        "train begins: 6 steps, 2 of them from an earlier attempt",
+        "train 4/6 (0.167/s), loss 0.25, reward 0.25",
+        "train ends after 24.0 s: 6 steps, 2 of them from an earlier attempt, 0.167/s, loss 0.125, reward 0.75",
+    ]
+
+
 def test_a_phase_that_is_left_early_says_how_far_it_was(told: Told) -> None:
     told.progress.begin("judge", 8, unit="edit")
     told.steps(3, 1.0)
@@ -120,7 +132,7 @@ def test_a_phase_that_is_left_early_says_how_far_it_was(told: Told) -> None:
     assert told.lines[1:] == [
         "judge ends after 3.0 s: 3 edits of 8, 1/s",
         "check begins",
-        "check ends after 0.0 s: 0 items",
+        "check ends after 0.0 s",
     ]
 
 
@@ -160,7 +172,7 @@ def test_a_terminal_has_a_live_line_in_place_of_those_between() -> None:
     told.progress.begin("train", 200)
     told.steps(200, 1.0)
     assert told.lines == ["train begins: 200 items", "train ends after 3 min 20 s: 200 items, 1/s"]
-    assert "train 200/200 (1/s, 0 s left)\n" in told.terminal.getvalue()
+    assert "train 200/200 (1/s)\n" in told.terminal.getvalue()
 
 
 def test_a_log_that_is_no_terminal_has_no_control_codes(told: Told) -> None:

@@ -42,6 +42,7 @@ class TransformersVlm:
     def __init__(self, model_dir: Path | str, device: str = "cpu", settings: GenerationSettings | None = None) -> None:
         directory, self._settings = Path(model_dir), settings or GenerationSettings()
         check_model_directory(directory)
+        transformers.utils.logging.disable_progress_bar()  # a bar is no line of a log
         try:
             self.processor: Any = AutoProcessor.from_pretrained(directory, trust_remote_code=False)
             self.model: Any = AutoModelForImageTextToText.from_pretrained(

@@ -6,7 +6,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar, TextIO
 
@@ -18,6 +18,8 @@ from viper.words import duration, plural
 MOST_ITEMS, LARGEST, LATEST = 10**12, 1e18, 253_402_300_799.0
 #: Seconds between two lines of a phase in a log: one of hours stays readable.
 LINE_SECONDS = 30.0
+#: The same for steps of a training, each of which has figures of its own.
+STEP_SECONDS = 10.0
 #: What a time left is told from at least: steps of the count after the first, and the seconds that they took. The first
 #: one is slower than the rest: kernels are compiled, caches are cold.
 ENOUGH_STEPS, ENOUGH_SECONDS = 2, 5.0
@@ -45,10 +47,16 @@ class ProgressRecord(StoredForm):
         """One line for a terminal: `caption (1 of 3) 96/320 (3.2/s, 1 min 10 s left)`."""
         counts = f"{self.done}/{self.total}" if self.total else str(self.done) if self.done else ""
         pace = [rate_words(self.rate)] if self.rate else []
-        pace += [] if self.eta_seconds is None else [f"{duration(self.eta_seconds)} left"]
+        over = self.total and self.done >= self.total
+        pace += [] if self.eta_seconds is None or over else [f"{duration(self.eta_seconds)} left"]
         words = (phase_words(self.phase, self.step, self.steps), counts, f"({', '.join(pace)})" if pace else "")
-        detail = [f"{k} {v:.3g}" for k, v in self.detail.items()]
-        return ", ".join([" ".join(w for w in words if w), *detail, *([self.waiting] if self.waiting else [])])
+        waiting = [self.waiting] if self.waiting else []
+        return ", ".join([" ".join(w for w in words if w), *detail_words(self.detail), *waiting])
+
+
+def detail_words(detail: Mapping[str, float]) -> list[str]:
+    """Figures with their names: `loss 0.0123`, `reward 0.25`."""
+    return [f"{name} {value:.3g}" for name, value in detail.items()]
 
 
 def rate_words(rate: float) -> str:
@@ -114,7 +122,7 @@ class Progress:
     """Counts items of one phase after the other.
 
     A record goes to `sink` at most once per `interval` seconds, a line to `tell` when a phase begins and ends and every
-    `LINE_SECONDS` between. On a terminal a live line is written instead of those between.
+    `LINE_SECONDS` (`STEP_SECONDS`) between. On a terminal a live line is written instead of those between.
 
     Args:
         sink: receives each record (the store); its failures must not stop the work, so it should not raise.
@@ -196,7 +204,7 @@ class Progress:
             self._report()
         if complete:
             self.end()
-        elif now - self._told >= LINE_SECONDS:
+        elif now - self._told >= (STEP_SECONDS if self._unit == "step" else LINE_SECONDS):
             self._told = now
             if not self._terminal.isatty():
                 self._tell(self.record.line())
@@ -217,14 +225,15 @@ class Progress:
             if not self._open:
                 return
             self._open = False
-            made, seconds = plural(self._done, self._unit), self._clock() - self._start
+            seconds = self._clock() - self._start
+            made = f": {plural(self._done, self._unit)}" if self._done or self._total else ""
             short = f" of {self._total}" if self._total and self._done < self._total else ""
             reused = f", {self._already} of them from an earlier attempt" if self._already else ""
             worked = self._worked()
             waited = f", {duration(self._waited, 1)} of it loading" if self._waited >= 1 else ""
             rate = f", {rate_words(self._made / worked)}" if worked >= 1 and self._made else ""
             said = f"{phase_words(self._phase, self._step, self._steps)} ends after {duration(seconds, 1)}{waited}"
-            self._tell(f"{said}: {made}{short}{reused}{rate}")
+            self._tell(", ".join([f"{said}{made}{short}{reused}{rate}", *detail_words(self._detail)]))
 
     @contextmanager
     def waits(self, text: str) -> Iterator[None]:
