@@ -6,12 +6,14 @@ is the operator's decision (`podTemplates`), and not the template's.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from viper.spec import Profile, StageResources
 from viper.spec.pods import PodTemplate
 from viper.spec.stages import FREEZE, stage_graph
+from viper.words import plural
 from viper_operator.job_specs import CONTAINER, JobRequest, stage_job
 from viper_operator.pod_security import CONTAINERS, MalformedError, overlong, secrets, tokens, violations
 from viper_operator.settings import FORBIDDEN, RESTRICTED, Settings
@@ -90,12 +92,27 @@ def _malformed(template: PodTemplate) -> Iterator[str]:
         for i, item in enumerate(items):
             if not isinstance(item, dict) or not isinstance(item.get("name"), str):
                 yield f"podTemplate.spec.{name}[{i}] must be a map with a name"
+        yield from _twice(items, f"podTemplate.spec.{name}")
+    for name in sorted({*_names_of(spec.get("containers"))} & {*_names_of(spec.get("initContainers"))}):
+        yield f"podTemplate.spec.initContainers[{name}] is called as one of containers; give it another name"
     for name in ("labels", "annotations"):
         held = (template.metadata or {}).get(name)
         if held is not None and not (isinstance(held, dict) and all(isinstance(v, str) for v in held.values())):
             yield f"podTemplate.metadata.{name} must be a map of strings"
     for path in _directives({"metadata": template.metadata, "spec": template.spec}, "podTemplate"):
         yield f"{path} is no part of a pod; null removes a field, and items are merged by name"
+
+
+def _names_of(items: Any) -> list[str]:
+    held = items if isinstance(items, list) else []
+    return [i["name"] for i in held if isinstance(i, dict) and isinstance(i.get("name"), str)]
+
+
+def _twice(items: list[Any], at: str) -> Iterator[str]:
+    """Names that two items of a list have: an API server takes none of them."""
+    for name, number in Counter(_names_of(items)).items():
+        if number > 1:
+            yield f"{at} has {plural(number, 'item')} called {name}; give each a name of its own"
 
 
 def _directives(value: Any, at: str) -> Iterator[str]:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from viper.errors import SpecError, StoreError
+from viper.spec.pod_fields import hint
 from viper.spec.stages import FREEZE, stage_graph
 from viper_operator.api import GROUPS, Api, ApiError
 from viper_operator.cache import Cache
@@ -127,7 +128,8 @@ class Writer:
         spec = request.iteration.spec
         for stage in (node.name for node in stage_graph(spec.recipe)):
             resources = spec.profile.of(stage)
-            if resources.pod_template is None and resources.affinity is None:
+            spread = any(c.label_selector is not None for c in resources.topology_spread_constraints)
+            if resources.pod_template is None and resources.affinity is None and not spread:
                 continue
             job = stage_job(replace(request, stage=stage), self.settings)
             # Of no Job that there is: one of the stage's name may be on its way out.
@@ -273,8 +275,10 @@ class Writer:
 
 
 def refused(request: JobRequest, error: ApiError) -> str:
-    """What is said of a Job that the API server does not take, with its words."""
-    return f"{request.stage}: the API server refuses the Job: {error}"
+    """What is said of a Job that the API server does not take, with its words, and what a field that it does not know
+    was meant to be."""
+    meant = hint(str(error))
+    return f"{request.stage}: the API server refuses the Job: {error}" + (f"; {meant}" if meant else "")
 
 
 def _taken(request: JobRequest, kind: str, name: str) -> RefusedError:

@@ -62,6 +62,24 @@ def sidecar(kind: str, **security: Any) -> dict[str, Any]:
     return of_pod(**{kind: [{"name": "other", "image": "x", "securityContext": security}]})
 
 
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (of_pod(initContainers=[{"name": "a"}, {"name": "a"}]), "initContainers has 2 items called a"),
+        (of_pod(containers=[{"name": "b"}] * 3), "containers has 3 items called b"),
+        (of_pod(volumes=[{"name": "v", "emptyDir": {}}] * 2), "volumes has 2 items called v"),
+        (of_pod(ephemeralContainers=[{"name": "e"}] * 2), "ephemeralContainers has 2 items called e"),
+        (
+            of_pod(containers=[{"name": "a"}], initContainers=[{"name": "a"}]),
+            "spec.initContainers[a] is called as one of containers",
+        ),
+    ],
+)
+@pytest.mark.parametrize("mode", ["restricted", "unrestricted"])
+def test_two_items_of_one_name_are_refused(template: dict[str, Any], said: str, mode: str) -> None:
+    assert said in refused(template, mode)
+
+
 GOOD = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 #: template → what is said of it. One row or more for every line of the standard.

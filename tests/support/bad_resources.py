@@ -46,6 +46,56 @@ def tau(text: str) -> bytes:
     return f"{TEXT}  recipe: {{reward: {{tau: {text}}}}}\n".encode()
 
 
+def template(**fields: Any) -> bytes:
+    """With a pod template of these parts."""
+    return spec(profile={"defaults": {"podTemplate": fields}})
+
+
+def pod(**fields: Any) -> bytes:
+    """With a pod template of which this is the pod's spec."""
+    return template(spec=fields)
+
+
+_MISSPELT: dict[str, tuple[bytes, str]] = {
+    "node selector": (
+        pod(nodeSelektor={"a": "b"}),
+        "spec.profile.defaults.podTemplate.spec.nodeSelektor: no field of PodSpec; did you mean nodeSelector?",
+    ),
+    "another case": (pod(nodeselector={}), "did you mean nodeSelector?"),
+    "of a container": (
+        pod(containers=[{"name": "stage", "imagePulPolicy": "x"}]),
+        "spec.containers[stage].imagePulPolicy",
+    ),
+    "of its resources": (pod(containers=[{"name": "s", "resources": {"limit": {}}}]), "did you mean limits?"),
+    "of a probe": (pod(containers=[{"livenesProbe": {}}]), "spec.containers[0].livenesProbe"),
+    "of a volume": (pod(volumes=[{"name": "v", "emptydir": {}}]), "spec.volumes[v].emptydir"),
+    "of a claim": (
+        pod(volumes=[{"name": "v", "persistentVolumeClaim": {"claim_name": "c"}}]),
+        "did you mean claimName?",
+    ),
+    "of labels": (template(metadata={"lables": {}}), "podTemplate.metadata.lables: no field of ObjectMeta"),
+    "in another place": (pod(imagePullPolicy="Always"), "it is one of Container"),
+    "of a container in the pod": (pod(volumeMounts=[]), "no field of PodSpec; it is one of"),
+    "of an affinity": (
+        spec(profile={"defaults": {"affinity": {"nodeAffinity": {"requiredDuringScheduling": {}}}}}),
+        "affinity.nodeAffinity.requiredDuringScheduling: no field of NodeAffinity; did you mean "
+        "requiredDuringSchedulingIgnoredDuringExecution?",
+    ),
+    "of a selector": (
+        spec(
+            profile={
+                "stages": {
+                    "evaluate": {
+                        "topologySpreadConstraints": [{"topologyKey": "zone", "labelSelector": {"matchLabel": {}}}]
+                    }
+                }
+            }
+        ),
+        "spec.profile.stages.evaluate.topologySpreadConstraints[0].labelSelector.matchLabel: no field of LabelSelector",
+    ),
+}
+
+
 def _bomb(levels: int) -> bytes:
     lines = ["l0: &l0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 9)}]" for i in range(1, levels)]
@@ -198,7 +248,13 @@ _VALUES: dict[str, tuple[bytes, str]] = {
 }
 BAD = {
     f"{kind}: {name}": case
-    for kind, cases in (("encoding", _ENCODING), ("syntax", _SYNTAX), ("shape", _SHAPE), ("value", _VALUES))
+    for kind, cases in (
+        ("encoding", _ENCODING),
+        ("syntax", _SYNTAX),
+        ("shape", _SHAPE),
+        ("value", _VALUES),
+        ("misspelt", _MISSPELT),
+    )
     for name, case in cases.items()
 }
 

@@ -16,6 +16,7 @@ from viper.spec.base import STORED
 from viper.spec.documents import read_document, shown
 from viper.spec.forms import WORDS
 from viper.spec.iteration import API_VERSION, Metadata, ViperIteration, ViperLoop, ViperProfile
+from viper.spec.pod_fields import check_pod_fields
 from viper.words import plural
 
 Resource = ViperIteration | ViperLoop | ViperProfile
@@ -53,7 +54,9 @@ def load_runnable(path: Path) -> ViperIteration | ViperLoop:
 
 def load_resource(path: Path) -> Resource:
     """Reads one resource from a YAML or JSON file; raises `SpecError`."""
-    return parse_resource(read_document(path), where=str(path))
+    resource = parse_resource(read_document(path), where=str(path))
+    check_pod_fields(resource, str(path))
+    return resource
 
 
 def parse_stored(data: Mapping[str, Any], *, lenient: bool = False) -> Resource:

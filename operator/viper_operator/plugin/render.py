@@ -12,6 +12,7 @@ from viper.cli.render import iterations
 from viper.errors import SpecError
 from viper.spec import Profile, Resource, ViperIteration, ViperLoop, ViperProfile, parse_resource, parse_stored
 from viper.spec.documents import read_documents
+from viper.spec.pod_fields import check_pod_fields
 from viper.spec.stages import FREEZE, THETA0, stage_graph
 from viper.words import plural
 from viper_operator.job_specs import JobRequest, stage_job, stage_service
@@ -93,8 +94,12 @@ def assumed(namespace: str | None) -> Settings:
 def load(file: str) -> list[Resource]:
     """The resources of a file with one or more YAML documents; raises `SpecError`."""
     documents = read_documents(file, stdin=True)
-    several, where = len(documents) > 1, _where(file)
-    return [parse_resource(d, where=f"{where} document {i}" if several else where) for i, d in enumerate(documents, 1)]
+    several, found = len(documents) > 1, []
+    for i, document in enumerate(documents, 1):
+        where = f"{_where(file)} document {i}" if several else _where(file)
+        found.append(parse_resource(document, where=where))
+        check_pod_fields(found[-1], where)
+    return found
 
 
 def _where(file: str) -> str:
@@ -179,6 +184,7 @@ def _from_cluster(name: str, args: argparse.Namespace) -> Profile:
         ) from None
     profile = parse_stored(body)
     assert isinstance(profile, ViperProfile)  # noqa: S101 (the API server keeps no other kind there)
+    check_pod_fields(profile, f"ViperProfile {name}")
     return profile.spec
 
 
