@@ -13,7 +13,7 @@ import torch
 from tiny_qwen import samples
 
 from viper.errors import InputError
-from viper.training.policy import Policy, _draw
+from viper.training.policy import Policy, _draw, backward
 
 pytestmark = pytest.mark.torch
 
@@ -162,3 +162,21 @@ def test_a_mark_in_a_caption_is_text(policy: Policy, mark: str) -> None:
     assert bool(torch.isfinite(hidden).all())
     ends = policy.processor.tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|image_pad|>"])
     assert not set(policy.response_ids(f"A ring. {mark}", 100, "s")[:-1]) & set(ends)
+
+
+def test_gradients_have_the_same_bits_whatever_the_threads_do() -> None:
+    """Rows that every thread adds to: with atomic operations no two runs are alike."""
+    before, weights = torch.get_num_threads(), torch.randn(8, 64, generator=generator(), requires_grad=True)
+    rows, factors = torch.arange(8).repeat(5000), torch.randn(40000, 64, generator=generator(1))
+    torch.set_num_threads(max(2, before))
+    found = []
+    try:
+        for _ in range(5):
+            own = weights.detach().requires_grad_()
+            backward((own[rows] * factors).sum())
+            found.append(own.grad)
+    finally:
+        torch.set_num_threads(before)
+    first, *others = [gradient.tolist() for gradient in found if gradient is not None]
+    assert others == [first] * 4
+    assert not torch.are_deterministic_algorithms_enabled()

@@ -201,6 +201,8 @@ class GrpoRun:
         """The optimiser updates of one step, one per mini-batch; sums of shares are over all output tokens."""
         import torch
 
+        from viper.training.policy import backward
+
         s, rate = self.settings, self.settings.learning_rate_at(step - 1)
         rows, parameters = s.mini_batch_prompts * s.group_size, list(self.policy.model.parameters())
         lengths = rollout.outputs.mask.sum(1).cpu().numpy()
@@ -217,7 +219,7 @@ class GrpoRun:
             ):
                 loss, shares = self.trainer.loss_of(chunk_of(rollout, part))
                 loss = loss * (len(part) / rows)
-                torch.autograd.backward(loss)
+                backward(loss)
                 total += float(loss.detach())
                 for name, share in shares.items():
                     clipped[name] += share * float(lengths[part].sum())

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import deterministic
 
 from viper.engines.base import RlSample
 from viper.errors import InputError
@@ -282,6 +283,29 @@ class Policy:
         rows = [[t for t in row if t not in drop] for row in samples.ids.tolist()]
         texts: list[str] = self.processor.tokenizer.batch_decode(rows, skip_special_tokens=False)
         return [clean(text) for text in texts]
+
+
+_deterministic: Any = deterministic  # a module with properties, which its types do not know
+
+
+def backward(loss: Tensor) -> None:
+    """Adds the gradients of `loss`; on a CPU with the same bits at every run, however loaded the machine is.
+
+    There the threads of `index_put_`, which the gradient of every `x[rows]` is, add with atomic operations, in the
+    order in which they happen to come, unless algorithms are to be deterministic.
+    """
+    if loss.device.type != "cpu":
+        torch.autograd.backward(loss)
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    fill = _deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    _deterministic.fill_uninitialized_memory = False  # which is for finding faults, and costs time
+    try:
+        torch.autograd.backward(loss)
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        _deterministic.fill_uninitialized_memory = fill
 
 
 def _bias(visible: Tensor, dtype: torch.dtype) -> Tensor:

@@ -145,6 +145,8 @@ def _backward(policy: Any, batch: Sequence[SftSample], settings: SftSettings) ->
     """Accumulates the gradient of the batch's mean token loss; returns that loss and the number of tokens."""
     import torch
 
+    from viper.training.policy import backward
+
     ids = [policy.response_ids(s.response, settings.max_response_tokens, s.sample_id) for s in batch]
     tokens, total = sum(map(len, ids)), 0.0
     order = sorted(range(len(batch)), key=lambda i: (len(ids[i]), i))  # like lengths together: little padding
@@ -159,6 +161,6 @@ def _backward(policy: Any, batch: Sequence[SftSample], settings: SftSettings) ->
         mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(a) for a in answers], batch_first=True)
         scored = policy.completion_logprobs(prompts, torch.arange(len(rows)), padded, mask, 1.0)
         loss = -scored.sum() / tokens
-        torch.autograd.backward(loss)
+        backward(loss)
         total += float(loss.detach())
     return total, tokens
