@@ -217,7 +217,7 @@ def template(definition: Schema) -> str:
     """A definition as Helm template: YAML whose braces Helm leaves alone."""
     text = yaml.safe_dump(definition, sort_keys=False, allow_unicode=True, width=120)
     text = text.replace("{{", '{{ "{{" }}')
-    head = "# Generated from viper/spec by `make crds`; do not edit.\n{{- if .Values.crds.install }}\n"
+    head = "# Generated from viper/spec by `make crds`; do not edit.\n{{- if (.Values.crds).install }}\n"
     return f"{head}{text}{{{{- end }}}}\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import shutil
@@ -52,17 +53,39 @@ VALUES: dict[str, dict[str, Any]] = {
     "everything": EVERYTHING,
     "minimal": MINIMAL,
 }
+#: Value files as people write them, by name.
+FILES = {f.stem: f for f in sorted((Path(__file__).parent / "values").glob("*.yaml"))}
+#: Those that are refused, and the sentence.
+REFUSED_FILES = {
+    "argocd-null-section": ("networkPolicy is null: leave it out of your values to have the chart's default",),
+    "unquoted-numbers": (
+        "at '/operator/nodeSelector/gpu': got boolean, want string",
+        "at '/operator/nodeSelector/generation': got number, want string",
+        "at '/operator/env/0/value': got number, want string",
+    ),
+}
+
+
+def values_of(name: str) -> dict[str, Any]:
+    """What a value file holds; without the definitions, which are large and the same for all."""
+    found: dict[str, Any] = yaml.safe_load(FILES[name].read_text("utf-8"))
+    return {**found, "crds": {"install": False}}
 
 
 class HelmError(Exception):
     """What helm says when it refuses."""
 
 
+@functools.cache
+def _program() -> Path:
+    return binaries("chart") / "helm"
+
+
 def helm(*arguments: str | Path, values: Mapping[str, Any] | None = None) -> str:
     """helm's output, without the cluster of whoever runs the tests; raises `HelmError` with its stderr."""
     given = [] if values is None else ["--values", "-"]
     done = subprocess.run(
-        [binaries("chart") / "helm", *arguments, *given],
+        [_program(), *arguments, *given],
         input=None if values is None else json.dumps(values),
         capture_output=True,
         text=True,
@@ -76,7 +99,7 @@ def helm(*arguments: str | Path, values: Mapping[str, Any] | None = None) -> str
 
 def render(values: Mapping[str, Any], *, release: str = "viper", chart: Path = CHART) -> list[dict[str, Any]]:
     """Every object that the chart makes of the values in the namespace `research`, hooks included."""
-    return [dict(d) for d in _rendered(json.dumps(values), release, chart)]
+    return copy.deepcopy(list(_rendered(json.dumps(values), release, chart)))
 
 
 @functools.lru_cache
@@ -84,7 +107,7 @@ def _rendered(values: str, release: str, chart: Path) -> tuple[dict[str, Any], .
     text = helm(
         "template", release, chart, "--namespace", "research", "--kube-version", KUBERNETES, values=json.loads(values)
     )
-    return tuple(d for d in yaml.safe_load_all(text) if d)
+    return tuple(d for d in yaml.load_all(text, Loader=yaml.CSafeLoader) if d)
 
 
 def pods(objects: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from helm_chart import CHART, EVERYTHING, EXTERNAL, HelmError, Release, pods, previous_version, render
+from helm_chart import (
+    CHART,
+    EVERYTHING,
+    EXTERNAL,
+    FILES,
+    REFUSED_FILES,
+    HelmError,
+    Release,
+    pods,
+    previous_version,
+    render,
+    values_of,
+)
 from kubernetes import client, config
 
 from servers.kube import KubeApi, eventually
 from servers.running import free_port
+from viper.spec import parse_resource
+from viper_operator.plugin.installation import installation
+from viper_operator.plugin.jobs import Wish, registry_job
 
 pytestmark = pytest.mark.kube
 
@@ -51,9 +68,10 @@ LOOP = {
 def old(chart_api: KubeApi, tmp_path_factory: pytest.TempPathFactory) -> Release:
     """The previous version in a namespace that enforces restricted Pod Security, with a live iteration and its Job."""
     release = Release(chart_api, chart_api.namespace("old"))
-    chart_api.apply(
-        {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "p"}, "value": 1}
-    )
+    for name in ("p", "team-b-low"):
+        chart_api.apply(
+            {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": 1}
+        )
     release.install(previous_version(tmp_path_factory.mktemp("previous")))
     chart_api.apply(ITERATION, namespace=release.namespace)
     chart_api.apply(_job(release.get("viperiteration", "live")), namespace=release.namespace)
@@ -162,6 +180,107 @@ def test_the_api_server_takes_every_object_without_a_warning(old: Release, value
         *("-f", "-"),
         stdin=yaml.safe_dump_all(objects),
     )
+
+
+def test_the_api_server_takes_every_object_of_the_value_files(old: Release) -> None:
+    """Those that differ, once each. The definitions here are those of an older chart: profiles are only read."""
+    namespace = old.kube.namespace("filed")
+    different: dict[str, None] = {}
+    for name in FILES.keys() - REFUSED_FILES.keys():
+        for one in render(values_of(name)):
+            if one["kind"] == "ViperProfile":
+                parse_resource(one)
+            elif one["kind"] != "ServiceMonitor":
+                if one["kind"] != "ClusterRole":
+                    one["metadata"]["namespace"] = namespace
+                if one["kind"] == "RoleBinding":
+                    one["subjects"][0]["namespace"] = namespace
+                if one["kind"] == "Secret":
+                    one["data"] = {}
+                different[json.dumps(one, sort_keys=True)] = None
+    assert len(different) > 50
+    old.kube.kubectl(
+        *("apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict"),
+        *("--warnings-as-errors", "-f", "-"),
+        stdin="\n---\n".join(different),
+    )
+
+
+#: Every pod has to say all four; and a ratio of limit to request that clusters commonly allow.
+QUOTA = {"requests.cpu": "20", "requests.memory": "40Gi", "limits.cpu": "40", "limits.memory": "80Gi", "pods": "30"}
+LIMITS = {
+    "type": "Container",
+    "min": {"cpu": "50m", "memory": "32Mi"},
+    "max": {"cpu": "4", "memory": "8Gi"},
+    "maxLimitRequestRatio": {"cpu": "10", "memory": "8"},
+}
+BESIDE = {"crds": {"install": False}, "userRoles": {"create": False}}
+
+
+@pytest.fixture(scope="module")
+def bounded(old: Release) -> Release:
+    """A namespace with a quota and another release's rights, in which nothing is installed yet."""
+    release = Release(old.kube, old.kube.namespace("bounded"))
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "all"}, "spec": {"hard": QUOTA}}
+    old.kube.apply(quota, namespace=release.namespace)
+    eventually(lambda: release.get("resourcequota", "all").get("status", {}).get("used"))
+    return release
+
+
+def test_a_quota_on_limits_lets_two_releases_install_beside_each_other(bounded: Release) -> None:
+    """Admission is asked for every pod: controllers make the services' and the hooks' (an installation ends with its
+    hook), the others are tried."""
+    second = Release(bounded.kube, bounded.namespace, "blue")
+    for release, values in ((bounded, BESIDE), (second, values_of("second-in-the-namespace"))):
+        release.install(**values)
+    wanted = {f"{start}-{part}-" for start in ("viper", "viper-blue") for part in ("minio", "mlflow", "operator")}
+
+    def there() -> set[str]:
+        names = [p["metadata"]["name"] for p in bounded.get("pods")["items"]]
+        return {start for start in wanted if any(name.startswith(start) for name in names)}
+
+    eventually(lambda: there() == wanted)
+    operator = installation(bounded.get("deployment", "viper-operator"))
+    move = registry_job("p", Wish("promote", "m", "a", 2), operator, by="me", reason="", request="r")
+    moves = move["spec"]["template"]
+    (test,) = (p for name, p in pods(render({})) if name == "Pod/viper-test")
+    assert _refusals(bounded, [("test", test), ("registry", moves)]) == []
+    (refusal,) = _refusals(bounded, [("without", {**moves, "spec": _without_limits(moves["spec"])})])
+    assert "must specify limits.cpu" in refusal
+
+
+@pytest.mark.parametrize("file", ["", "restricted-quota"])
+def test_a_limit_range_lets_every_pod_of_the_chart_start(bounded: Release, file: str) -> None:
+    """A LimitRange of a namespace of its own: it gives containers that say nothing its maximum."""
+    namespace = bounded.kube.namespace("ranged")
+    limits = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "all"}, "spec": {"limits": [LIMITS]}}
+    bounded.kube.apply(limits, namespace=namespace)
+    found = pods(render(values_of(file) if file else {}))
+    assert _refusals(Release(bounded.kube, namespace), found) == []
+
+
+def _refusals(release: Release, found: Iterable[tuple[str, dict[str, Any]]]) -> list[str]:
+    """What admission says of pods, each as its controller would create it, where it does not take them."""
+    refused = []
+    with config.new_client_from_config(str(release.kube.kubeconfig)) as api:
+        for name, pod in found:
+            spec = {**pod["spec"], "serviceAccountName": "default"}
+            if name.startswith("StatefulSet/"):  # its controller adds the volume
+                spec["volumes"] = [*spec["volumes"], {"name": "data", "emptyDir": {}}]
+            metadata = {**pod["metadata"], "name": name.lower().replace("/", "-")}
+            try:
+                client.CoreV1Api(api).create_namespaced_pod(
+                    release.namespace, {"metadata": metadata, "spec": spec}, dry_run="All"
+                )
+            except client.ApiException as error:
+                refused.append(f"{name}: {json.loads(error.body)['message']}")
+    return refused
+
+
+def _without_limits(spec: dict[str, Any]) -> dict[str, Any]:
+    (container,) = spec["containers"]
+    requests = {"requests": container["resources"]["requests"]}
+    return {**spec, "containers": [{**container, "resources": requests}]}
 
 
 ROLES = ("view", "edit", "admin")

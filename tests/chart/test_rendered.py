@@ -16,6 +16,9 @@ import viper_operator.metrics  # noqa: F401 (registers them)
 from servers.kube import binaries
 from viper.spec import parse_resource
 from viper_operator.names import RAY, pod_labels
+from viper_operator.plugin.installation import REGISTRY_JOBS as REGISTRY_JOBS_VARIABLE
+from viper_operator.plugin.installation import RESOURCES, installation
+from viper_operator.plugin.jobs import Wish, registry_job
 from viper_operator.settings import Settings
 
 pytestmark = pytest.mark.kube
@@ -43,7 +46,7 @@ def test_every_container_is_restricted_and_bounded(values: dict[str, Any]) -> No
             assert security["allowPrivilegeEscalation"] is False, name
             assert security["capabilities"] == {"drop": ["ALL"]}, name
             assert {"cpu", "memory"} <= set(container["resources"]["requests"]), name
-            assert "memory" in container["resources"]["limits"], name
+            assert {"cpu", "memory"} <= set(container["resources"]["limits"]), name
             assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"], name
         assert all(set(v) - {"name"} <= {"emptyDir", "persistentVolumeClaim"} for v in spec["volumes"]), name
 
@@ -163,6 +166,82 @@ def test_the_operator_understands_the_environment_it_gets(values: dict[str, Any]
     assert settings.credentials_secret == ("team-s3" if "store" in values else "viper-store")
     (role,) = (o for o in render(values) if o["kind"] == "Role")
     assert [r["resourceNames"] for r in role["rules"] if "resourceNames" in r] == [[settings.lease]]
+
+
+REGISTRY_JOBS: list[tuple[dict[str, Any], dict[str, Any], dict[str, str], dict[str, Any]]] = [
+    ({}, RESOURCES, {}, {}),
+    ({"operator": {"nodeSelector": {"pool": "a"}}}, RESOURCES, {}, {"nodeSelector": {"pool": "a"}}),
+    (
+        {
+            "images": {"pullSecrets": ["pull"]},
+            "operator": {"nodeSelector": {"pool": "a"}, "tolerations": [{"key": "a"}], "priorityClassName": "high"},
+            "registryJobs": {
+                "resources": {"requests": {"cpu": "2", "memory": "3Gi"}, "limits": {"cpu": "2", "memory": "3Gi"}},
+                "nodeSelector": {"pool": "b"},
+                "podLabels": {"team": "x"},
+                "podAnnotations": {"sidecar.istio.io/inject": "false"},
+                "env": [{"name": "NO_PROXY", "value": ".svc"}],
+            },
+        },
+        {"requests": {"cpu": "2", "memory": "3Gi"}, "limits": {"cpu": "2", "memory": "3Gi"}},
+        {"team": "x"},
+        {
+            "nodeSelector": {"pool": "b"},
+            "tolerations": [{"key": "a"}],
+            "priorityClassName": "high",
+            "imagePullSecrets": [{"name": "pull"}],
+        },
+    ),
+    ({"registryJobs": {"resources": None}}, {}, {}, {}),
+]
+
+
+@pytest.mark.parametrize(("values", "resources", "labels", "placement"), REGISTRY_JOBS)
+def test_jobs_that_move_an_alias_are_made_as_the_values_say(
+    values: dict[str, Any], resources: dict[str, Any], labels: dict[str, str], placement: dict[str, Any]
+) -> None:
+    deployment = by_name(render(values), "Deployment", "viper-operator")
+    deployment["metadata"]["namespace"] = "research"
+    found = installation(deployment)
+    template = registry_job("p", Wish("promote", "m", "a", 2), found, by="me", reason="", request="r")["spec"][
+        "template"
+    ]
+    assert template["metadata"]["labels"].items() >= labels.items()
+    assert template["metadata"]["labels"]["app.kubernetes.io/component"] == "stage"
+    said = values.get("registryJobs", {})
+    assert template["metadata"].get("annotations", {}) == (said.get("podAnnotations") or {})
+    (container,) = template["spec"]["containers"]
+    assert container["resources"] == resources
+    assert [e for e in container["env"] if e["name"] == "NO_PROXY"] == (said.get("env") or [])
+    places = ("nodeSelector", "tolerations", "affinity", "priorityClassName", "imagePullSecrets")
+    assert {k: template["spec"][k] for k in places if k in template["spec"]} == placement
+    # As an older chart left it: nothing is said, and the pod's own fields count.
+    operator = deployment["spec"]["template"]["spec"]["containers"][0]
+    operator["env"] = [e for e in operator["env"] if e["name"] != REGISTRY_JOBS_VARIABLE]
+    assert installation(deployment).resources == RESOURCES
+
+
+def test_helpers_run_where_the_operator_does_unless_values_say_otherwise() -> None:
+    values = {
+        "operator": {"nodeSelector": {"pool": "a"}, "priorityClassName": "high"},
+        "hooks": {"nodeSelector": {"pool": "b"}, "resources": {"limits": {"cpu": "3"}}, "podLabels": {"team": "x"}},
+        "tests": {"podAnnotations": {"note": "y"}},
+    }
+    found = dict(pods(render(values)))
+    hook, test = found["Job/viper-setup"], found["Pod/viper-test"]
+    assert (hook["spec"]["nodeSelector"], hook["spec"]["priorityClassName"]) == ({"pool": "b"}, "high")
+    assert hook["spec"]["containers"][0]["resources"]["limits"] == {"cpu": "3", "memory": "256Mi"}
+    assert hook["metadata"]["labels"]["team"] == "x"
+    assert (test["spec"]["nodeSelector"], test["metadata"]["annotations"]["note"]) == ({"pool": "a"}, "y")
+    assert test["metadata"]["annotations"]["helm.sh/hook"] == "test"
+
+
+def test_a_registry_stands_in_front_of_every_image() -> None:
+    for values in ({}, {"minio": {}}, {"images": {"cpu": {"digest": "sha256:" + "0" * 64}}}):
+        mirrored = {**values, "images": {**values.get("images", {}), "registry": "r.example.org:5000/m"}}
+        images = [c["image"] for _, pod in pods(render(mirrored)) for c in pod["spec"]["containers"]]
+        assert len(images) == 5
+        assert all(image.startswith("r.example.org:5000/m/") for image in images)
 
 
 def test_the_profiles_are_valid() -> None:

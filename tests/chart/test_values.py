@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from helm_chart import CHART, EXTERNAL, KUBERNETES, VALUES, HelmError, helm, render
+import yaml
+from helm_chart import (
+    CHART,
+    EXTERNAL,
+    FILES,
+    KUBERNETES,
+    REFUSED_FILES,
+    VALUES,
+    HelmError,
+    by_name,
+    helm,
+    pods,
+    render,
+    values_of,
+)
 
 pytestmark = pytest.mark.kube
 
@@ -26,11 +42,34 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     (
         "a variable that the chart sets itself",
         {"operator": {"env": [{"name": "VIPER_STORE"}]}},
-        "'/operator/env/0/name'",
+        "operator.env: VIPER_STORE is set by the chart itself",
     ),
     ("an address that is no CIDR", {"networkPolicy": {"storeCidrs": ["10.0.0.1"]}}, "'/networkPolicy/storeCidrs/0'"),
     ("a peer that selects nothing", {"networkPolicy": {"metricsFrom": [{}]}}, "'/networkPolicy/metricsFrom/0'"),
     ("a peer with a typo", {"networkPolicy": {"dns": [{"podSelektor": {}}]}}, "additional properties 'podSelektor'"),
+    ("a toleration with a typo", {"minio": {"tolerations": [{"kee": "x"}]}}, "additional properties 'kee'"),
+    (
+        "an affinity of no kind",
+        {"hooks": {"affinity": {"nodes": {}}}},
+        "'/hooks/affinity': additional properties 'nodes'",
+    ),
+    (
+        "a label that selects pods",
+        {"tests": {"podLabels": {"app.kubernetes.io/name": "x"}}},
+        "tests.podLabels: app.kub",
+    ),
+    ("a label that is none", {"operator": {"podLabels": {"team": "a b"}}}, "'/operator/podLabels/team'"),
+    ("a list for a map", {"registryJobs": {"nodeSelector": ["a"]}}, "'/registryJobs/nodeSelector': got array"),
+    ("a text for a list", {"operator": {"tolerations": "all"}}, "'/operator/tolerations': got string, want array"),
+    ("a text for a section", {"hooks": "none"}, "'/hooks': got string, want object"),
+    (
+        "a number of cores without sense",
+        {"hooks": {"resources": {"limits": {"cpu": "two"}}}},
+        "'/hooks/resources/limits",
+    ),
+    ("a registry with a scheme", {"images": {"registry": "https://example.org"}}, "'/images/registry'"),
+    ("no tag of MinIO", {"images": {"minio": {"tag": ""}}}, "images.minio.tag is null or empty"),
+    ("a null within a list", {"operator": {"tolerations": [None]}}, "'/operator/tolerations/0': got null"),
     ("no DNS at all", {"networkPolicy": {"dns": []}}, "'/networkPolicy/dns': minItems"),
     ("an origin without a scheme", {"mlflow": {"allowedOrigins": ["example.org"]}}, "'/mlflow/allowedOrigins/0'"),
     ("a host with a path", {"mlflow": {"allowedHosts": ["example.org/mlflow"]}}, "'/mlflow/allowedHosts/0'"),
@@ -88,8 +127,6 @@ def test_helm_lint_finds_nothing(values: dict[str, Any]) -> None:
 
 def test_every_value_of_the_chart_is_in_the_schema_and_the_other_way_round() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text("utf-8"))
-    import yaml
-
     values = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))
 
     def keys(part: dict[str, Any]) -> dict[str, Any]:
@@ -99,7 +136,7 @@ def test_every_value_of_the_chart_is_in_the_schema_and_the_other_way_round() -> 
 
     def compare(value: dict[str, Any], part: dict[str, Any], where: str) -> None:
         known = keys(part)
-        if not known:
+        if not known or not value:  # what is in a map that is empty is up to whoever fills it
             return
         assert set(value) == set(known) - {"global"}, where
         for name, inner in value.items():
@@ -107,6 +144,129 @@ def test_every_value_of_the_chart_is_in_the_schema_and_the_other_way_round() -> 
                 compare(inner, known[name], f"{where}.{name}")
 
     compare(dict(values), {"properties": schema["properties"]}, "values")
+
+
+def paths(values: dict[str, Any], before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every path of values.yaml, sections and what is in them, with what stands there."""
+    for key, value in values.items():
+        yield (*before, key), value
+        if isinstance(value, dict):
+            yield from paths(value, (*before, key))
+
+
+def nulls(*chosen: tuple[str, ...]) -> dict[str, Any]:
+    """Values that say null at these paths."""
+    found: dict[str, Any] = {}
+    for *sections, last in chosen:
+        part = found
+        for section in sections:
+            part = part.setdefault(section, {})
+        part[last] = None
+    return found
+
+
+def test_every_value_set_to_null_is_a_chart_or_a_sentence_that_names_it() -> None:
+    """What is empty by default, and what is in maps of names that people choose, may be null; all else is refused."""
+    refused: list[tuple[str, ...]] = []
+    waves: list[list[tuple[str, ...]]] = []
+    for path, value in paths(yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))):
+        if value in ("", [], {}) or (free(path) and path[2:] != ("spec",)):
+            # As many in one chart as there can be: one below another is for the next one.
+            wave = next((w for w in waves if not any(path[: len(o)] == o for o in w)), None)
+            if wave is None:
+                waves.append(wave := [])
+            wave.append(path)
+        else:
+            refused.append(path)
+    assert len(refused) > 30
+    assert sum(map(len, waves)) > 100
+    template = ("template", "viper", CHART, "--kube-version", KUBERNETES, "--set", "crds.install=false")
+    for wave in waves:
+        assert "kind: Deployment" in helm(*template, values=nulls(*wave))
+    for path in refused:
+        with pytest.raises(HelmError) as error:
+            helm(*template[: -2 if path[0] == "crds" else None], values=nulls(path))
+        sentence, *rest = str(error.value).strip().splitlines()
+        assert rest == ["", "Use --debug flag to render out invalid YAML"]
+        assert sentence.startswith("Error: execution error at ")
+        assert f"{'.'.join(path)} is null" in sentence or f"{'.'.join(path)} says nothing" in sentence
+
+
+def free(path: tuple[str, ...]) -> bool:
+    """Whether a value is, or is within, a map whose names people choose."""
+    return path[0] == "profiles" or path[-1] == "metricsFrom" or "resources" in path or "labels" in path
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_value_files_as_people_write_them_are_a_chart_or_sentences_that_name_the_value(name: str) -> None:
+    if name not in REFUSED_FILES:
+        assert len(render(values_of(name))) > 10
+        return
+    with pytest.raises(HelmError) as refused:
+        render(values_of(name))
+    for sentence in REFUSED_FILES[name]:
+        assert sentence in str(refused.value)
+
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+NAMES = [
+    ("a", True),
+    (LETTERS[:34], True),  # "-viper" makes it 40
+    (LETTERS[:35], False),
+    (f"viper-{LETTERS[:34]}", True),
+    (f"viper-{LETTERS[:35]}", False),
+    ("x" * 53, False),
+    (f"viper-{'x' * 46}-", None),
+    ("team.viper", False),
+    ("team.a", False),
+    ("2024", False),
+    ("7-viper", False),
+    ("Viper", None),
+]
+
+
+@pytest.mark.parametrize(("release", "taken"), NAMES)
+def test_a_releases_name_makes_valid_names_or_is_refused_by_name(release: str, taken: bool | None) -> None:
+    small = {"crds": {"install": False}, "profiles": {"cpu-small": None, "a100-8x": None}}
+    if taken:
+        names = [(o["kind"], o["metadata"]["name"]) for o in render(small, release=release)]
+        assert len(set(names)) == len(names)
+        assert all(len(name) <= 63 for _, name in names)
+        return
+    with pytest.raises(HelmError) as refused:
+        render(small, release=release)
+    if taken is None:  # Helm itself
+        assert "release name" in str(refused.value)
+        return
+    assert release[:40] in str(refused.value)
+    assert "set fullnameOverride" in str(refused.value)
+    named = render({**small, "fullnameOverride": "short"}, release=release)
+    assert all(o["metadata"]["name"].startswith(("short", "viper")) for o in named)
+
+
+def test_a_variable_that_the_chart_sets_itself_cannot_be_set() -> None:
+    (text,) = re.findall(
+        r'define "viper.ownVariables" -}}(.+?){{-', (CHART / "templates" / "_helpers.tpl").read_text("utf-8"), re.DOTALL
+    )
+    refused = set(text.split())
+    services = ("minio", "mlflow")
+    set_by_us = {
+        e["name"]
+        for values in VALUES.values()
+        for name, pod in pods(render(values))
+        for c in pod["spec"]["containers"]
+        if c["name"] not in services
+        for e in c["env"]
+    }
+    given = {"HTTPS_PROXY", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"}
+    assert set_by_us - given <= refused
+
+
+def test_a_variable_that_is_given_is_not_set_twice() -> None:
+    deployment = by_name(render(values_of("external-minio-mlflow")), "Deployment", "viper-operator")
+    names = [e["name"] for e in deployment["spec"]["template"]["spec"]["containers"][0]["env"]]
+    assert len(set(names)) == len(names)
+    assert "MLFLOW_TRACKING_USERNAME" in names
 
 
 def test_an_old_cluster_is_refused() -> None:

@@ -1,11 +1,11 @@
-{{/* Start of all names: at most 40 characters, so that every suffix fits. */}}
+{{/* Start of all names: at most 40 characters, so that every suffix fits ("viper.validate" sees to it). */}}
 {{- define "viper.fullname" -}}
 {{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- .Values.fullnameOverride -}}
 {{- else if contains "viper" .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- .Release.Name -}}
 {{- else -}}
-{{- printf "%s-viper" .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- printf "%s-viper" .Release.Name -}}
 {{- end -}}
 {{- end -}}
 
@@ -30,10 +30,11 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- define "viper.image" -}}
 {{- $root := index . 0 -}}
 {{- $image := index $root.Values.images (index . 1) -}}
+{{- $place := printf "%s/%s" ($root.Values.images.registry | default "") $image.repository | trimPrefix "/" -}}
 {{- if $image.digest -}}
-{{ $image.repository }}@{{ $image.digest }}
+{{ $place }}@{{ $image.digest }}
 {{- else -}}
-{{ $image.repository }}:{{ $image.tag | default $root.Chart.AppVersion }}
+{{ $place }}:{{ $image.tag | default $root.Chart.AppVersion }}
 {{- end -}}
 {{- end -}}
 
@@ -119,10 +120,34 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
-{{/* What every pod spec starts with: root, and the component's values. */}}
+{{/* Labels and annotations of a pod: list of root, component, and the component's values. */}}
+{{- define "viper.podMetadata" -}}
+{{- $own := index . 2 -}}
+labels:
+  {{- include "viper.labels" . | nindent 2 }}
+  {{- with $own.podLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with $own.podAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* Where a pod may run, as a dictionary: list of a component's values, and of those that count where it says nothing. */}}
+{{- define "viper.placement" -}}
+{{- $found := dict -}}
+{{- range $key := list "nodeSelector" "tolerations" "affinity" "priorityClassName" -}}
+{{- range $values := $ -}}
+{{- if and (index $values $key) (not (hasKey $found $key)) }}{{ $_ := set $found $key (index $values $key) }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{ toJson $found }}
+{{- end -}}
+
+{{/* What every pod spec starts with: root, the component's values, and those that say where it runs if it does not. */}}
 {{- define "viper.pod" -}}
 {{- $root := index . 0 -}}
-{{- $own := index . 1 -}}
 securityContext:
   {{- include "viper.podSecurity" $root | nindent 2 }}
 enableServiceLinks: false
@@ -132,21 +157,18 @@ imagePullSecrets:
   - name: {{ . }}
   {{- end }}
 {{- end }}
-{{- with $own.priorityClassName }}
-priorityClassName: {{ . }}
+{{- with include "viper.placement" (rest .) | fromJson }}
+{{ toYaml . }}
 {{- end }}
-{{- with $own.nodeSelector }}
-nodeSelector:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with $own.tolerations }}
-tolerations:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with $own.affinity }}
-affinity:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
+{{- end -}}
+
+{{/* What `kubectl viper` makes its Jobs from, as JSON; the operator itself only carries it. */}}
+{{- define "viper.registryJobs" -}}
+{{- $own := .Values.registryJobs -}}
+{{- $placement := include "viper.placement" (list $own .Values.operator) | fromJson -}}
+{{- $said := dict "resources" $own.resources "env" $own.env "labels" $own.podLabels "annotations" $own.podAnnotations "placement" $placement -}}
+{{- range $key, $value := $said }}{{ if not $value }}{{ $_ := unset $said $key }}{{ end }}{{ end -}}
+{{ toJson $said }}
 {{- end -}}
 
 {{/* Port of an http(s) URL. */}}
@@ -176,8 +198,61 @@ storageClassName: {{ . }}
 resources: {requests: {storage: {{ .size }}}}
 {{- end -}}
 
-{{/* What the schema cannot say in words that help. */}}
+{{/* What is no chart without: what values.yaml has that is not empty, and the parts that hold it. */}}
+{{- define "viper.needed" -}}
+images images.pullPolicy
+images.operator images.operator.repository images.cpu images.cpu.repository images.minio images.minio.repository
+operator operator.replicas operator.logLevel operator.podTemplates operator.serviceAccount
+hooks tests registryJobs store tracking
+minio minio.bucket minio.persistence minio.persistence.size minio.persistence.accessModes minio.persistence.retain
+mlflow mlflow.persistence mlflow.persistence.size mlflow.persistence.accessModes mlflow.persistence.retain
+crds crds.install userRoles userRoles.create
+networkPolicy networkPolicy.enabled networkPolicy.dns networkPolicy.apiServer networkPolicy.apiServer.ports
+podDisruptionBudget podDisruptionBudget.enabled
+metrics metrics.serviceMonitor metrics.serviceMonitor.enabled metrics.serviceMonitor.interval
+metrics.dashboard metrics.dashboard.enabled
+{{- end -}}
+
+{{/* Variables that the chart sets itself, in one of its pods or another. */}}
+{{- define "viper.ownVariables" -}}
+AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY HOME MINIO_ROOT_PASSWORD MINIO_ROOT_USER
+VIPER_CREDENTIALS_SECRET VIPER_HEALTH_PORT VIPER_IDENTITY VIPER_LEASE VIPER_LOG_LEVEL
+VIPER_METRICS VIPER_METRICS_PORT VIPER_NAMESPACE VIPER_POD_TEMPLATES VIPER_PROTECTED_SECRETS
+VIPER_READER_ACCESS_KEY_ID VIPER_READER_SECRET_ACCESS_KEY VIPER_REGISTRY_JOBS VIPER_STAGE_IMAGE VIPER_STORE
+VIPER_TRACKING
+{{- end -}}
+
+{{/* What the schema cannot say in words that help. Every template begins with it, so that none meets what is not there. */}}
 {{- define "viper.validate" -}}
+{{- range $path := include "viper.needed" . | replace "\n" " " | splitList " " }}
+{{- $at := $.Values }}
+{{- range $key := splitList "." $path }}{{ $at = index $at $key }}{{ end }}
+{{- if kindIs "invalid" $at }}
+{{- fail (printf "%s is null: leave it out of your values to have the chart's default (an upgrade with --reuse-values lacks what is new: --reset-then-reuse-values has it)" $path) }}
+{{- end }}
+{{- end }}
+{{- if not (or .Values.images.minio.tag .Values.images.minio.digest) }}
+{{- fail "images.minio.tag is null or empty: name a release of MinIO, or leave it out of your values to have the chart's default" }}
+{{- end }}
+{{- $own := include "viper.ownVariables" . | replace "\n" " " | splitList " " }}
+{{- range $part := list "operator" "registryJobs" }}
+{{- range (index $.Values $part).env }}
+{{- if has .name $own }}
+{{- fail (printf "%s.env: %s is set by the chart itself; take it out" $part .name) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- range $part := list "operator" "hooks" "tests" "registryJobs" "minio" "mlflow" }}
+{{- range $name, $_ := (index $.Values $part).podLabels }}
+{{- if regexMatch "^(app[.]kubernetes[.]io|helm[.]sh|viper[.]dev)/" $name }}
+{{- fail (printf "%s.podLabels: %s is the chart's own, by which pods are found; take it out" $part $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- $fullname := include "viper.fullname" . }}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$" $fullname) }}
+{{- fail (printf "the release's name makes %q of the names of its objects, which have to be letters, digits and dashes, a letter first, at most 40 (Services of Kubernetes): choose another name, or set fullnameOverride; to a release that is there under its name cut off, fullnameOverride: %s" $fullname ($fullname | trunc 40 | trimSuffix "-")) }}
+{{- end }}
 {{- with .Values.store.uri }}
 {{- if not (regexMatch "^s3://[a-z0-9][-a-z0-9.]{1,61}[a-z0-9](/[^?#@\\s]*)?([?]endpoint=https?://[^/?#@\\s]+)?$" .) }}
 {{- fail (printf "store.uri is %q: write s3://bucket/prefix?endpoint=https://host:port (without ?endpoint= it is AWS); credentials belong in the Secret that store.existingSecret names" .) }}
@@ -189,7 +264,7 @@ resources: {requests: {storage: {{ .size }}}}
 {{- end }}
 {{- end }}
 {{- range $name, $profile := .Values.profiles }}
-{{- if and $profile.create (not $profile.spec) }}
+{{- if and $profile $profile.create (not $profile.spec) }}
 {{- fail (printf "profiles.%s.create is true, but profiles.%s.spec says nothing; docs/reference.md lists the fields of a profile" $name $name) }}
 {{- end }}
 {{- end }}

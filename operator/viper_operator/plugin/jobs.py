@@ -46,8 +46,8 @@ def registry_job(name: str, wish: Wish, operator: Installation, *, by: str, reas
         "command": ["viper-registry"],
         "args": [a.replace("$(", "$$(") for a in arguments],
         # As environment, not as argument: an image of an earlier release knows no such argument.
-        "env": [{"name": "HOME", "value": SCRATCH}, {"name": "VIPER_STORE", "value": settings.store}],
-        "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
+        "env": [{"name": "HOME", "value": SCRATCH}, {"name": "VIPER_STORE", "value": settings.store}, *operator.env],
+        "resources": operator.resources,
         "volumeMounts": [{"name": "tmp", "mountPath": SCRATCH}],
         **restricted_container(settings),
     }
@@ -77,7 +77,10 @@ def registry_job(name: str, wish: Wish, operator: Installation, *, by: str, reas
             "ttlSecondsAfterFinished": TTL,
             "template": {
                 # As a stage's pod: the network policies let those, and nothing else, reach MLflow.
-                "metadata": {"labels": {NAME: "viper", COMPONENT: "stage", MANAGED_BY: MANAGER}},
+                "metadata": {
+                    "labels": {**operator.labels, NAME: "viper", COMPONENT: "stage", MANAGED_BY: MANAGER},
+                    **({"annotations": dict(operator.annotations)} if operator.annotations else {}),
+                },
                 "spec": pod,
             },
         },
