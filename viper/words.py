@@ -26,6 +26,12 @@ def joined(texts: Iterable[str], between: str = "; ") -> str:
     return between.join([*(text.rstrip(".") for text in said[:-1]), *said[-1:]])
 
 
+def in_brackets(text: str) -> str:
+    """` (text)`, to be said after something; the stop at its end goes, and without a text there are no brackets."""
+    line = one_line(text).rstrip(".")
+    return f" ({line})" if line else ""
+
+
 def one_line(text: str) -> str:
     """The text in one line: tables and terminals cut at the first line break."""
     return " ".join(text.split())

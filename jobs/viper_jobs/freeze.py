@@ -11,12 +11,15 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import viper
 from viper.errors import SpecError
 from viper.freeze import Frozen, freeze
 from viper.registry import Registry
 from viper.spec import ViperIteration, parse_stored
 from viper.spec.packed import pieces_of, unpack
 from viper.stage.frozen import ResolvedModel
+from viper.stage.progress import LINE_SECONDS, Progress
+from viper.stage.telling import Spoken, Teller, beating, spoken
 from viper.store import child_uri, open_store
 from viper.stored import MIN_VERSION, check_form, read_object
 from viper_jobs.main import exit_status
@@ -41,10 +44,16 @@ def main(
     arguments = parser.parse_args(argv)
 
     def work() -> None:
-        iteration = _iteration(environment)
-        store = open_store(arguments.store)
-        found = freeze(iteration, store, registry(arguments.tracking), files_here=False)
-        print(_described(found, child_uri(store.uri, found.iteration.prefix)))
+        tell = Teller()
+        progress = Progress(tell=tell)
+        with spoken(Spoken(tell, progress)), beating(progress.pulse, LINE_SECONDS / 3):
+            iteration = _iteration(environment)
+            store = open_store(arguments.store)
+            tell(f"freeze of {iteration.metadata.name} begins (viper {viper.__version__}, {store.uri})")
+            with progress.waits("resolving models, prompts, questions and supplied files"):
+                found = freeze(iteration, store, registry(arguments.tracking), files_here=False)
+            print(_described(found, child_uri(store.uri, found.iteration.prefix)), flush=True)
+            tell(f"freeze of {iteration.metadata.name} is done")
 
     return exit_status(work, arguments.termination_log)
 

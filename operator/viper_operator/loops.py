@@ -15,6 +15,7 @@ from viper.plan import Condition, LoopObserved, LoopPlan, plan_loop
 from viper.spec import ViperLoop
 from viper.spec.base import first_problem
 from viper.spec.status import IterationStatus, LoopStatus
+from viper.words import joined
 from viper_operator.aliases import FRESH_SECONDS
 from viper_operator.api import ApiError
 from viper_operator.cache import Cache
@@ -182,7 +183,7 @@ class LoopReconciler:
         if spec.suspend:
             suspended = Condition("Suspended", "True", "Suspended", "spec.suspend is true")
             if decided.next is not None:
-                message = f"{summary.message}; spec.suspend is true"
+                message = joined([summary.message, "spec.suspend is true"])
                 summary = Condition(summary.type, summary.status, "Suspended", message)
         facts = Facts(seen.view.generation, 0, self.clock(), "")
         versions = [o.version for o in seen.observed if o.promoted]

@@ -19,7 +19,7 @@ from viper.spec.status import (
 )
 from viper.stage.frozen import FrozenIteration
 from viper.stage.progress import ProgressRecord, phase_words
-from viper.words import one_line, plural
+from viper.words import in_brackets, joined, one_line, plural
 from viper_operator.aliases import GENERATOR_CURRENT, promoting
 from viper_operator.observed import Problem
 from viper_operator.troubles import WAITS_FOR_MODEL, of_this, suspended, waits_for, working
@@ -175,7 +175,7 @@ def _unreadable(stages: Sequence[StageStatus], facts: Facts) -> list[Condition]:
         and (job := facts.jobs.get(s.name)) is not None
         and (problem := facts.unreadable.get(job.uid, ""))
     ]
-    return [Condition(INTERNAL_ERROR, "True", "ProgressUnreadable", "; ".join(found)[:1000])] if found else []
+    return [Condition(INTERNAL_ERROR, "True", "ProgressUnreadable", joined(found)[:1000])] if found else []
 
 
 def _stage(planned: PlannedStage, facts: Facts, before: StageStatus | None) -> StageStatus:
@@ -250,7 +250,7 @@ def _spoken(found: Sequence[Condition], stages: Sequence[StageStatus]) -> list[C
     going = [s for s in stages if s.state not in ("Succeeded", "Waiting")]
     if first.status == "Unknown" and going:
         done = first.message.partition(":")[0]
-        texts = [f"{s.name} {s.state.lower()}" + (f" ({s.message})" if s.message else "") for s in going]
+        texts = [f"{s.name} {s.state.lower()}{in_brackets(s.message)}" for s in going]
         at = _current(stages)
         reason = at.reason if at.state in ("Pending", "Retrying") and at.reason != "Ready" else at.state
         first = Condition(first.type, first.status, reason, f"{done}: {', '.join(texts)}")

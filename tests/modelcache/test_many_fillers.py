@@ -153,11 +153,18 @@ def test_whoever_waits_says_so(cache: ModelCache, capsys: pytest.CaptureFixture[
 
 
 def test_progress_has_rate_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
-    seconds = iter([0.0, 0.0, 0.0, 20.0, 20.0, 20.0])
-    report = FetchProgress(clock=lambda: next(seconds, 20.0))
+    now = [0.0]
+    report = FetchProgress(clock=lambda: now[0])
     report("hf://a/b", 0, 4_000_000_000)
-    report("hf://a/b", 1_000_000_000, 4_000_000_000)
-    assert capsys.readouterr().err.splitlines()[-1] == "MB of hf://a/b 1000/4000 (50/s, 1 min 00 s left)"
+    for done in range(3):  # no time left is told from less
+        now[0] += 20.0
+        report("hf://a/b", (done + 1) * 1_000_000_000, 4_000_000_000)
+    said = capsys.readouterr().err.splitlines()
+    assert said[1:] == [
+        "MB of hf://a/b 1000/4000 (50/s)",
+        "MB of hf://a/b 2000/4000 (50/s)",
+        "MB of hf://a/b 3000/4000 (50/s, 20 s left)",
+    ]
 
 
 def test_gits_name_of_a_file(tmp_path: Path) -> None:

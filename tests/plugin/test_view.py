@@ -201,3 +201,52 @@ def test_plain_data_has_the_status_and_the_troubles() -> None:
     assert data["state"] == "Running"
     assert data["status"]["stages"][2]["items"]["etaSeconds"] == 714.0
     assert data["problems"] == {"synthesize-captions": ["x"]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (
+            {"state": "Succeeded", "seconds": 15.6, "activeSeconds": 75, "headline": "24 steps"},
+            "✔ train-captions         Succeeded     1 min 15 s                24 steps; 15.6 s of that in the work "
+            "itself",
+        ),
+        (
+            {"state": "Succeeded", "seconds": 70.0, "activeSeconds": 75, "headline": "24 steps",
+             "startedAt": "2026-11-20T09:00:00Z", "finishedAt": "2026-11-20T11:00:00Z"},
+            "✔ train-captions         Succeeded     1 min 15 s                24 steps",
+        ),
+        (
+            {"state": "Running", "startedAt": "2026-11-20T09:00:00Z", "activeSince": "2026-11-20T11:59:30Z",
+             "activeSeconds": 100,
+             "items": {"done": 3, "total": 24, "phase": "train", "waiting": "starting the trainer"}},
+            "▶ train-captions         Running       2 min 10 s                train 3/24, starting the trainer",
+        ),
+        (
+            {"state": "Running", "startedAt": "2026-11-20T11:59:30Z", "activeSeconds": 0,
+             "activeSince": "2026-11-20T11:59:40Z",
+             "items": {"done": 0, "total": 320, "phase": "critique", "step": 3, "steps": 3}},
+            "▶ train-captions         Running           20.0 s                critique (3 of 3) 0/320",
+        ),
+        (
+            {"state": "Suspended", "startedAt": "2026-11-20T09:00:00Z", "activeSeconds": 100},
+            "‖ train-captions         Suspended     1 min 40 s",
+        ),
+        (
+            {"state": "Running", "startedAt": "2026-11-20T11:59:30Z"},
+            "▶ train-captions         Running           30.0 s",
+        ),
+        (
+            {"state": "Failed", "message": "it broke\n  → mend it", "activeSeconds": 5},
+            "✘ train-captions         Failed             5.0 s                it broke → mend it",
+        ),
+    ],
+    ids=["work", "suspended-for-long", "resumed", "phase", "suspended", "operator-of-before", "one-line"],
+)  # fmt: skip
+def test_a_stage_is_told_without_its_suspensions_and_with_what_it_does(
+    fields: dict[str, object], expected: str
+) -> None:
+    body = iteration(
+        "it", "Running", {"name": "train-captions", "reason": "", "message": "", "gpuSeconds": 0.0, **fields}
+    )
+    assert lines_of(Iteration(body))[1] == f"└─ {expected}"

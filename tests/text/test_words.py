@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from viper.words import duration, joined, own_time, plural, probability, took
+from viper.words import duration, in_brackets, joined, own_time, plural, probability, took
 
 ROOT = Path(__file__).parents[2]
 #: What messages count.
@@ -74,6 +74,19 @@ def test_a_number_and_its_noun_agree(number: int, noun: str, form: str, expected
 )
 def test_texts_are_joined_in_one_line_without_stops_between(texts: list[str], expected: str) -> None:
     assert joined(texts) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ""),
+        ("no GPU", "running (no GPU)"),
+        ("Acceptance: ingest-images 1 of 3.", "running (Acceptance: ingest-images 1 of 3)"),
+        ("what is wrong\n  → what to do", "running (what is wrong → what to do)"),
+    ],
+)
+def test_what_stands_in_brackets_has_no_stop_before_the_last(text: str, expected: str) -> None:
+    assert f"running{in_brackets(text)}" == (expected or "running")
 
 
 @pytest.mark.parametrize(

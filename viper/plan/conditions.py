@@ -15,7 +15,7 @@ from viper.spec.stages import (
     StageNode,
     stage_graph,
 )
-from viper.words import plural
+from viper.words import in_brackets, plural
 
 if TYPE_CHECKING:
     from viper.spec import IterationSpec
@@ -72,7 +72,7 @@ def _succeeded(stages: tuple[StageStatus, ...], stopped: StageStatus | None, out
         version = "" if done.version is None else f"version {done.version}"
         return Condition("Succeeded", "True", outcome.capitalize(), ", ".join(x for x in (version, done.reason) if x))
     active = [s for s in stages if s.state not in (State.SUCCEEDED, State.WAITING)]
-    working = ", ".join(f"{s.name} {s.state.value.lower()}" + (f" ({s.message})" if s.message else "") for s in active)
+    working = ", ".join(f"{s.name} {s.state.value.lower()}{in_brackets(s.message)}" for s in active)
     finished = sum(s.state is State.SUCCEEDED for s in stages)
     reason = "Suspended" if outcome == "suspended" else active[0].state.value if active else "Waiting"
     text = f"{finished} of {plural(len(stages), 'stage')} done"

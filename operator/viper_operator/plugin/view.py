@@ -73,7 +73,7 @@ class Iteration:
         internal = conditions.get("InternalError")
         if internal is not None and internal.message not in texts:
             texts.append(internal.message)
-        return "; ".join(t for t in texts if t)
+        return joined(texts)
 
 
 @dataclass(frozen=True)
