@@ -87,6 +87,19 @@ def test_following_goes_on_to_the_next_stage_until_the_iteration_ends(lab: Lab, 
     ]
 
 
+def test_following_ends_when_nobody_reads_any_more(lab: Lab, logs: LogServer) -> None:
+    lab.iteration("it", "Running", *RUNNING)
+    lab.pod("p", "it", "synthesize-captions", node=f"node-{lab.namespace}", **begun(running={}))
+    logs.pieces["p"] = [[f"2026-11-20T10:00:{i // 60000:02d}.{i % 60000:05d}Z line {i}" for i in range(50_000)]]
+    with lab.started("logs", "it", "-f") as following:
+        assert following.stdout is not None
+        assert following.stdout.readline() == "line 0\n"
+        following.stdout.close()
+        assert following.wait(60) == 141
+        assert following.stderr is not None
+        assert "Traceback" not in following.stderr.read()
+
+
 def test_following_a_loop_goes_on_through_its_iterations_and_says_what_it_waits_for(lab: Lab, logs: LogServer) -> None:
     node = f"node-{lab.namespace}"
     lab.loop("l", iteration=1, of=2, current="l-1")

@@ -80,6 +80,7 @@ class Follower:
     _loop: Loop | None = None
     _waits: str = ""
     _since: float = 0.0
+    _unread: bool = False
 
     # ---- a loop ------------------------------------------------------------------------------------------------------
 
@@ -99,6 +100,8 @@ class Follower:
                 known = self._seen.get(one.name)
                 if known is None or not (known.finished and one.finished):
                     waiting, otherwise = self._look(one, "", fresh=before is not None)
+            if loop.finished:
+                self._settle(self._pods, None)
             if before is not None:
                 self._tell(loop_news(before, loop))
             elif loop.finished:
@@ -125,7 +128,7 @@ class Follower:
             self._change(version)
         if first and not self._pods:
             raise nothing(body, chosen(body, asked), self.args.shard)
-        self._settle(self._pods)
+        self._settle(self._pods, None)
 
     def _look(self, one: Iteration, asked: str, *, fresh: bool = False) -> tuple[str, str]:
         """Follows what has begun and tells what has changed; returns what is waited for, and how far the stage is.
@@ -162,6 +165,7 @@ class Follower:
 
     def _change(self, version: str) -> None:
         """Waits for a change of pods, or a moment."""
+        self._settle(())
         patiently(partial(self._next, version), self.show.note)
 
     def _next(self, version: str) -> None:
@@ -203,13 +207,18 @@ class Follower:
             self.show.lines(before, followed(self.cluster, pod, self.args.tail))
         except ClusterError as error:
             self.show.note(f"{before}{one_line(str(error))}")
+        except BrokenPipeError:  # `… | head`
+            self._unread = True
 
-    def _settle(self, ended: Iterable[str]) -> None:
-        """Waits until all is written that these pods, which have ended, have said."""
-        end = time.monotonic() + SETTLE
+    def _settle(self, ended: Iterable[str], seconds: float | None = SETTLE) -> None:
+        """Waits until all is written that these pods, which have ended, have said; for so long at most, None: however
+        long it takes. Raises `BrokenPipeError` when nobody reads any more."""
+        end = None if seconds is None else time.monotonic() + seconds
         for uid in ended:
             if uid in self._pods:
-                self._pods[uid].join(max(end - time.monotonic(), 0.0))
+                self._pods[uid].join(None if end is None else max(end - time.monotonic(), 0.0))
+        if self._unread:
+            raise BrokenPipeError
 
 
 def followed(
