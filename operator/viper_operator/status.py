@@ -36,8 +36,8 @@ INTERNAL_ERROR = "InternalError"
 KUBERNETES_ERROR = "KubernetesError"
 #: Characters of a condition's message.
 LONGEST = 8000
-#: Characters of what a stage program says of itself.
-LONGEST_PHASE = 200
+#: Characters of what a stage program says of itself, and of what of that stands in a column of a table.
+LONGEST_PHASE, LONGEST_CELL = 200, 60
 RUNNING_STATES = ("Running", "Pending", "Retrying")
 
 
@@ -268,7 +268,8 @@ def _progress(at: StageStatus, stages: Sequence[StageStatus], outcome: str) -> s
         left = "" if items.eta_seconds is None or over else f"{duration(items.eta_seconds)} left"
         counts = f"{items.done}/{items.total} {at.name}" if items.total else f"{at.name} {at.state.lower()}"
         phase = phase_words(items.phase, items.step, items.steps) if items.phase not in at.name else ""
-        return ", ".join(x for x in (counts, phase, left or items.waiting) if x)
+        waiting = items.waiting if len(items.waiting) <= LONGEST_CELL else f"{items.waiting[: LONGEST_CELL - 1]}…"
+        return ", ".join(x for x in (counts, phase, left or waiting) if x)
     what = at.reason if at.state == "Pending" and at.reason != "Ready" else at.state.lower()
     return f"{finished}/{plural(len(stages), 'stage')}, {at.name} {what}"
 

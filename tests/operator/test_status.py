@@ -189,6 +189,9 @@ def test_progress_is_told_in_twentieths() -> None:
     [
         ({"phase": "caption", "step": 1, "steps": 3, "total": 320, "waiting": "loading the generator"},
          "0/320 ingest-images, caption (1 of 3), loading the generator"),
+        ({"phase": "caption", "total": 3,
+          "waiting": f"https://host/v1/chat/completions: it answers 503: {'busy ' * 9}"},
+         "0/3 ingest-images, caption, https://host/v1/chat/completions: it answers 503: busy busy…"),
         ({"phase": "critique", "step": 3, "steps": 3, "done": 5, "total": 320, "eta_seconds": 300.0},
          "5/320 ingest-images, critique (3 of 3), 5 min left"),
         ({"phase": "ingest", "done": 5, "total": 320}, "5/320 ingest-images"),
@@ -196,7 +199,7 @@ def test_progress_is_told_in_twentieths() -> None:
         ({"phase": "caption\n" * 200, "total": 3}, "0/3 ingest-images, " + "caption " * 24 + "caption"),
         ({"done": 5, "total": 320, "step": 2**39}, "5/320 ingest-images"),
     ],
-    ids=["loading", "third-phase", "named-by-the-stage", "no-items", "odd-text", "odd-number"],
+    ids=["loading", "server", "third-phase", "named-by-the-stage", "no-items", "odd-text", "odd-number"],
 )  # fmt: skip
 def test_progress_says_the_phase_and_what_it_waits_for(record: dict[str, Any], expected: str) -> None:
     running = status(job(active=1, ready=1), upto=FREEZE)

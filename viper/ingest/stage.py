@@ -67,7 +67,7 @@ def ingest(ctx: StageContext, engines: StageEngines | None = None) -> Manifest |
 def _ingest(ctx: StageContext, engines: StageEngines) -> Manifest | None:
     spec = ctx.frozen.iteration.spec
     source = open_source(spec.images.uri)
-    with ctx.progress.waits(f"listing {source.uri}"):
+    with ctx.progress.waits("listing the pool", source.uri):
         entries, left_out = _entries(ctx, source, spec.images)
     size = spec.recipe.part_size
     parts = [entries[start : start + size] for start in range(0, len(entries), size)]

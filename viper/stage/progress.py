@@ -236,10 +236,15 @@ class Progress:
             self._tell(", ".join([f"{said}{made}{short}{reused}{rate}", *detail_words(self._detail)]))
 
     @contextmanager
-    def waits(self, text: str) -> Iterator[None]:
-        """While something is loaded or waited for: its time says nothing of how fast items are done."""
+    def waits(self, text: str, place: str = "") -> Iterator[None]:
+        """While something is loaded or waited for: its time says nothing of how fast items are done.
+
+        Args:
+            text: short, for a status.
+            place: where it lies, for the log.
+        """
         begun = self._waits_since = self._clock()
-        self._tell(text)
+        self._tell(f"{text} ({place})" if place else text)
         self.wait(text)
         try:
             yield

@@ -144,7 +144,7 @@ class StageEngines:
     def _engine(self, role: str) -> Any:
         key = self._key(role)
         if key not in self._loaded:
-            with self._ctx.progress.waits(f"loading the {role.replace('_', ' ')} ({self._place(role)})"):
+            with self._ctx.progress.waits(f"loading the {role.replace('_', ' ')}", self._place(role)):
                 self._needed(role)
                 self._loaded[key] = self._load(role)
         return self._loaded[key]
