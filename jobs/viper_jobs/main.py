@@ -125,7 +125,13 @@ def _run(
         ctx.recorder = record(ctx)
         tell(_begins(ctx))
         stack.enter_context(beating(ctx.progress.pulse, LINE_SECONDS / 3))
-        _attempt(ctx, program(ctx.stage), begun)
+        try:
+            _attempt(ctx, program(ctx.stage), begun)
+        except BaseException as error:
+            ctx.progress.end()
+            ends = "stops" if isinstance(error, SystemExit) else "fails"
+            tell(f"{ctx.stage} of {name} {ends} after {duration(time.monotonic() - begun, 1)}")
+            raise
 
 
 def _begins(ctx: StageContext) -> str:

@@ -163,8 +163,9 @@ def test_an_error_for_a_person_has_its_own_status_and_no_traceback(
     tmp_path: Path, error: Exception, status: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert job(tmp_path, Program(error)) == status
-    begins, *says = capsys.readouterr().err.split("\n", 1)
+    begins, ends, *says = capsys.readouterr().err.split("\n", 2)
     assert "ingest-images of it begins" in begins
+    assert "ingest-images of it fails after " in ends
     assert says == [f"error: {error}\n"]
     assert json.loads((tmp_path / "end.json").read_text()) == {"reason": type(error).__name__, "message": str(error)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,7 +16,7 @@ from training_fakes import FakeTrainer, Killed, Verified, model_directory, open_
 from viper.errors import InputError, SpecError, StageError, StoreError, SupersededError
 from viper.models import model_dir
 from viper.spec.stages import TRAIN_CAPTIONS, TRAIN_MIXED, TRAIN_OPERATIONS, VALIDATE_CAPTIONS, VALIDATE_OPERATIONS
-from viper.stage import Manifest, StageContext
+from viper.stage import Manifest, Progress, StageContext
 from viper.store import directory_digests, open_store, stored_digests
 from viper.store.transfer import MANIFEST
 from viper.training.settings import GrpoResult, StepMetrics
@@ -33,6 +34,12 @@ def done(ctx: StageContext, trainer: FakeTrainer, verify: Verified | None = None
     manifest = train(ctx, tools(trainer, verify))
     assert manifest is not None
     return manifest
+
+
+def telling(ctx: StageContext, said: list[str]) -> StageContext:
+    """The same, with what it writes into its log."""
+    ctx.tell, ctx.progress = said.append, Progress(tell=said.append)
+    return ctx
 
 
 def test_the_model_its_curves_and_its_rollouts_are_stored(tmp_path: Path) -> None:
@@ -82,9 +89,16 @@ def test_mixed_training_reads_both_data_sets(tmp_path: Path) -> None:
 def test_killed_in_any_step_it_ends_in_the_manifest_of_an_undisturbed_run(tmp_path: Path, kill_at: int) -> None:
     with pytest.raises(Killed):
         train(stage(tmp_path), tools(FakeTrainer(kill_at=kill_at)))
-    trainer = FakeTrainer()
-    resumed = done(stage(tmp_path), trainer)
+    trainer, said = FakeTrainer(), list[str]()
+    resumed = done(telling(stage(tmp_path), said), trainer)
     assert trainer.computed[0] == kill_at - (kill_at - 1) % 2
+    before = trainer.computed[0] - 1
+    reused = f", {before} of them from an earlier attempt" if before else ""
+    assert [re.sub(r"[\d.]+ s:", "… s:", line) for line in said if line.startswith("train ")] == [
+        "train begins: 5 steps",
+        f"train ends after … s: 5 steps{reused}, reward 0.5, recall 0.5",
+    ]
+    assert (f"goes on after step {before}, from the checkpoint of an earlier attempt" in said) is bool(before)
     whole = done(stage(tmp_path / "other"), FakeTrainer())
     model, other = resumed.outputs.pop("model"), whole.outputs.pop("model")
     assert model["digest"] == other["digest"]
@@ -109,8 +123,10 @@ def test_killed_while_storing_it_trains_nothing_again(
     monkeypatch.undo()
     assert ctx.done() is None
     trainer = FakeTrainer()
-    assert done(stage(tmp_path), trainer).outputs["steps"] == 5
+    said: list[str] = []
+    assert done(telling(stage(tmp_path), said), trainer).outputs["steps"] == 5
     assert trainer.computed == []
+    assert any(re.fullmatch(r"train ends after .*: 5 steps, 5 of them from an earlier attempt", line) for line in said)
 
 
 def test_a_model_from_before_they_lay_under_their_digest_is_left_as_it_is(tmp_path: Path) -> None:

@@ -67,7 +67,10 @@ def following(
     def on_step(step: StepMetrics) -> None:
         nonlocal following_step
         ctx.give_way()
-        if step.step != following_step:  # the first one, or one that is taken again after a restart of the trainer
+        if step.step > following_step:  # the first one of an attempt that goes on
+            ctx.tell(f"goes on after step {step.step - 1}, from the checkpoint of an earlier attempt")
+            ctx.progress.reuse(step.step - following_step)
+        elif step.step < following_step:  # one that is taken again after a restart of the trainer
             ctx.progress.begin("train", step.steps, step.step - 1, unit="step")
         following_step = step.step + 1
         ctx.progress.advance(1, **{name: step.values[key] for key, name in _SHOWN.items() if key in step.values})
@@ -87,6 +90,8 @@ def following(
             raise StoreError(
                 "the disk is full", where=str(work_dir), fix="free some space; training goes on from its checkpoint"
             ) from error
+    if following_step == 1:
+        ctx.progress.reuse(steps)
 
 
 def check_steps(history: History, steps: int, expected: int, work_dir: Path) -> None:
