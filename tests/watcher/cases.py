@@ -25,6 +25,11 @@ def line(text: str) -> Act:
     return lambda f: f.line(text)
 
 
+def note(at: float, text: str) -> tuple[list[tuple[float, Act]], list[float]]:
+    """A line of the command's own."""
+    return [(at, lambda f: f.line(f"{stamp(at)[11:19]}Z  {text}", "err"))], []
+
+
 def tried_again(f: Film) -> None:
     f.condition("Succeeded", "Unknown")
     f.say(outcome="Running", retries=1)
@@ -385,6 +390,52 @@ CASES: dict[str, tuple[list[tuple[float, Act]], list[float], str]] = {
         [],
         [57.0, 66.5, 63.3, *(round(26.1 + d, 1) for d in range(0, 17, 4))],
         "logs tell the run: nothing is said for 51 s",
+    ),
+    "logs whose counts go back": (
+        [(39.0, line("l-1 ingest-images: read 12/24"))],
+        [],
+        "logs tell the run: “l-1 ingest-images: read 12/24” after 20/24",
+    ),
+    "logs that do not say what is waited for": (
+        [],
+        [13.1, 13.2, 13.3, 13.5, 16.0, 16.3, 16.5],
+        "logs tell the run: nothing works for 54 s, not told",
+    ),
+    "a pod begins": (*note(17.0, "==> ingest-images of l-1, pod p-ingest-images"), ""),
+    "a pod begins that is not there": (
+        *note(17.0, "==> ingest-images of l-1, pod p-other"),
+        "lines are so: “08:00:17Z  ==> ingest-images of l-1, pod p-other”: it is not so",
+    ),
+    "a stage is done, and a line says so": (
+        *note(63.0, "l-1 ingest-images is done after 49.0 s: 24 of 24 accepted"),
+        "",
+    ),
+    "a line says that a stage is done, and it is not": (
+        *note(40.0, "l-1 ingest-images is done after 27.0 s"),
+        "lines are so: “08:00:40Z  l-1 ingest-images is done after 27.0 s”: it is not so",
+    ),
+    "a line says what is waited for": (*note(13.8, "waiting for ingest-images of l-1: Starting"), ""),
+    "a line says that a stage is waited for that works": (
+        *note(40.0, "waiting for ingest-images of l-1: Starting, for 26 s now"),
+        "lines are so: “08:00:40Z  waiting for ingest-images of l-1: Starting, for 26 s now”: it is not so",
+    ),
+    "a line says that an iteration that is there will be made": (
+        *note(40.0, "waiting for iteration 1 of loop l to begin"),
+        "lines are so: “08:00:40Z  waiting for iteration 1 of loop l to begin”: it is not so",
+    ),
+    "a line says how an iteration ends": (*note(73.0, "l-1 ends: Promoted: version 2"), ""),
+    "a line says that an iteration ends otherwise": (
+        *note(73.0, "l-1 ends: Held: worse"),
+        "lines are so: “08:01:13Z  l-1 ends: Held: worse”: it is not so",
+    ),
+    "a line says how a loop ends": (*note(74.0, "loop l ends: Succeeded: 1 of 1 iterations done"), ""),
+    "a line says that a loop has ended, and it goes on": (
+        *note(40.0, "loop l ends: Succeeded"),
+        "lines are so: “08:00:40Z  loop l ends: Succeeded”: it is not so",
+    ),
+    "a line of the command's own that nobody understands": (
+        *note(40.0, "something is odd"),
+        "lines are so: “08:00:40Z  something is odd”: nobody can tell",
     ),
     "logs that end with the first iteration": (
         [],

@@ -148,8 +148,8 @@ class Film:
     def picture(self, *lines: str) -> None:
         self.add("picture", text="\n".join(lines))
 
-    def line(self, text: str) -> None:
-        self.add("line", stream="out", text=text)
+    def line(self, text: str, stream: str = "out") -> None:
+        self.add("line", stream=stream, text=text)
 
 
 def _set(conditions: list[Object], kind: str, status: str, why: tuple[str, str], at: float) -> None:

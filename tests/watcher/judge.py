@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from watcher import statuses, wholes, words
+from watcher import lines, statuses, wholes, words
 from watcher.statuses import Fault
 from watcher.timeline import LATE, Object, read
 from watcher.truth import told
@@ -16,7 +16,7 @@ from watcher.truth import told
 def judge(entries: Iterable[Object], late: float = LATE) -> list[Fault]:
     """What was said and not so, or so and not said, in the order of time. `late`: seconds that this may take."""
     world = told(entries, late)
-    found = [fault for rule in (*statuses.RULES, *wholes.RULES, *words.RULES) for fault in rule(world)]
+    found = [fault for rule in (*statuses.RULES, *wholes.RULES, *words.RULES, *lines.RULES) for fault in rule(world)]
     return sorted(dict.fromkeys(found), key=lambda fault: fault.at)
 
 

@@ -1,4 +1,4 @@
-"""Whether what was told was so: Events, and what `kubectl viper status` and `logs -f` printed. Pure.
+"""Whether what was told was so: Events, and what `kubectl viper status --watch` printed. Pure.
 
 A sentence that no rule understands is a fault: nothing that is said goes unjudged.
 """
@@ -8,23 +8,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from functools import partial
-from itertools import pairwise
 
 from watcher.statuses import (
-    FINISHED,
-    LOOKS,
     Claim,
     Fault,
-    Step,
     conditions,
     names,
-    passed,
     patience,
     stages_of,
     status_of,
-    steps,
     support,
 )
 from watcher.timeline import EARLY, Object, Span, Track
@@ -162,14 +154,15 @@ def _title(world: World, picture: Span, title: re.Match[str]) -> tuple[float, st
     if name in world.iterations:
         track = world.iterations[name].map(lambda b: status_of(b).get("outcome") or "Unseen")
     elif name in world.loops:
-        track = world.loops[name].map(_loop_state)
+        track = world.loops[name].map(loop_state)
     else:
         return picture.start, "there is no such thing"
     at = world.untrue(picture, track, lambda s: s == state)
     return None if at is None else (at, f"is {track.at(at)}")
 
 
-def _loop_state(body: Object | None) -> str:
+def loop_state(body: Object | None) -> str:
+    """A loop in one word, as commands say it."""
     found = next((c for c in status_of(body).get("conditions") or () if c["type"] == "Succeeded"), None)
     if found is None:
         return "Unseen"
@@ -211,76 +204,4 @@ def _note(world: World, picture: Span, name: str, stage: str, text: str) -> tupl
     return None if at is None else (at, "it is not so")
 
 
-# ---- kubectl viper logs LOOP -f --------------------------------------------------------------------------------------
-
-
-def logs_tell_the_run(world: World) -> Iterator[Fault]:
-    """Read alone, the lines tell every stage of every iteration when it is at work: its name, what it does and how far.
-
-    Nothing is told out of order: what has been left is not named again as beginning, and counts do not go back.
-    """
-    if not world.followed:
-        return
-    text = [(at, line) for at, _, line in world.lines]
-    for name in world.iterations:
-        if not any(name in line for _, line in text):
-            yield Fault("logs tell the run", world.end, f"no line names {name}")
-    for (name, stage), track in list(world.stages.items()):
-        works = [s for s in track.map(lambda s: bool(s.working)).spans(world.end) if s.value]
-        if not works:
-            continue
-        begins, ends = works[0].start, works[-1].end
-        within = [line for at, line in text if begins - EARLY <= at <= ends + world.late]
-        if not any(stage in line for line in within):
-            yield Fault("logs tell the run", begins, f"no line names {stage} of {name} while it works")
-        progress = [s.value for s in track.map(lambda s: s.progress).spans(world.end) if s.value]
-        totals = {p["phase"]: p["total"] for p in progress if p.get("phase")}
-        for phase, total in totals.items():
-            spoken = [line for line in within if re.search(rf"\b{re.escape(phase)}\b", line)]
-            if not spoken:
-                yield Fault("logs tell the run", begins, f"no line says that {stage} of {name} is in {phase}")
-            elif total and not any(re.search(rf"\b{total}\b", line) for line in spoken):
-                yield Fault("logs tell the run", begins, f"no line says how many {phase} of {stage} of {name} has")
-    quiet = [(a, b) for (a, _), (b, _) in pairwise(text) if b - a > QUIET]
-    for before, after in quiet:
-        yield Fault("logs tell the run", before, f"nothing is said for {after - before:.0f} s")
-    if world.loops and text and not any(_ends(line) for _, line in text[-5:]):
-        yield Fault("logs tell the run", text[-1][0], f"ends with “{text[-1][1]}”, which is no end")
-
-
-#: Seconds after which a person wonders: a stage says every half minute how far it is.
-QUIET = 45.0
-
-
-def lines_are_so(world: World) -> Iterator[Fault]:
-    """The times of lines are those at which they come, and counts those of a stage that is at work."""
-    stages = [steps(world, name, stage) for name, stage in world.stages]
-    for at, _, line in world.lines:
-        if (stamp := STAMP.search(line)) is not None:
-            day = datetime.fromtimestamp(at, UTC)
-            said = day.replace(hour=int(stamp[1]), minute=int(stamp[2]), second=int(stamp[3]), microsecond=0)
-            if abs((day - said + timedelta(hours=12)) % timedelta(days=1) - timedelta(hours=12)) > timedelta(
-                seconds=world.late
-            ):
-                yield Fault("lines are so", at, f"“{line}” comes {(day - said).total_seconds():.0f} s late")
-        if (count := COUNT.search(line)) is not None:
-            counted = (count["phase"], int(count["done"]), int(count["total"]))
-            so = partial(_counted, said=counted)
-            if all(world.untrue(Span(at, at, None), s, so, early=LOOKS) is not None for s in stages):
-                yield Fault("lines are so", at, f"“{line}”: no program says so")
-
-
-def _counted(step: Step, said: tuple[str, int, int]) -> bool:
-    return step.works and passed(step, said)
-
-
-#: The time in front of a line of a stage's log, and a count in it: `caption (1 of 3) 96/320`.
-STAMP = re.compile(r"(?<!\S)(\d\d):(\d\d):(\d\d)Z  ")
-COUNT = re.compile(r"(?P<phase>[a-z][a-z-]*)(?: \(\d+ of \d+\))? (?P<done>\d+)/(?P<total>\d+)(?= \(|,|$)")
-
-
-def _ends(line: str) -> bool:
-    return any(word.lower() in line.lower() for word in (*FINISHED, "iterations done", "succeeded"))
-
-
-RULES = (events_are_so, pictures_are_so, logs_tell_the_run, lines_are_so)
+RULES = (events_are_so, pictures_are_so)
