@@ -59,9 +59,9 @@ test: check ## every check and every test
 	@PYTHON=$(abspath $(BIN))/python nice tests/prepare.sh >$(STAMP).log 2>&1 & \
 	$(BIN)/pytest -n $(PROCESSES)
 
-nightly: $(STAMP) ## what takes too long for every test run: verl in the pods of a cluster (root, Linux), attempts that come back
+nightly: $(STAMP) ## what takes too long for every test run: a loop watched and verl on a cluster (root, Linux), attempts that come back
 	VIPER_CHAOS=full $(BIN)/pytest -n $(PROCESSES) tests/chaos
-	$(BIN)/pytest tests/cluster/nightly_verl.py
+	$(BIN)/pytest tests/cluster/nightly_watched.py tests/cluster/nightly_verl.py
 
 format: $(STAMP) ## format and fix
 	$(BIN)/ruff format .

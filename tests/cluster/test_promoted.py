@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
+from released import MODEL, forwarded, release, seen, store_credentials
+from watched import run_watched
 
-from end_to_end.test_small_world import iteration
 from fakes import world
-from servers.kube import binaries
 from servers.node import OneNode
 from viper.lineage import PARENT_VERSION
 from viper.registry import Registry
@@ -26,84 +20,34 @@ from viper.registry.moves import ALIAS_MOVE
 from viper.stage import load_frozen
 from viper.store import open_store
 from viper_operator.plugin.main import main as kubectl_viper
+from watcher.judge import judge, report
+from watcher.timeline import Object
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.torch]
 
 ROOT = Path(__file__).parents[2]
 #: What a browser showed is kept here.
 SCREENSHOTS = Path(os.environ.get("VIPER_SCREENSHOTS", ROOT / "runs" / "screenshots"))
-MODEL = "smallworld"
-
-
-def loop() -> dict[str, Any]:
-    """Two small iterations of the small world."""
-    template = iteration()["spec"]
-    template["profile"] = {"defaults": {"retries": 2, "backoffSeconds": 1, "threads": 1}}
-    return {
-        "apiVersion": "viper.dev/v1alpha1",
-        "kind": "ViperLoop",
-        "metadata": {"name": "evolve"},
-        "spec": {"iterations": 2, "template": template},
-    }
-
-
-def helm_values(images: dict[str, str]) -> list[str]:
-    """Arguments that name our images and ask for little of the machine."""
-    values = []
-    for name, image in images.items():
-        repository, tag = image.rsplit(":", 1)
-        values += ["--set-string", f"images.{name}.repository={repository}", "--set-string", f"images.{name}.tag={tag}"]
-    for server in ("minio", "mlflow"):
-        values += ["--set", f"{server}.persistence.size=1Gi", "--set", f"{server}.persistence.retain=false"]
-    return values
+#: Seconds for which something may be said that is not so any more, on a machine with other tests on it.
+LATE = 60.0
 
 
 @pytest.fixture(scope="module")
 def released(one_node: OneNode) -> Iterator[str]:
     """A namespace that enforces `restricted`, with the chart in it."""
-    images = one_node.images("operator", "cpu", "minio")
-    namespace = one_node.namespace()
-    helm = [str(binaries("helm") / "helm"), "--kubeconfig", str(one_node.kubeconfig), "--namespace", namespace]
-    # Another release (make cluster-demo's) may own the CustomResourceDefinitions and user roles.
-    options = ["--take-ownership", "--wait", "--timeout", "10m", *helm_values(images)]
-    subprocess.run([*helm, "install", "viper", str(ROOT / "charts" / "viper"), *options], check=True)
-    yield namespace
-    subprocess.run([*helm, "uninstall", "viper", "--wait", "--timeout", "3m"], check=True)
-    one_node.kubectl("delete", "namespace", namespace, "--timeout=180s")
-
-
-@contextmanager
-def forwarded(cluster: OneNode, namespace: str, service: str, port: int) -> Iterator[int]:
-    """A local port that leads to a service."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        local = free.getsockname()[1]
-    command = [str(binaries("kubectl") / "kubectl"), "--kubeconfig", str(cluster.kubeconfig), "-n", namespace]
-    command += ["port-forward", f"service/{service}", f"{local}:{port}"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        assert "Forwarding" in process.stdout.readline()
-        yield local
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def seen(cluster: OneNode, namespace: str, resource: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(cluster.kubectl("-n", namespace, "get", resource, "-o", "json"))
-    return found
+    with release(one_node) as namespace:
+        yield namespace
 
 
 @pytest.fixture(scope="module")
-def promoted(one_node: OneNode, released: str) -> str:
-    """The namespace after the loop has ended well."""
-    file = yaml.safe_dump(loop())
-    one_node.kubectl("-n", released, "apply", "-f", "-", stdin=file)
-    try:
-        one_node.kubectl("-n", released, "wait", "viperloop/evolve", "--for=condition=Succeeded", "--timeout=40m")
-    except subprocess.CalledProcessError as error:
-        error.add_note(one_node.kubectl("-n", released, "get", "viperloops,viperiterations,jobs,pods", "-o", "wide"))
-        raise
+def timeline(one_node: OneNode, released: str) -> list[Object]:
+    """What was done and said until a loop had ended well."""
+    return run_watched(one_node, released, 2, minutes=40)
+
+
+@pytest.fixture(scope="module")
+def promoted(released: str, timeline: list[Object]) -> str:
+    """The namespace after that."""
     return released
 
 
@@ -122,12 +66,16 @@ def test_the_next_iteration_of_a_loop_is_written_by_the_version_promoted_before(
 
 
 @pytest.mark.timeout(600)
+def test_nothing_that_was_said_of_the_loop_was_not_so(timeline: list[Object]) -> None:
+    assert report(judge(timeline, LATE)) == ""
+
+
+@pytest.mark.timeout(600)
 def test_the_data_are_in_minio_and_the_version_with_its_lineage_in_mlflow(
     one_node: OneNode, promoted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    secret = seen(one_node, promoted, "secret/viper-store")["data"]
-    for name, value in secret.items():
-        monkeypatch.setenv(name, base64.b64decode(value).decode())
+    for name, value in store_credentials(one_node, promoted).items():
+        monkeypatch.setenv(name, value)
     with forwarded(one_node, promoted, "viper-minio", 9000) as port:
         store = open_store(f"s3://viper?endpoint=http://127.0.0.1:{port}")
         for name in ("evolve-1", "evolve-2"):
