@@ -62,7 +62,7 @@ def _waits_told(world: World) -> Iterator[Fault]:
             line for at, _, line in world.lines if idle.start <= at <= min(idle.start + world.late + LOOKS, idle.end)
         ]
         long = idle.end - idle.start
-        silent = not idle.value and 0 < idle.start and idle.end < world.end and long > world.late + LOOKS
+        silent = not idle.value and idle.start > 0 and idle.end < world.end and long > world.late + LOOKS
         if silent and not any("wait" in line for line in told):
             yield Fault("logs tell the run", idle.start, f"nothing works for {long:.0f} s, not told")
 
