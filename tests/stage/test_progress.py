@@ -82,6 +82,7 @@ def test_rate_and_time_left_count_only_this_phase_and_attempt(told: Told) -> Non
 def test_loading_and_waiting_say_nothing_of_the_pace(told: Told) -> None:
     told.progress.begin("caption", 320, step=1, steps=3)
     with told.progress.waits("loading the generator"):
+        assert told.records[-1].waiting == "loading the generator"
         told.clock.now += 40.0
         assert told.progress.record.line() == "caption (1 of 3) 0/320, loading the generator"
     told.steps(3, 4.0, items=32)

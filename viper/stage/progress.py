@@ -245,7 +245,9 @@ class Progress:
         """
         begun = self._waits_since = self._clock()
         self._tell(f"{text} ({place})" if place else text)
-        self.wait(text)
+        with self._lock:
+            self._waiting, self._moved_at = text, begun
+            self._report()  # at once: nothing else may be written until it is over
         try:
             yield
         except BaseException:
