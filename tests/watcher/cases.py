@@ -25,6 +25,16 @@ def line(text: str) -> Act:
     return lambda f: f.line(text)
 
 
+def waits(text: str) -> Act:
+    """What the program writes."""
+    return lambda f: f.store("ingest-images", done=0, waiting=text)
+
+
+def items(text: str) -> Act:
+    """What the status says of it."""
+    return lambda f: f.stage("ingest-images", "Running", items={"done": 0, "total": 24, "waiting": text})
+
+
 def note(at: float, text: str) -> tuple[list[tuple[float, Act]], list[float]]:
     """A line of the command's own."""
     return [(at, lambda f: f.line(f"{stamp(at)[11:19]}Z  {text}", "err"))], []
@@ -228,6 +238,21 @@ CASES: dict[str, tuple[list[tuple[float, Act]], list[float], str]] = {
         [(24.0, stage("ingest-images", "Running", items={"done": 23, "total": 24}))],
         [26.0, 30.0],
         "progress is the program's: l-1: ingest-images  23/24 is not",
+    ),
+    "a stage says what its program waits for": (
+        [(17.0, waits("loading")), (18.0, items("loading"))],
+        [17.0, 18.0],
+        "",
+    ),
+    "a stage says what its program waited for half a minute ago": (
+        [(17.0, waits("loading")), (21.0, items("loading")), (24.0, waits("")), (52.0, items(""))],
+        [17.0, 18.0, *(d + 0.0 for d in range(21, 51))],
+        "waiting is the program's: l-1: ingest-images is said to wait: loading",
+    ),
+    "a stage does not say what its program waits for": (
+        [(17.0, waits("loading")), (21.0, items("")), (36.0, waits(""))],
+        [17.0, 18.0, *(d + 0.0 for d in range(21, 39))],
+        "waiting is the program's: l-1: ingest-images waits, and nobody says so: loading",
     ),
     "progress and items differ": (
         [(40.0, lambda f: f.say(progress="3/24 ingest-images"))],

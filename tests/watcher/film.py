@@ -81,9 +81,9 @@ class Film:
         }
         self.add("object", object=body)
 
-    def store(self, stage: str, *, done: int | None = None, total: int = 24, manifest: Object | None = None) -> None:
+    def store(self, stage: str, *, done: int | None = None, waiting: str = "", manifest: Object | None = None) -> None:
         """What the store has of the stage."""
-        progress = None if done is None else {"phase": "read", "done": done, "total": total}
+        progress = None if done is None else {"phase": "read", "done": done, "total": 24, "waiting": waiting}
         self.add("store", of=f"l-1/{stage}", progress=progress, manifest=manifest)
 
     def alias(self, version: int) -> None:

@@ -258,6 +258,26 @@ def progress_is_the_programs(world: World) -> Iterator[Fault]:
                     yield Fault("progress is the program's", at, f"{what} is not what the program says")
 
 
+def waiting_is_the_programs(world: World) -> Iterator[Fault]:
+    """What a stage waits for is what its program has written, and is said while it waits for long."""
+    for (name, stage), track in list(world.stages.items()):
+        said = world.iterations[name].map(lambda b, s=stage: _waiting(stages_of(status_of(b)).get(s)))  # type: ignore[misc]
+        fact = track.map(lambda s: (s.progress or {}).get("waiting", "") if s.working else "")
+        for shown in said.spans(world.end):
+            at = world.untrue(shown, fact, lambda w, x=shown.value: w == x, early=LOOKS) if shown.value else None
+            if at is not None:
+                yield Fault("waiting is the program's", at, f"{name}: {stage} is said to wait: {shown.value}")
+        for so in fact.spans(world.end):
+            at = world.untold(so, said, lambda w, x=so.value: w == x) if so.value else None
+            if at is not None:
+                yield Fault("waiting is the program's", at, f"{name}: {stage} waits, and nobody says so: {so.value}")
+
+
+def _waiting(said: Object | None) -> str:
+    items = (said or {}).get("items") or {}
+    return items.get("waiting", "") if said is not None and said["state"] == "Running" else ""
+
+
 class Step(NamedTuple):
     """What a stage program had written of its progress at two looks, one after the other; whether it was at work."""
 
@@ -317,4 +337,5 @@ RULES = (
     done_stays_done,
     times_are_the_jobs,
     progress_is_the_programs,
+    waiting_is_the_programs,
 )
