@@ -100,6 +100,26 @@ def test_following_ends_when_nobody_reads_any_more(lab: Lab, logs: LogServer) ->
         assert "Traceback" not in following.stderr.read()
 
 
+def test_lines_of_two_stages_at_work_at_once_name_their_stage(lab: Lab, logs: LogServer) -> None:
+    node = f"node-{lab.namespace}"
+    lab.iteration("it", "Running", stage("map-attention", "Running"), stage("evaluate", "Running"))
+    logs.pieces |= {name: [[f"2026-11-20T10:00:00Z line of {name}"]] for name in ("p", "q", "r")}
+    lab.pod("p", "it", "map-attention", node=node, **begun(running={}))
+    lab.pod("q", "it", "evaluate", node=node, **begun(running={}))
+    with lab.started("logs", "it", "-f") as following:
+        assert following.stdout is not None
+        told = {following.stdout.readline() for _ in range(2)}
+        assert told == {"[map-attention] line of p\n", "[evaluate] line of q\n"}
+        for pod in ("p", "q"):
+            lab.status("Pod", pod, ENDED)
+        done = (stage("map-attention", "Succeeded"), stage("evaluate", "Succeeded"))
+        lab.describe("it", "Running", *done, stage("promote", "Running"))
+        lab.pod("r", "it", "promote", node=node, **ENDED)
+        assert following.stdout.readline() == "line of r\n"
+        lab.describe("it", "Promoted", *done, stage("promote", "Succeeded"))
+        assert following.communicate(timeout=60)[0] == ""
+
+
 def test_following_a_loop_goes_on_through_its_iterations_and_says_what_it_waits_for(lab: Lab, logs: LogServer) -> None:
     node = f"node-{lab.namespace}"
     lab.loop("l", iteration=1, of=2, current="l-1")

@@ -35,6 +35,11 @@ def items(text: str) -> Act:
     return lambda f: f.stage("ingest-images", "Running", items={"done": 0, "total": 24, "waiting": text})
 
 
+def together() -> list[tuple[float, Act]]:
+    """The last stage works too early."""
+    return [(20.0, lambda f: f.job("promote")), (20.1, lambda f: f.pod("promote", "Running"))]
+
+
 def note(at: float, text: str) -> tuple[list[tuple[float, Act]], list[float]]:
     """A line of the command's own."""
     return [(at, lambda f: f.line(f"{stamp(at)[11:19]}Z  {text}", "err"))], []
@@ -425,6 +430,11 @@ CASES: dict[str, tuple[list[tuple[float, Act]], list[float], str]] = {
         [],
         [13.1, 13.2, 13.3, 13.5, 16.0, 16.3, 16.5],
         "logs tell the run: nothing works for 54 s, not told",
+    ),
+    "a line does not say which of two stages at work it is of": (
+        [*together(), (30.0, line("08:00:30Z  loads"))],
+        [],
+        "lines name their stage: “08:00:30Z  loads”: of ingest-images or promote?",
     ),
     "a pod begins": (*note(17.0, "==> ingest-images of l-1, pod p-ingest-images"), ""),
     "a pod begins that is not there": (

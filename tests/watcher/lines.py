@@ -123,6 +123,19 @@ def _ends(line: str) -> bool:
 # ---- the command's own lines -----------------------------------------------------------------------------------------
 
 
+def lines_name_their_stage(world: World) -> Iterator[Fault]:
+    """While several stages are at work, every line of a stage program says whose it is."""
+    works: Track[frozenset[str]] = Track(frozenset())
+    for (_, stage), track in world.stages.items():
+        one = track.map(lambda s, n=stage: frozenset([n] if s.working else ()))  # type: ignore[misc]
+        works = works.beside(one).map(lambda both: both[0] | both[1])
+    for span in works.spans(world.end):
+        for at, stream, line in world.lines if len(span.value) > 1 else ():
+            within = span.start + LOOKS < at < span.end and stream == "out"
+            if within and STAMP.search(line) and not any(stage in line for stage in span.value):
+                yield Fault("lines name their stage", at, f"“{line}”: of {' or '.join(sorted(span.value))}?")
+
+
 def _note(world: World, at: float, text: str) -> Iterator[str]:
     """What is wrong with a line of the command's own."""
     for pattern, judged in NOTES.items():
@@ -198,4 +211,4 @@ NOTES: dict[str, Callable[[World, Span, re.Match[str]], bool]] = {
     r"(?P<name>\S+) (?P<stage>\S+): ": _counts,
 }
 
-RULES = (logs_tell_the_run, lines_are_so)
+RULES = (logs_tell_the_run, lines_are_so, lines_name_their_stage)

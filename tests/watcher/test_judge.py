@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from watcher.cases import CASES
+from watcher.cases import CASES, line, together
 from watcher.film import T0, Act, play
 from watcher.judge import judge, report
 from watcher.timeline import Span, Track, untold, untrue
@@ -22,6 +22,12 @@ def test_what_is_not_so_is_found(more: list[tuple[float, Act]], left_out: list[f
         assert [f for f in found if f.startswith(fault)], found
     else:
         assert found == []
+
+
+@pytest.mark.parametrize(("text", "named"), [("[promote] 08:00:30Z  loads", True), ("08:00:30Z  loads", False)])
+def test_a_line_says_which_of_two_stages_at_work_it_is_of(text: str, named: bool) -> None:
+    rules = {f.rule for f in judge(play(*together(), (30.0, line(text))))}
+    assert ("lines name their stage" in rules) is not named
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,12 @@ def ended(pod: Object) -> bool:
     return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
 
+def at_once(pods: Iterable[Object]) -> set[str]:
+    """Uids of the pods at work, where those are of several stages: whose a line is, has to be said."""
+    working = [p for p in pods if begun(p) and not ended(p)]
+    return {p["metadata"]["uid"] for p in working} if len({stage_of(p) for p in working}) > 1 else set()
+
+
 def shard_of(pod: Object) -> int:
     """The index of a pod in its Job."""
     meta = pod["metadata"]

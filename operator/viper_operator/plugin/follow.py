@@ -16,6 +16,7 @@ from viper_operator.names import ITERATION, LOOP
 from viper_operator.plugin.api import ITERATIONS, LOOPS, PATIENCE, PAUSE, PODS, Cluster, Object, patiently
 from viper_operator.plugin.choose import (
     OVER,
+    at_once,
     begun,
     chosen,
     container,
@@ -76,6 +77,7 @@ class Follower:
     show: Output
     _pods: dict[str, threading.Thread] = field(default_factory=dict)
     _passed: set[str] = field(default_factory=set)
+    _together: set[str] = field(default_factory=set)
     _seen: dict[str, Iteration] = field(default_factory=dict)
     _loop: Loop | None = None
     _waits: str = ""
@@ -147,6 +149,7 @@ class Follower:
             self._passed |= set() if fresh else set(through) - {p["metadata"]["uid"] for p in attempts}
         done = {s.name for s in one.status.stages if s.state in OVER}
         meant = [p for p in in_order(found) if not asked or stage_of(p) == stage]
+        self._together |= at_once(meant)
         for pod in (p for p in meant if stage_of(p) in done):
             self._start(pod, name, found, through)
         if before is not None:  # what stages have said comes before that they are done, and that before what follows
@@ -203,8 +206,10 @@ class Follower:
         thread.start()
 
     def _follow(self, pod: Object, before: str) -> None:
+        uid, stage = pod["metadata"]["uid"], f"[{stage_of(pod)}] "
+        lines = followed(self.cluster, pod, self.args.tail)
         try:
-            self.show.lines(before, followed(self.cluster, pod, self.args.tail))
+            self.show.lines(before, (f"{stage if uid in self._together else ''}{line}" for line in lines))
         except ClusterError as error:
             self.show.note(f"{before}{one_line(str(error))}")
         except BrokenPipeError:  # `… | head`
