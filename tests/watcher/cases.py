@@ -80,6 +80,11 @@ CASES: dict[str, tuple[list[tuple[float, Act]], list[float], str]] = {
         [18.0],
         "stage is as said: l-1: ingest-images Succeeded",
     ),
+    "a stage is said to be done when its manifest is there and its Job still ends": (
+        [(60.1, stage("ingest-images", "Succeeded", finishedAt=stamp(62)))],
+        [],
+        "",
+    ),
     "a stage is done and has no manifest": ([], [10.0], "stage is as said: l-1: freeze Succeeded"),
     "a stage is said to wait and works": (
         [(63.5, stage("promote", "Waiting"))],

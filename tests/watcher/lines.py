@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import pairwise
 
-from watcher.statuses import FINISHED, LOOKS, Claim, Fault, Step, passed, status_of, steps, support
+from watcher.statuses import FINISHED, LOOKS, Claim, Fault, Step, passed, status_of, steps, unsupported
 from watcher.timeline import EARLY, Span, Track
 from watcher.truth import World
 from watcher.words import loop_state
@@ -153,9 +153,7 @@ def _begun(world: World, once: Span, found: re.Match[str]) -> bool:
 
 def _state(state: str) -> Callable[[World, Span, re.Match[str]], bool]:
     def judged(world: World, once: Span, found: re.Match[str]) -> bool:
-        name, stage = found["name"], found["stage"]
-        fact = world.stages[name, stage].beside(world.iterations[name])
-        return world.untrue(once, fact, lambda v: support(Claim(state), v[0], v[1])) is None
+        return unsupported(world, once, Claim(state), found["name"], found["stage"]) is None
 
     return judged
 

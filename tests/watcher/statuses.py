@@ -119,24 +119,28 @@ SUPPORTS: dict[str, Callable[[Claim, Stage, Object | None], bool]] = {
 }
 
 
-def patience(said: Claim, late: float) -> float:
-    """Seconds that a pod may need until it is as is said: a Job that is there counts as running for a while."""
-    return late if said.state == "Running" else EARLY
+def unsupported(world: World, shown: Span, said: Claim, name: str, stage: str) -> float | None:
+    """The first moment at which a stage and its iteration were not as was said; None: they always were.
+
+    A Job that is there counts as running for a while before its pod does. A manifest makes a stage done; its Job may
+    take a while to end.
+    """
+    fact = world.stages[name, stage].beside(world.iterations[name])
+    if said.state == "Succeeded":
+        at = world.untrue(shown, fact, lambda v: v[0].manifest is not None, early=LOOKS)
+        if at is not None:
+            return at
+    early = world.late if said.state in ("Running", "Succeeded") else EARLY
+    return world.untrue(shown, fact, lambda v: support(said, v[0], v[1]), early=early)
 
 
 def stage_is_as_said(world: World) -> Iterator[Fault]:
     """The state of every stage in every status: its Job, its pods and its manifest are so."""
     for name, bodies in list(world.iterations.items()):
         for stage in names(world, name):
-            fact = world.stages[name, stage].beside(bodies)
             for shown in bodies.map(lambda b, s=stage: claim(status_of(b), s)).spans(world.end):  # type: ignore[misc]
                 said: Claim | None = shown.value
-                if said is None:
-                    continue
-                at = world.untrue(
-                    shown, fact, lambda v, s=said: support(s, v[0], v[1]), early=patience(said, world.late)
-                )
-                if at is not None:
+                if said is not None and (at := unsupported(world, shown, said, name, stage)) is not None:
                     yield Fault("stage is as said", at, f"{name}: {stage} {_words(said)}")
 
 

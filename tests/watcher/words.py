@@ -14,10 +14,10 @@ from watcher.statuses import (
     Fault,
     conditions,
     names,
-    patience,
     stages_of,
     status_of,
     support,
+    unsupported,
 )
 from watcher.timeline import EARLY, Object, Span, Track
 from watcher.truth import Stage, World, ended, moment
@@ -79,7 +79,7 @@ def _of_iteration(world: World, at: float, body: Object) -> Iterator[str]:
             born = track.map(lambda s, j=m[2]: j in s.jobs)  # type: ignore[misc]
             if not _lately(world, born, at):
                 yield f"Job {m[2]} was not made then"
-        elif not _lately(world, track.map(lambda s: support(Claim("Succeeded"), s, None)), at):
+        elif not _done_lately(world, at, name, m[1]):
             yield f"{m[1]} was not done then"
     if reason in OUTCOMES:
         track = world.iterations[name].map(lambda b: status_of(b).get("outcome"))
@@ -115,6 +115,13 @@ def _warning(world: World, at: float, body: Object, known: set[str]) -> Iterator
         summary = world.iterations[name].map(lambda b: _summary(status_of(b))[0])
         if world.untrue(once, summary, lambda r: r == reason) is not None:
             yield "nobody can tell whether this is so"
+
+
+def _done_lately(world: World, at: float, name: str, stage: str) -> bool:
+    """Whether a stage has just become done: its manifest was written, or its Job has ended after that."""
+    track, done = world.stages[name, stage], Claim("Succeeded")
+    new = [track.map(lambda s: s.manifest is not None), track.map(lambda s: support(done, s, None))]
+    return any(_lately(world, t, at) for t in new) and unsupported(world, Span(at, at, None), done, name, stage) is None
 
 
 def _lately(world: World, fact: Track[bool], at: float) -> bool:
@@ -171,12 +178,7 @@ def loop_state(body: Object | None) -> str:
 
 def _stage_line(world: World, picture: Span, name: str, found: re.Match[str]) -> tuple[float, str] | None:
     stage, said = found["stage"], Claim(found["state"])
-    if said.state == "Pending":  # why, the notes say
-        fact = world.stages[name, stage].map(lambda s: not s.working)
-        at = world.untrue(picture, fact, bool)
-    else:
-        both = world.stages[name, stage].beside(world.iterations[name])
-        at = world.untrue(picture, both, lambda v: support(said, v[0], v[1]), early=patience(said, world.late))
+    at = unsupported(world, picture, said, name, stage)  # why it is pending, the notes say
     if at is not None:
         return at, "it is not so"
     shown = stages_of(status_of(world.iterations[name].at(picture.start))).get(stage, {})
