@@ -129,6 +129,7 @@ DONE = one("Promoted")
         (None, of(GOES, RUNNING), ["loop l: Running, iteration 1 of 3"], ""),
         (of(GOES, RUNNING), of(GOES, DONE), [], "waiting for iteration 2 of loop l to begin"),
         (of(GOES, DONE), of(GOES, DONE, RUNNING), [], ""),
+        (of(GOES, DONE, DONE, RUNNING), of(GOES, DONE, DONE, DONE), [], ""),
         (
             of(GOES, DONE), of(("Unknown", "Suspended", ""), DONE, suspend=True),
             ["loop l is suspended; `kubectl viper resume l` goes on with it"],
@@ -144,7 +145,7 @@ DONE = one("Promoted")
             ["loop l ends: BudgetUsed: 2 of 2 GPU-hours are used"], "",
         ),
     ],
-    ids=["first", "between", "next", "suspended", "on", "done", "stopped"],
+    ids=["first", "between", "next", "last", "suspended", "on", "done", "stopped"],
 )  # fmt: skip
 def test_what_becomes_of_a_loop_and_what_it_waits_for(
     before: Loop | None, now: Loop, expected: list[str], waiting: str

@@ -463,6 +463,10 @@ CASES: dict[str, tuple[list[tuple[float, Act]], list[float], str]] = {
         *note(40.0, "waiting for iteration 1 of loop l to begin"),
         "lines are so: “08:00:40Z  waiting for iteration 1 of loop l to begin”: it is not so",
     ),
+    "a line says that an iteration is waited for that nobody wants": (
+        *note(72.9, "waiting for iteration 2 of loop l to begin"),
+        "lines are so: “08:01:12Z  waiting for iteration 2 of loop l to begin”: it is not so",
+    ),
     "a line says how an iteration ends": (*note(73.0, "l-1 ends: Promoted: version 2"), ""),
     "a line says that an iteration ends otherwise": (
         *note(73.0, "l-1 ends: Held: worse"),

@@ -168,7 +168,9 @@ def _unseen(world: World, once: Span, found: re.Match[str]) -> bool:
 
 
 def _next(world: World, once: Span, found: re.Match[str]) -> bool:
-    return world.untrue(once, world.iterations[f"{found['name']}-{found['number']}"], lambda b: b is None) is None
+    name, number = found["name"], int(found["number"])
+    fact = world.iterations[f"{name}-{number}"].beside(world.loops[name])
+    return world.untrue(once, fact, lambda v: v[0] is None and v[1] and number <= v[1]["spec"]["iterations"]) is None
 
 
 def _outcome(world: World, once: Span, found: re.Match[str]) -> bool:

@@ -95,6 +95,8 @@ def next_iteration(loop: Loop) -> str:
     if loop.state == "Suspended":
         return f"waiting for loop {loop.name}: it is suspended"
     number = len(loop.iterations) + 1
+    if number > loop.body.get("spec", {}).get("iterations", number):  # all are done; the loop is about to say so
+        return ""
     return f"waiting for iteration {number} of loop {loop.name} to begin"
 
 
