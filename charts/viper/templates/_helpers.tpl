@@ -1,11 +1,18 @@
-{{/* Start of all names: at most 40 characters, so that every suffix fits ("viper.validate" sees to it). */}}
+{{/*
+Start of all names: at most 40 characters, so that every suffix fits. A longer one is cut and ends in a digest of itself, so
+that no two are the same; a release that is there under a name that was only cut keeps it.
+*/}}
 {{- define "viper.fullname" -}}
+{{- $name := ternary .Release.Name (printf "%s-viper" .Release.Name) (contains "viper" .Release.Name) -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride -}}
-{{- else if contains "viper" .Release.Name -}}
-{{- .Release.Name -}}
+{{- else if le (len $name) 40 -}}
+{{- $name -}}
 {{- else -}}
-{{- printf "%s-viper" .Release.Name -}}
+{{- $cut := $name | trunc 40 | trimSuffix "-" -}}
+{{- $there := lookup "apps/v1" "Deployment" .Release.Namespace (printf "%s-operator" $cut) -}}
+{{- $digest := printf "%s-%s" ($name | trunc 31 | trimSuffix "-") (sha256sum $name | trunc 8) -}}
+{{- ternary $cut $digest (eq .Release.Name (dig "metadata" "labels" "app.kubernetes.io/instance" "" $there)) -}}
 {{- end -}}
 {{- end -}}
 
@@ -250,8 +257,8 @@ VIPER_TRACKING
 {{- end }}
 {{- end }}
 {{- $fullname := include "viper.fullname" . }}
-{{- if not (regexMatch "^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$" $fullname) }}
-{{- fail (printf "the release's name makes %q of the names of its objects, which have to be letters, digits and dashes, a letter first, at most 40 (Services of Kubernetes): choose another name, or set fullnameOverride; to a release that is there under its name cut off, fullnameOverride: %s" $fullname ($fullname | trunc 40 | trimSuffix "-")) }}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $fullname) }}
+{{- fail (printf "the release's name %q cannot begin the names of its Services, which are letters, digits and dashes, a letter first: choose another name, or set fullnameOverride" .Release.Name) }}
 {{- end }}
 {{- with .Values.store.uri }}
 {{- if not (regexMatch "^s3://[a-z0-9][-a-z0-9.]{1,61}[a-z0-9](/[^?#@\\s]*)?([?]endpoint=https?://[^/?#@\\s]+)?$" .) }}
