@@ -99,11 +99,12 @@ def container(**state: Any) -> list[Object]:
     return [{"name": "stage", "state": state}]
 
 
-def warning(kind: str, name: str, reason: str, message: str, at: str = "10:00:00") -> Object:
-    """A core/v1 Event of type Warning."""
+def event(uid: str, reason: str, message: str, at: str = "10:00:00", *, type_: str = "Warning") -> Object:
+    """A core/v1 Event about the object with this uid."""
     return {
-        "metadata": {"name": f"{name}.1"},
-        "involvedObject": {"kind": kind, "name": name},
+        "metadata": {"name": f"{uid}.1"},
+        "involvedObject": {"uid": uid},
+        "type": type_,
         "reason": reason,
         "message": message,
         "lastTimestamp": f"2026-11-20T{at}Z",

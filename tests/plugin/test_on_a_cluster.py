@@ -14,6 +14,8 @@ import yaml
 from plugin_builders import container, stage
 from plugin_lab import RUNNING, Lab
 
+from servers.kube import eventually
+
 pytestmark = pytest.mark.kube
 
 FAILED = (stage("freeze", "Succeeded"), stage("evaluate", "Failed", message="killed"))
@@ -47,17 +49,14 @@ def test_status_shows_what_keeps_pods_from_working(lab: Lab) -> None:
 
 def test_status_shows_why_a_job_has_no_pods(lab: Lab) -> None:
     lab.iteration("it", "Running", *RUNNING)
-    event = {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"name": "it.1"},
-        "type": "Warning",
-        "reason": "FailedCreate",
-        "message": "exceeded quota: gpus",
-        "involvedObject": {"kind": "Job", "name": "it-synthesize-captions", "namespace": lab.namespace},
-    }
-    lab.apply(event)
-    assert "! FailedCreate: exceeded quota: gpus" in lab.viper("status", "it")[1]
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "gpus"}, "spec": {"hard": {"pods": "0"}}}
+    lab.apply(quota)
+    pod = {"restartPolicy": "Never", "containers": [{"name": "stage", "image": "none"}]}
+    meta = {"name": "it-synthesize-captions", "labels": {"viper.dev/iteration": "it"}}
+    lab.apply({"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": {"template": {"spec": pod}}})
+    shown = eventually(lambda: next((t for t in [lab.viper("status", "it")[1]] if "!" in t), ""))
+    assert "! FailedCreate: " in shown
+    assert "exceeded quota: gpus" in shown
 
 
 def test_a_loop_shows_its_iterations_and_the_table_shows_everything(lab: Lab) -> None:

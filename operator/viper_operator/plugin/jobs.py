@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from viper_operator.job_specs import CONTAINER, SCRATCH
 from viper_operator.names import COMPONENT, MANAGED_BY, MANAGER, MODEL, NAME
-from viper_operator.plugin.api import FIELD_MANAGER, JOBS, PODS, Cluster, Object
-from viper_operator.plugin.errors import ClusterError, ConflictError
+from viper_operator.plugin.api import EVENTS, FIELD_MANAGER, JOBS, PODS, Cluster, Object
+from viper_operator.plugin.errors import ClusterError, ConflictError, ForbiddenError
 from viper_operator.plugin.installation import Installation
-from viper_operator.plugin.problems import problem, termination
+from viper_operator.plugin.problems import last_told, problem, silent, termination
 from viper_operator.restricted import TERMINATION_LOG, restricted_container, restricted_pod
 
 #: Seconds that a finished Job and its log stay.
@@ -129,7 +129,7 @@ def wait(
             return _output(cluster, pods, name)
         if end == "Failed":
             raise _failure(cluster, pods, name)
-        trouble = next((t for p in pods if (t := problem(p))), "")
+        trouble = next((t for p in pods if (t := problem(p))), "") or _told(cluster, job, pods)
         if trouble and trouble != told:
             tell(f"waiting for job/{name}: {trouble}")
             told = trouble
@@ -143,6 +143,19 @@ def wait(
         version = job["metadata"]["resourceVersion"]
         next(cluster.watch(JOBS, version, fields=f"metadata.name={name}", seconds=LOOK_AGAIN), None)
         job = cluster.get(JOBS, name)
+
+
+def _told(cluster: Cluster, job: Object, pods: list[Object]) -> str:
+    """What Events say of a pod that does not start, or of a Job that gets none (quota, admission); empty where they may
+    not be read."""
+    name = job["metadata"]["name"]
+    try:
+        for uid in silent(pods, {name: job["metadata"]["uid"]} if not pods else {}):
+            if trouble := last_told(cluster.items(EVENTS, fields=f"involvedObject.uid={uid}"), uid):
+                return trouble
+    except ForbiddenError:
+        pass
+    return ""
 
 
 def _output(cluster: Cluster, pods: list[Object], name: str) -> str:

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from viper.words import plural
-from viper_operator.names import STAGE
+from viper_operator.names import JOB, STAGE
+from viper_operator.observed import JOB_OF_POD
 from viper_operator.shallow import loads
+from viper_operator.troubles import last_word
 
 Object = dict[str, Any]
 
@@ -17,30 +19,54 @@ _STARTING = ("ContainerCreating", "PodInitializing", "")
 
 
 def problems(
-    pods: Iterable[Object], events: Sequence[Object] = (), jobs: Mapping[str, str] | None = None
+    pods: Iterable[Object],
+    events: Sequence[Object] = (),
+    jobs: Mapping[str, str] | None = None,
+    uids: Mapping[str, str] | None = None,
 ) -> dict[str, list[str]]:
     """By stage, what is wrong with its pods; the same trouble of several pods once, with their number.
 
     Args:
-        events: warnings of the namespace; those of pods that do not start and of Jobs without pods tell why.
-        jobs: the stage of every Job that works now.
+        events: about pods that do not start and Jobs without pods (`silent`); the last word about one tells why.
+        jobs: the stage of every Job that works now; pods of others are left out.
+        uids: of the Jobs.
     """
     found: dict[str, Counter[str]] = {}
     seen = set()
     for pod in pods:
-        meta = pod["metadata"]
-        labels = meta.get("labels", {})
-        seen.add(labels.get("batch.kubernetes.io/job-name"))
-        trouble = problem(pod)
-        if not trouble and pod.get("status", {}).get("phase", "Pending") == "Pending":
-            trouble = _last_warning(events, "Pod", meta["name"])
+        labels = pod["metadata"].get("labels", {})
+        seen.add(job := _job_of(labels))
+        if jobs is not None and job and job not in jobs:
+            continue  # an attempt of before a person had it tried again
+        trouble = problem(pod) or (last_told(events, pod["metadata"].get("uid", "")) if _starts(pod) else "")
         if trouble and (stage := labels.get(STAGE)):
             found.setdefault(stage, Counter())[trouble] += 1
     for job, stage in (jobs or {}).items():
         # Quota or admission refused its pods.
-        if job not in seen and (trouble := _last_warning(events, "Job", job)):
+        if job not in seen and (trouble := last_told(events, (uids or {}).get(job, ""))):
             found.setdefault(stage, Counter())[trouble] += 1
     return {stage: [_counted(text, n) for text, n in texts.most_common()] for stage, texts in found.items()}
+
+
+def silent(pods: Sequence[Object], uids: Mapping[str, str]) -> list[str]:
+    """uids of what says nothing itself: pods that do not start, Jobs that have none."""
+    starting = [str(p["metadata"].get("uid", "")) for p in pods if _starts(p) and not problem(p)]
+    seen = {_job_of(p["metadata"].get("labels", {})) for p in pods}
+    return [*starting, *(uid for name, uid in uids.items() if name not in seen)]
+
+
+def last_told(events: Iterable[Object], uid: str) -> str:
+    """What the last Event about an object says is wrong with it; empty when that tells of nothing wrong."""
+    found = last_word(events, uid, 0.0) if uid else None
+    return "" if found is None else _text(found.reason, found.message)
+
+
+def _job_of(labels: Mapping[str, str]) -> str:
+    return labels.get(JOB_OF_POD) or labels.get(JOB, "")
+
+
+def _starts(pod: Object) -> bool:
+    return bool(pod.get("status", {}).get("phase", "Pending") == "Pending")
 
 
 def problem(pod: Object) -> str:
@@ -90,18 +116,6 @@ def termination(ended: Object) -> tuple[str, str]:
     if reason == "Error":
         reason = f"exit status {ended.get('exitCode')}"
     return reason, text.rsplit("\n", 1)[-1]
-
-
-def _last_warning(events: Iterable[Object], kind: str, name: str) -> str:
-    mine = [e for e in events if (e["involvedObject"].get("kind"), e["involvedObject"].get("name")) == (kind, name)]
-    if not mine:
-        return ""
-    last = max(mine, key=_time)
-    return _text(last.get("reason", "Warning"), last.get("message"))
-
-
-def _time(event: Object) -> str:
-    return str(event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp", ""))
 
 
 def _text(reason: str, message: str | None) -> str:

@@ -12,11 +12,12 @@ from typing import TextIO
 
 from viper.cli.tree import Node, tree
 from viper_operator.names import ITERATION, LOOP
-from viper_operator.plugin.api import EVENTS, ITERATIONS, LOOPS, PODS, Cluster, Object, connect, patiently
+from viper_operator.observed import JOB_OF_POD
+from viper_operator.plugin.api import EVENTS, ITERATIONS, JOBS, LOOPS, PODS, Cluster, Object, connect, patiently
 from viper_operator.plugin.errors import ForbiddenError
 from viper_operator.plugin.find import find, named
 from viper_operator.plugin.options import connection, output, written
-from viper_operator.plugin.problems import problems
+from viper_operator.plugin.problems import problems, silent
 from viper_operator.plugin.view import (
     Iteration,
     Loop,
@@ -32,6 +33,8 @@ from viper_operator.plugin.view import (
 PAUSE = 0.5
 #: Seconds after which it looks again, for the times and for what changes without the iterations.
 LOOK_AGAIN = 10
+#: Pods and Jobs that say nothing themselves whose Events are read for one picture.
+EVENTS_OF = 10
 #: States of a stage whose Job should have pods.
 WORKING = ("Pending", "Running", "Retrying")
 
@@ -115,10 +118,14 @@ def with_problems(cluster: Cluster, body: Object) -> Iteration:
     }
     try:
         pods = cluster.items(PODS, labels=f"{ITERATION}={iteration.name}")
-        events = cluster.items(EVENTS, fields="type=Warning") if working else []
+        working_pods = {p["metadata"].get("labels", {}).get(JOB_OF_POD) for p in pods}
+        jobs = cluster.items(JOBS, labels=f"{ITERATION}={iteration.name}") if working.keys() - working_pods else []
+        uids = {j["metadata"]["name"]: j["metadata"]["uid"] for j in jobs if j["metadata"]["name"] in working}
+        asked = silent(pods, uids)[:EVENTS_OF]
+        events = [e for uid in asked for e in cluster.items(EVENTS, fields=f"involvedObject.uid={uid}")]
     except ForbiddenError as error:
         return Iteration(body, {"": [f"troubles of pods are not shown: {error.what}"]})
-    return Iteration(body, problems(pods, events, working))
+    return Iteration(body, problems(pods, events, working, uids))
 
 
 def changes(cluster: Cluster, args: argparse.Namespace, version: str) -> Iterator[object]:
