@@ -17,6 +17,7 @@ from viper_operator.plugin.api import EVENTS, ITERATIONS, JOBS, LOOPS, PODS, Clu
 from viper_operator.plugin.errors import ForbiddenError
 from viper_operator.plugin.find import find, named
 from viper_operator.plugin.options import connection, output, written
+from viper_operator.plugin.presence import nobody_watches
 from viper_operator.plugin.problems import problems, silent
 from viper_operator.plugin.view import (
     Iteration,
@@ -59,11 +60,20 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Prints it once, or on every change."""
-    cluster = connect(args)
+    cluster, told = connect(args), [""]
+
+    def look() -> tuple[str, bool, str]:
+        shown = picture(cluster, args)
+        nobody = "" if shown[1] or args.all_namespaces else nobody_watches(cluster, datetime.now(UTC))
+        if nobody and not told[0]:
+            print(f"note: {nobody}", file=sys.stderr, flush=True)
+        told[0] = nobody
+        return shown
+
     if not args.watch:
-        print(picture(cluster, args)[0], end="")
+        print(look()[0], end="")
         return 0
-    return watch(lambda: picture(cluster, args), lambda version: changes(cluster, args, version), sys.stdout)
+    return watch(look, lambda version: changes(cluster, args, version), sys.stdout)
 
 
 def picture(cluster: Cluster, args: argparse.Namespace) -> tuple[str, bool, str]:
