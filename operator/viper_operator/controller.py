@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 Key = tuple[str, str]
 ITERATIONS, LOOPS, PROFILES, JOBS = "viperiterations", "viperloops", "viperprofiles", "jobs"
+#: Iterations that wait for a model and are told at once that another one trains it now.
+WAITING_TOLD = 100
 #: Seconds after which a watch that had to begin anew is checked for what it has missed.
 SWEEP_SOON = 2.0
 
@@ -106,7 +108,7 @@ class Controller:
         if plural in (JOBS, RAYJOBS):
             job = self.cache.drop_job(name, uid)
             if job is not None:
-                self._job_changed(job, gone=True)
+                self._job_changed(job)
         elif plural == ITERATIONS:
             view = self.cache.iterations.drop(name, uid)
             self.stores.forget(uid)
@@ -119,12 +121,13 @@ class Controller:
         else:
             self.cache.profiles.drop(name, uid)
 
-    def _job_changed(self, job: JobView, *, gone: bool = False) -> None:
+    def _job_changed(self, job: JobView) -> None:
         if not job.owner:  # somebody else's, whatever its labels say
             return
         self._enqueue("iteration", job.iteration)
-        if self._acting and trains(job.stage) and (gone or not job.working):
-            for name in self.cache.next_for_model(job.model):
+        if self._acting and trains(job.stage):
+            # Who trains now is in their statuses; the first of them may be next.
+            for name in self.cache.next_for_model(job.model, at_most=WAITING_TOLD):
                 self._enqueue("iteration", name)
 
     def _iteration_changed(self, view: IterationView) -> None:

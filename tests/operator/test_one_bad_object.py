@@ -609,3 +609,16 @@ def test_refusals_are_no_internal_errors(tmp_path: Path) -> None:
         made.stores.close()
 
     asyncio.run(scenario())
+
+
+def test_who_waits_for_a_model_is_told_who_trains_it_now(tmp_path: Path) -> None:
+    names = ("it", "first", "second", "third", "fourth", "fifth")
+    made, _ = controller(tmp_path, *names)
+    made._acting = True
+    for name in names[1:]:
+        made.cache.wait_for_model("m", name)
+    for change in ({"version": 2, "active": 1}, {"version": 3, "condition": "Complete"}):
+        made.queue._ready.clear()
+        made.seen(JOBS, owned("train-captions", **change))
+        assert {("iteration", name) for name in names} <= set(made.queue._ready)
+    made.stores.close()
