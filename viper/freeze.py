@@ -31,7 +31,8 @@ from viper.registry import LOCKS, MissingError, ModelVersion, Registry
 from viper.registry.moves import set_alias
 from viper.registry.names import check_alias, check_model_name
 from viper.spec import IterationSpec, ViperIteration
-from viper.stage.frozen import FrozenIteration, PinnedWeights, ResolvedModel, Tracking, load_frozen
+from viper.stage.frozen import FrozenIteration, PinnedWeights, ResolvedModel, Tracking, load_frozen, prefix_of
+from viper.stage.manifest import has_data
 from viper.store import ObjectStore, probe
 from viper.stored import least_version
 
@@ -50,6 +51,13 @@ LIBRARIES = (
 )
 
 
+#: By whether it is run on this machine: what the spec was given as, and what to do with another one.
+_ELSEWHERE = {
+    True: ("the file", "restore these fields to go on with it, or choose another metadata.name or --dir"),
+    False: ("the resource", "apply it under another metadata.name, or with these fields as they were"),
+}
+
+
 @dataclass(frozen=True)
 class Frozen:
     """A frozen iteration; `resumed`: it was there already. `changed`: libraries whose version is another one now."""
@@ -66,10 +74,13 @@ def freeze(iteration: ViperIteration, store: ObjectStore, registry: Registry, *,
         files_here: whether what this process has (folders, modules) is what the stages will have; else only those
             whose pods are made as this one's (`viper.known.same_pod`).
 
-    Raises `SpecError` when an iteration of this name with another spec is there, its profile is a reference, a name in
-    it is not known or verl could not be given its settings, `InputError` when a model or a supplied file cannot be
-    used, `UnfitStoreError` when the store does not do what stages rely on, `UnfitRegistryError` when MLflow refuses a
-    name or has no such version, `NewerFormError` when a later release has to carry out the iteration that is there,
+    Until a stage is done, another spec corrects the one that is there: it gets a revision of its own, which counts from
+    then on. Of several that do so at once one decides, and the others are told as below.
+
+    Raises `SpecError` when an iteration of this name has made data with another spec, its profile is a reference, a
+    name in it is not known or verl could not be given its settings, `InputError` when a model or a supplied file cannot
+    be used, `UnfitStoreError` when the store does not do what stages rely on, `UnfitRegistryError` when MLflow refuses
+    a name or has no such version, `NewerFormError` when a later release has to carry out the iteration that is there,
     `RegistryError`, `StoreError`.
     """
     if iteration.spec.profile_ref is not None:
@@ -80,28 +91,40 @@ def freeze(iteration: ViperIteration, store: ObjectStore, registry: Registry, *,
         )
     wanted = _comparable(iteration)
     there = load_frozen(store, wanted.metadata.name)
-    if there is None:
+    if there is None or _may_be_corrected(there, wanted, store):
         here = everywhere if files_here else same_pod(wanted.spec.profile)
         check_names(wanted.spec, here)
         _check_registered(wanted.spec)
         probe(store)
         check_supplied(wanted.spec, here)
-        key = f"iterations/{wanted.metadata.name}/iteration.json"
+        revision = 0 if there is None else there.revision + 1
+        key = f"{prefix_of(wanted.metadata.name, revision)}/iteration.json"
         with suppress(AlreadyExistsError):
-            data = _resolve(wanted, store, registry).to_store(store.uri).to_bytes()
+            data = _resolve(wanted, store, registry, revision).to_store(store.uri).to_bytes()
             store.put(key, data, if_absent=True)
             return Frozen(FrozenIteration.read(data).at(store.uri), resumed=False)
-        there = load_frozen(store, wanted.metadata.name)  # another process was first
+        there = load_frozen(store, wanted.metadata.name)  # another process was first, and decides
         if there is None:
             raise StoreError("disappeared while it was read", where=f"{store.uri}/{key}")
     if different := list(differences(there.iteration.spec.dump(), wanted.spec.dump())):
+        begun = "has made data" if has_data(store, there.prefix) else "was started"
+        given, fix = _ELSEWHERE[files_here]
         raise SpecError(
-            f"an iteration of this name was started with another spec:\n{_listed(different)}",
+            f"an iteration of this name {begun} with another spec:\n{_listed(different, given)}",
             where=wanted.metadata.name,
-            fix="restore these fields to go on with it, or choose another metadata.name or --dir",
+            fix=fix,
         )
     now = library_versions()
     return Frozen(there, True, tuple(sorted(k for k, v in there.versions.items() if now.get(k) != v)))
+
+
+def _may_be_corrected(there: FrozenIteration, wanted: ViperIteration, store: ObjectStore) -> bool:
+    """Whether the spec is another one and nothing was made of the one that is there.
+
+    A stage may end just now: what it makes lies in the place of its own revision, where nobody looks for it any more.
+    """
+    changed = any(differences(there.iteration.spec.dump(), wanted.spec.dump()))
+    return changed and not has_data(store, there.prefix)
 
 
 def _comparable(iteration: ViperIteration) -> ViperIteration:
@@ -114,6 +137,8 @@ def _about(field: str) -> Iterator[None]:
     """What cannot be used is told with the field that names it."""
     try:
         yield
+    except MissingError as error:  # another attempt would miss it as well
+        raise at(field, UnfitRegistryError(error.what, where=error.where, fix=error.fix)) from error
     except (SpecError, InputError, UnfitRegistryError) as error:
         raise at(field, error) from error
 
@@ -131,7 +156,7 @@ def _check_registered(spec: IterationSpec) -> None:
                 check_alias(alias)
 
 
-def _resolve(iteration: ViperIteration, store: ObjectStore, registry: Registry) -> FrozenIteration:
+def _resolve(iteration: ViperIteration, store: ObjectStore, registry: Registry, revision: int) -> FrozenIteration:
     spec = iteration.spec
     if spec.engines.trainer == "verl":
         from viper.training.verl.planned import check
@@ -147,8 +172,10 @@ def _resolve(iteration: ViperIteration, store: ObjectStore, registry: Registry) 
 
     critic, judge = role("critic"), role("judge")
     _check_data(spec)
-    uid = hashlib.sha256(f"{store.uri} {iteration.metadata.name}".encode()).hexdigest()[:16]
-    if load_frozen(store, iteration.metadata.name) is not None:
+    # A corrected one gets a run of its own: MLflow lets no parameter change.
+    known = f"{store.uri} {iteration.metadata.name}" + (f" {revision}" if revision else "")
+    uid = hashlib.sha256(known.encode()).hexdigest()[:16]
+    if store.stat(f"{prefix_of(iteration.metadata.name, revision)}/iteration.json") is not None:
         # Another process froze it while this one slept: its run may have ended by now, and is not begun again.
         raise AlreadyExistsError("another process froze it", where=f"{store.uri}, {iteration.metadata.name}")
     run = registry.iteration_run(spec.model, iteration.metadata.name, uid, {"viper.store": store.uri})
@@ -162,6 +189,7 @@ def _resolve(iteration: ViperIteration, store: ObjectStore, registry: Registry) 
         alias_version=registry.get_alias(spec.model, spec.promotion.alias),
         tracking=Tracking(uri=registry.uri, parent_run=run),
         weights=_weights(spec, registry),
+        revision=revision,
         versions=library_versions(),
     )
 
@@ -280,7 +308,7 @@ def differences(old: Any, new: Any, path: str = "spec") -> Iterator[tuple[str, A
         yield path, old, new
 
 
-def _listed(different: list[tuple[str, Any, Any]]) -> str:
-    shown = [f"  {path}: it has {old!r}, the file {new!r}" for path, old, new in different[:20]]
+def _listed(different: list[tuple[str, Any, Any]], given: str) -> str:
+    shown = [f"  {path}: it has {old!r}, {given} {new!r}" for path, old, new in different[:20]]
     more = len(different) - len(shown)
     return "\n".join(shown + ([f"  and {more} more"] if more else []))

@@ -160,7 +160,7 @@ def model_dir(ctx: StageContext, model: ResolvedModel | str) -> Path:
 
 def in_store(store: ObjectStore, model: ResolvedModel) -> ResolvedModel | None:
     """The same content in `store`, where its URI is of a place that the store had before; None when it is not there."""
-    inside = re.search(r"(?:^|/)(iterations/[^/]+/stages/[^?]+|models/[^/?]+)", urlsplit(model.uri).path)
+    inside = re.search(r"(?:^|/)(iterations/[^/]+/(?:r[0-9]+/)?stages/[^?]+|models/[^/?]+)", urlsplit(model.uri).path)
     for key in dict.fromkeys([f"models/{model.digest.replace(':', '-')}", *([inside[1]] if inside else [])]):
         with suppress(StoreError):
             if stored_digests(store, key).digest == model.digest:

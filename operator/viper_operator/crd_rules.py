@@ -290,11 +290,14 @@ RULES: dict[type, tuple[Rule, ...]] = {
     ),
 }
 
-#: An iteration may be corrected until its first Job is made, and after it failed before anything was frozen.
+#: An iteration may be corrected until its first Job is made, and after it failed before a stage was done.
 _OPEN = (
     "!has(oldSelf.status) || (!has(oldSelf.status.generator) && ("
     "(has(oldSelf.status.outcome) && oldSelf.status.outcome == 'Failed') || "
-    "!has(oldSelf.status.stages) || !oldSelf.status.stages.exists(s, has(s.job))))"
+    "!has(oldSelf.status.stages) || !oldSelf.status.stages.exists(s, has(s.job)))) || "
+    "(has(oldSelf.status.outcome) && oldSelf.status.outcome == 'Failed' && has(oldSelf.status.stages) && "
+    "oldSelf.status.stages.size() > 0 && "
+    f"!oldSelf.status.stages.exists(s, s.name != '{FREEZE}' && s.state == 'Succeeded'))"
 )
 
 

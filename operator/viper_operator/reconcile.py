@@ -123,12 +123,14 @@ class IterationReconciler:
             log.exception("iteration %s: what went wrong cannot be said in its status", view.name)
 
     async def _look(self, view: IterationView) -> float | None:
-        if view.settled:
+        if view.settled and not await self._corrected(view):
             await self._settled(view)
             return None
         if view.problem:
             raise UnreadableError(view.problem)
         name, body, previous = view.name, view.body(), view.status()
+        if view.settled:
+            previous = self._anew(view, previous)
         trainer = partial(self.cache.trainer, view.model, name)
         known = self.cache.jobs_of(view)
         if odd := next((j for j in known if j.problem), None):
@@ -379,6 +381,31 @@ class IterationReconciler:
     ) -> IterationStatus:
         facts = Facts(view.generation, max(view.retry, previous.retries), self.clock(), "")
         return explained(previous, reason, message, facts, failed=failed)
+
+    async def _corrected(self, view: IterationView) -> bool:
+        """Whether a failed iteration has another spec now, and nothing was made of the one that failed.
+
+        Not what a profile says now, where the iteration names one: it is looked at when somebody asks for it.
+        """
+        if view.outcome != "Failed" or view.observed_generation >= view.generation or view.problem or view.suspend:
+            return False
+        frozen, data = await self.stores.begun(view.name)
+        if frozen is None or data:
+            return frozen is None
+        try:
+            wanted = self._resource(view.body()).spec
+        except SpecProblemError:
+            return True  # which is said then
+        return frozen.iteration.spec.dump() != wanted.model_copy(update={"suspend": False}).dump()
+
+    def _anew(self, view: IterationView, previous: IterationStatus) -> IterationStatus:
+        """The status to go on from when the spec was corrected: its Jobs are those of a further retry."""
+        self.stores.forget(view.uid)
+        self.memory.begun.pop(view.uid, None)
+        kept = [s for s in previous.stages if s.name != FREEZE]
+        return previous.model_copy(
+            update={"retries": previous.retries + 1, "stages": kept, "generator": None, "outcome": None}
+        )
 
     async def _settled(self, view: IterationView) -> None:
         """An iteration that has ended stays as it is; only that its spec was read is said."""

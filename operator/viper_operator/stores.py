@@ -11,7 +11,8 @@ from typing import TypeVar
 from viper.errors import StoreError
 from viper.observe import StoreObserver, read_progress
 from viper.plan import Stage
-from viper.stage.frozen import FrozenIteration, load_frozen
+from viper.stage.frozen import FrozenIteration, load_frozen, prefix_of
+from viper.stage.manifest import has_data
 from viper.stage.progress import ProgressRecord
 from viper.store import ObjectStore
 
@@ -46,6 +47,15 @@ class Stores:
         self._observers.move_to_end(uid)
         return observer.frozen
 
+    async def begun(self, name: str) -> tuple[FrozenIteration | None, bool]:
+        """The frozen iteration as it is now, and whether a stage of it is done."""
+
+        def look() -> tuple[FrozenIteration | None, bool]:
+            found = load_frozen(self.store, name)
+            return found, found is not None and has_data(self.store, found.prefix)
+
+        return await self._read(look)
+
     async def check(self, name: str) -> None:
         """Raises `LostError` when an iteration that was frozen is not in the store: absence is not "new"."""
         if await self._read(lambda: self.store.stat(f"iterations/{name}/iteration.json")) is None:
@@ -63,7 +73,8 @@ class Stores:
 
     async def progress(self, name: str, stage: str, shards: int) -> tuple[ProgressRecord | None, str]:
         """Progress of a stage, over all shards, and what is wrong with that of some."""
-        return await self._read(lambda: read_progress(self.store, f"iterations/{name}", stage, shards))
+        known = next((o.frozen.prefix for o in self._observers.values() if o.frozen.name == name), prefix_of(name, 0))
+        return await self._read(lambda: read_progress(self.store, known, stage, shards))
 
     def forget(self, uid: str) -> None:
         """Nothing will be asked about this iteration for a while."""

@@ -14,9 +14,10 @@ from fakes.world import model
 from viper.errors import InputError, SpecError
 from viper.freeze import freeze
 from viper.lineage import BASE_VERSION, PARENT_VERSION
+from viper.observe import StoreObserver
 from viper.registry import LOCKS
 from viper.spec import ViperIteration
-from viper.stage import load_frozen
+from viper.stage import FrozenIteration, StageContext, load_frozen
 from viper.store import DirectoryStore, child_uri
 from viper.store.transfer import directory_digest, upload_directory
 
@@ -76,15 +77,106 @@ def test_a_frozen_iteration_keeps_its_generator_when_the_alias_moves(
     assert freeze(initial(folder, "next"), store, registry).iteration.generator.version == 2
 
 
+def done(store: DirectoryStore, frozen: FrozenIteration, stage: str = "ingest-images") -> None:
+    """The first data, as far as freezing looks."""
+    store.put(f"{frozen.prefix}/stages/{stage}/manifest.json", b"{}", if_absent=True)
+
+
 def test_another_spec_under_the_same_name_is_refused_with_the_fields_that_differ(
     store: DirectoryStore, registry: MemoryRegistry, folder: Path
 ) -> None:
-    freeze(initial(folder), store, registry)
+    done(store, freeze(initial(folder), store, registry).iteration)
     with pytest.raises(SpecError) as error:
         freeze(initial(folder, recipe={"reward": {"tau": 0.5}, "seed": 3}), store, registry)
     assert "spec.recipe.reward.tau: it has 0.85, the file 0.5" in str(error.value)
     assert "spec.recipe.seed: it has 0, the file 3" in str(error.value)
+    assert "has made data with another spec" in error.value.what
     assert "choose another metadata.name or --dir" in error.value.fix
+    with pytest.raises(SpecError, match=r"it has 0, the resource 3") as error:
+        freeze(initial(folder, recipe={"seed": 3}), store, registry, files_here=False)
+    assert "--dir" not in error.value.fix
+    assert "another metadata.name" in error.value.fix
+
+
+def test_a_spec_is_corrected_until_there_is_data(store: DirectoryStore, registry: MemoryRegistry, folder: Path) -> None:
+    first = freeze(initial(folder), store, registry)
+    store.put(f"{first.iteration.prefix}/stages/ingest-images/parts/00000.json", b"made of the wrong images")
+    fixed = initial(folder, recipe={"seed": 3})
+    second = freeze(fixed, store, registry)
+    assert (second.resumed, second.iteration.revision) == (False, 1)
+    assert second.iteration.prefix == "iterations/it/r1"
+    assert load_frozen(store, "it") == second.iteration
+    assert list(store.list(f"{second.iteration.prefix}/stages/")) == [], (
+        "parts of another spec are not taken for its own"
+    )
+    assert second.iteration.tracking.parent_run != first.iteration.tracking.parent_run
+    assert freeze(fixed, store, registry).resumed
+    third = freeze(initial(folder, recipe={"seed": 4}), store, registry).iteration
+    assert (third.revision, third.prefix) == (2, "iterations/it/r2")
+    done(store, third)
+    with pytest.raises(SpecError, match="has made data with another spec"):
+        freeze(fixed, store, registry)
+    assert load_frozen(store, "it") == third
+
+
+@pytest.mark.parametrize("stage", ["ingest-images", "ingest-samples", "cold-start"])
+def test_any_stage_that_is_done_makes_a_spec_final(
+    store: DirectoryStore, registry: MemoryRegistry, folder: Path, stage: str
+) -> None:
+    first = freeze(initial(folder), store, registry).iteration
+    done(store, first, stage)
+    with pytest.raises(SpecError, match="has made data"):
+        freeze(initial(folder, recipe={"seed": 3}), store, registry)
+    assert load_frozen(store, "it") == first
+
+
+def test_a_correction_that_is_wrong_too_changes_nothing(
+    store: DirectoryStore, registry: MemoryRegistry, folder: Path
+) -> None:
+    first = freeze(initial(folder), store, registry).iteration
+    with pytest.raises(SpecError, match="photoshop"):
+        freeze(initial(folder, engines={**world.ENGINES, "editor": "photoshop"}), store, registry)
+    assert load_frozen(store, "it") == first
+    assert freeze(initial(folder), store, registry).resumed
+
+
+def test_of_two_corrections_at_once_one_decides(store: DirectoryStore, registry: MemoryRegistry, folder: Path) -> None:
+    """The other comes after it has looked and before it writes."""
+    freeze(initial(folder), store, registry)
+    other = initial(folder, recipe={"seed": 3})
+
+    class Late(MemoryRegistry):
+        def iteration_run(self, *args: Any, **kwargs: Any) -> str:
+            freeze(other, store, registry)
+            return super().iteration_run(*args, **kwargs)
+
+    late = Late()
+    late.__dict__ |= registry.__dict__
+    with pytest.raises(SpecError, match="was started with another spec"):
+        freeze(initial(folder, recipe={"seed": 4}), store, late)
+    found = load_frozen(store, "it")
+    assert found is not None
+    assert (found.revision, found.iteration.spec.recipe.seed) == (1, 3)
+
+
+def test_a_stage_that_ends_while_the_spec_is_corrected_is_in_nobodys_way(
+    store: DirectoryStore, registry: MemoryRegistry, folder: Path, tmp_path: Path
+) -> None:
+    first = freeze(initial(folder), store, registry).iteration
+    late = StageContext(first, store, "ingest-images", tmp_path / "late")
+
+    class Slow(MemoryRegistry):
+        def iteration_run(self, *args: Any, **kwargs: Any) -> str:
+            assert late.finish(()) is not None
+            return super().iteration_run(*args, **kwargs)
+
+    slow = Slow()
+    slow.__dict__ |= registry.__dict__
+    second = freeze(initial(folder, recipe={"seed": 3}), store, slow).iteration
+    observed = StoreObserver(store, second).observe().stages["ingest-images"]
+    assert (observed.done, observed.problem) == (None, "")
+    assert StageContext(second, store, "ingest-images", tmp_path / "now").finish(()) is not None
+    assert StoreObserver(store, second).observe().stages["ingest-images"].done is not None
 
 
 @pytest.mark.parametrize(

@@ -72,8 +72,10 @@ def test_another_spec_under_the_same_name_ends_with_the_status_of_a_wrong_specif
     tmp_path: Path, source: str
 ) -> None:
     assert run(tmp_path, resource(source)) == 0
+    assert run(tmp_path, resource(source, recipe={"seed": 2})) == 0, "there is no data yet"
+    DirectoryStore(tmp_path / "store").put("iterations/first/r1/stages/ingest-images/manifest.json", b"{}")
     assert run(tmp_path, resource(source, recipe={"seed": 3})) == 2
-    assert "spec.recipe.seed: it has 0, the file 3" in ended(tmp_path)["message"]
+    assert "spec.recipe.seed: it has 2, the resource 3" in ended(tmp_path)["message"]
 
 
 @pytest.mark.parametrize(

@@ -218,9 +218,27 @@ def test_an_iteration_can_be_corrected_before_anything_is_frozen(
     assert resources.replace(patched(stored, {"spec model": "other"}))["spec"]["model"] == "other"
 
 
-def test_an_iteration_that_failed_after_it_was_frozen_stays_as_it_was(resources: Resources) -> None:
-    status = {"outcome": "Failed", "generator": {"uri": "s3://m", "digest": "sha256:0"}}
-    stored = started(resources, named(valid("ViperIteration"), "failed"), status)
+FROZEN = {"outcome": "Failed", "generator": {"uri": "s3://m", "digest": "sha256:0"}}
+THROUGH, WRONG = {"name": "freeze", "state": "Succeeded"}, {"name": "ingest-images", "state": "Failed"}
+INGESTED = {"name": "ingest-images", "state": "Succeeded"}
+
+
+def test_an_iteration_that_failed_can_be_corrected_until_a_stage_is_done(resources: Resources) -> None:
+    status = {**FROZEN, "stages": [THROUGH, WRONG]}
+    stored = started(resources, named(valid("ViperIteration"), "correctable"), status)
+    assert resources.replace(patched(stored, {"spec model": "other"}))["spec"]["model"] == "other"
+
+
+@pytest.mark.parametrize(
+    "status",
+    [FROZEN, {**FROZEN, "stages": [THROUGH, INGESTED]}, {**FROZEN, "outcome": "Running", "stages": [THROUGH, WRONG]}],
+    ids=["unknown", "ingested", "running"],
+)
+def test_an_iteration_that_has_data_or_runs_stays_as_it_was(
+    status: dict[str, Any], resources: Resources, request: pytest.FixtureRequest
+) -> None:
+    name = f"final-{request.node.callspec.id}"
+    stored = started(resources, named(valid("ViperIteration"), name), status)
     with pytest.raises(RefusedError, match=r"spec\.recipe cannot be changed"):
         resources.replace(patched(stored, {"spec recipe seed": 2}))
 

@@ -147,14 +147,16 @@ class Recorder:
         with suppress(ViperError):
             self._say("registry", {"aliases": self._aliases()})
         for (iteration, stage), shards in list(self._jobs.items()):
-            of, prefix = f"{iteration}/{stage}", f"iterations/{iteration}"
+            of = f"{iteration}/{stage}"
             if self._said.get(of, {}).get("manifest") is not None:
                 continue
             manifest: Any = None
             progress = None
+            frozen = load_frozen(self._store, iteration)
             if stage == FREEZE:
-                manifest = {} if load_frozen(self._store, iteration) is not None else None
-            else:
+                manifest = {} if frozen is not None else None
+            elif frozen is not None:
+                prefix = frozen.prefix
                 with suppress(StoreError):
                     progress, _ = read_progress(self._store, prefix, stage, shards)
                 made = load_manifest(self._store, prefix, stage)

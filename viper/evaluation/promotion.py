@@ -92,7 +92,7 @@ def lineage(ctx: StageContext) -> dict[str, str]:
     tags = {
         "viper.iteration": frozen.name,
         "viper.identity": frozen.identity,
-        "viper.store": child_uri(ctx.store.uri, frozen.prefix),
+        "viper.store": child_uri(ctx.store.uri, f"iterations/{frozen.name}"),
         "viper.parent_digest": frozen.generator.digest,
         "viper.parent_uri": frozen.generator.uri,
         "viper.base_digest": frozen.base.digest,

@@ -29,8 +29,8 @@ class Records:
         return open_iteration(uri).frozen
 
     def manifest(self, uri: str, stage: str) -> Manifest | None:
-        store, name = store_of(uri)
-        return load_manifest(store, f"iterations/{name}", stage)
+        reader = open_iteration(uri)
+        return load_manifest(reader.store, reader.frozen.prefix, stage)
 
 
 def open_iteration(uri: str) -> StageContext:

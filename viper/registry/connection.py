@@ -125,7 +125,9 @@ def _is_tracking_uri(uri: str) -> bool:
 
 
 class MissingError(UnfitRegistryError):
-    """What was asked for is not in the registry."""
+    """What was asked for is not in the registry. It may come yet: what has to be there now says so itself."""
+
+    exit_code = RegistryError.exit_code
 
 
 def _is_foreign(error: Exception) -> bool:

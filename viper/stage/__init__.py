@@ -3,6 +3,7 @@
 Layout of an iteration in the object store, below `iterations/<name>/`:
 
     iteration.json                                the frozen iteration, written once
+    r<n>/iteration.json, r<n>/stages/…            the same, once its spec was corrected before there was a manifest
     stages/<stage>/parts/00000-<digest>.parquet   rows of one part, accepted and rejected
     stages/<stage>/parts/00000.json               its `PartRecord`, by conditional create: the part is done
     stages/<stage>/models/<digest>/…              a trained checkpoint (training stages)

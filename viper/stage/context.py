@@ -341,13 +341,15 @@ def open_stage(
     frozen = load_frozen(store, name, error=StageError)
     if frozen is None:
         raise StageError("there is no such iteration", where=f"{store.uri}/iterations/{name}/iteration.json")
-    progress_key = f"iterations/{name}/stages/{stage}/progress/{shard}-of-{shards}.json"
+    progress_key = f"{frozen.prefix}/stages/{stage}/progress/{shard}-of-{shards}.json"
 
     def sink(record: ProgressRecord) -> None:
         # Progress is a courtesy: a store that is down for a moment must not stop the work.
         with contextlib.suppress(StoreError):
             store.put(progress_key, record.to_bytes())
 
+    if frozen.revision:  # what lies there may be of another spec
+        work_dir = work_dir / f"r{frozen.revision}"
     work_dir.mkdir(parents=True, exist_ok=True)
     progress = Progress(sink, tell=tell, label=f"{name} {stage}")
     return StageContext(frozen, store, stage, work_dir, shard, shards, progress=progress, tell=tell)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import ClassVar, Self
 
@@ -57,6 +58,9 @@ class FrozenIteration(StoredForm):
     )
     tracking: Tracking = setting(description="MLflow.")
     weights: dict[str, PinnedWeights] = setting(dict, description="URIs in `spec.engines` and what they meant.")
+    revision: int = setting(
+        0, ge=0, le=10**6, description="How often the spec was corrected before there was data; each has its own place."
+    )
     versions: dict[str, str] = setting(dict, description="Versions of the libraries that produce data and weights.")
 
     @property
@@ -67,7 +71,7 @@ class FrozenIteration(StoredForm):
     @property
     def prefix(self) -> str:
         """Its key prefix in the object store, without a slash at the end."""
-        return f"iterations/{self.name}"
+        return prefix_of(self.name, self.revision)
 
     @property
     def identity(self) -> str:
@@ -95,13 +99,22 @@ def _placed(frozen: FrozenIteration, uri: Callable[[str], str], tracking: Callab
     }
 
 
+def prefix_of(name: str, revision: int) -> str:
+    """Where a revision of an iteration and its stages lie: attempts for an earlier one write into another place."""
+    return f"iterations/{name}" + (f"/r{revision}" if revision else "")
+
+
 def load_frozen(store: ObjectStore, name: str, *, error: type[ViperError] = StoreError) -> FrozenIteration | None:
-    """The frozen iteration of this name, None when it has not started.
+    """The frozen iteration of this name, as it was last corrected; None when it has not started.
 
     Raises `error` when it cannot be read, `NewerFormError` when a later release has to carry it out.
     """
-    key = f"iterations/{name}/iteration.json"
-    try:
-        return FrozenIteration.read(store.get(key), where=f"{store.uri}/{key}", error=error).at(store.uri)
-    except NotFoundError:
-        return None
+    found = None
+    for revision in itertools.count():
+        key = f"{prefix_of(name, revision)}/iteration.json"
+        try:
+            data = store.get(key)
+        except NotFoundError:
+            return found
+        found = FrozenIteration.read(data, where=f"{store.uri}/{key}", error=error).at(store.uri)
+    raise AssertionError("there is always a next revision")

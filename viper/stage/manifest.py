@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 from viper.digests import digest_of
 from viper.errors import NotFoundError, StageError, StoreError
 from viper.spec.base import setting
+from viper.spec.stages import STAGES
 from viper.store import ObjectStore, relative_uri, resolve_uri
 from viper.stored import ENVELOPE, StoredForm
 
@@ -104,6 +105,11 @@ class Manifest(StoredForm):
 def manifest_key(prefix: str, stage: str) -> str:
     """Key of a stage's manifest."""
     return f"{prefix}/stages/{stage}/{MANIFEST}"
+
+
+def has_data(store: ObjectStore, prefix: str) -> bool:
+    """Whether a stage of the iteration at `prefix` is done: from then on its spec is what made it."""
+    return any(store.stat(manifest_key(prefix, stage)) is not None for stage in STAGES)
 
 
 def stored_outputs(outputs: Mapping[str, Any], store_uri: str) -> dict[str, Any]:
