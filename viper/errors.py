@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable
 
-from viper.text import clean
+from viper.text import clean, without_credentials
 
 
 def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
@@ -28,7 +28,9 @@ class ViperError(Exception):
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
         # What is wrong is often in the words of a file, a server or a library, and is stored and shown.
-        self.what, self.where, self.fix = what, where, fix = clean(what), clean(where), clean(fix)
+        # A URL among them may hold a password.
+        what, where, fix = (without_credentials(clean(text)) for text in (what, where, fix))
+        self.what, self.where, self.fix = what, where, fix
         text = f"{where}: {what}" if where else what
         super().__init__(f"{text}\n  → {fix}" if fix else text)
 

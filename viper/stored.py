@@ -20,7 +20,8 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, model_
 import viper
 from viper.digests import digest_of
 from viper.errors import NewerFormError, StoreError, ViperError
-from viper.spec.base import STORED, SpecModel, first_problem, setting
+from viper.spec.base import SpecModel, first_problem, setting
+from viper.spec.forms import STORED
 
 SCHEMA_VERSION, MIN_VERSION = "schemaVersion", "minVersion"
 #: The first release that says what its forms are; what 0.1.0 wrote says nothing and is form 0.

@@ -13,6 +13,17 @@ import re
 import unicodedata
 from typing import Any, Literal
 
+#: What stands for what is not shown.
+HIDDEN = "…"
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}:/{0,2}[^\s/'\"<>][^\s'\"<>]*")
+#: User and password of a URL; AWS' secrets have slashes in them, passwords have `@`. `hf://org/name@revision` has none.
+_PERSON = re.compile(r"(?<=://)(?:[^/?#:@]{0,500}:.{0,500}|[^/?#]{0,500})(?:@|%40)")
+_VALUE = re.compile(r"([?&;#][^=?&;#]*=)([^?&;#]*)")
+_SECRET = re.compile(
+    r"([?&;#][^=?&;#\s]*(?:amz|sig|token|key|secret|passw|pwd|auth|credential|session)[^=?&;#\s]*=)[^\s&;#'\"]*", re.I
+)
+#: Fields of a query that are shown: those that ours have.
+_SHOWN = re.compile(r"[?&](endpoint|count|seed|mode)=", re.I)
 REPLACEMENT = "\ufffd"
 #: Vertical tab, form feed and NEL break lines (Unicode's UAX #14); few readers know it.
 _BREAKS = re.compile("[\x0b\x0c\x85]")
@@ -36,6 +47,24 @@ def clean(text: str) -> str:
         return text
     text = _PAIR.sub(_joined, text)
     return _UNFIT.sub(REPLACEMENT, _BREAKS.sub("\n", text))
+
+
+def without_credentials(text: str) -> str:
+    """The text with user, password and the values of queries and fragments in its URLs replaced: it may go into a log.
+
+    What ViPER itself writes into a query (`?endpoint=`, `?count=`) stays.
+    """
+    if ":" not in text and "=" not in text:
+        return text
+    return _SECRET.sub(rf"\1{HIDDEN}", _URL.sub(lambda url: _anonymous(url[0]), text))
+
+
+def _anonymous(url: str) -> str:
+    def value(found: re.Match[str]) -> str:
+        plain = _SHOWN.fullmatch(found[1]) and "%40" not in found[2]
+        return found[0] if plain else f"{found[1]}{HIDDEN}"
+
+    return _VALUE.sub(value, _PERSON.sub(f"{HIDDEN}@", url))
 
 
 def decoded(data: bytes) -> str:

@@ -8,7 +8,7 @@ where a model says `dict[str, Any]`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,11 +17,11 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from viper.spec import API_VERSION, IterationSpec, Profile, ViperIteration, ViperLoop, ViperProfile
-from viper.spec.forms import WORDS
+from viper.spec.forms import FORMS, WORDS
 from viper.spec.profile import CLUSTER
 from viper.spec.status import IterationStatus, LoopStatus, StatusModel
 from viper_operator.crd_columns import CATEGORY, COLUMNS, NAMES
-from viper_operator.crd_rules import ROOT_RULES, RULES, Rule
+from viper_operator.crd_rules import ROOT_RULES, RULES, Rule, form_rule, key_rule
 
 GROUP, VERSION = API_VERSION.split("/")
 
@@ -136,12 +136,24 @@ def structural(model: type[BaseModel]) -> Schema:
     made: Schema = {"type": "object", "properties": properties}
     if required:
         made["required"] = required
-    if rules := RULES.get(model):
-        made["x-kubernetes-validations"] = [r.dump() for r in rules]
-    return made
+    # Rules of a text stand at the object around it: at the text itself, the server repeats it, passwords too.
+    forms = [form_rule(f, alias) for alias, node in full["properties"].items() for f in node.get(FORMS, ())]
+    return made | _validations([*RULES.get(model, ()), *forms])
 
 
 def _convert(schema: Schema, shared: Schema, models: dict[str, type[BaseModel]]) -> Schema:
+    made = _converted(schema, shared, models)
+    rules = [key_rule(f) for f in schema.get("propertyNames", {}).get(FORMS, ())]
+    if isinstance(values := schema.get("additionalProperties"), dict):
+        made["additionalProperties"] |= _validations([form_rule(f) for f in values.get(FORMS, ())])
+    return made | _validations(rules)
+
+
+def _validations(rules: Sequence[Rule]) -> Schema:
+    return {"x-kubernetes-validations": [r.dump() for r in rules]} if rules else {}
+
+
+def _converted(schema: Schema, shared: Schema, models: dict[str, type[BaseModel]]) -> Schema:
     if "$ref" in schema:
         return structural(models[schema["$ref"].rsplit("/", 1)[-1]])
     if schema.get("x-kubernetes-int-or-string"):

@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from viper.spec.engines import Engines
 from viper.spec.evaluation import BENCHMARKS, Benchmarks
-from viper.spec.forms import ENDPOINT, NAME, NAME_LENGTH, SERVER, WORDS
+from viper.spec.forms import NAME, NAME_LENGTH, WORDS, Form
 from viper.spec.iteration import (
     GeneratorRef,
     Images,
@@ -22,7 +21,21 @@ from viper.spec.iteration import (
     ViperLoop,
     ViperProfile,
 )
-from viper.spec.pods import RESERVED_ENV, EnvVar, ResourceRequirements, Toleration
+from viper.spec.pods import (
+    BYTES_OF,
+    DIVIDED,
+    LEAST_BYTES,
+    LEAST_CPU,
+    RESERVED_ENV,
+    THOUSANDTHS,
+    TOO_LITTLE_CPU,
+    TOO_SMALL,
+    UNEQUAL,
+    UNKNOWN,
+    EnvVar,
+    ResourceRequirements,
+    Toleration,
+)
 from viper.spec.profile import Profile, StageResources
 from viper.spec.recipe import (
     CATEGORIES,
@@ -30,10 +43,9 @@ from viper.spec.recipe import (
     ChangeFilter,
     ClipFilter,
     JudgeSettings,
-    ModelRoles,
     TrainingSettings,
 )
-from viper.spec.stages import DISTRIBUTED, FREEZE, SPLITTABLE, STAGES
+from viper.spec.stages import DISTRIBUTED, FREEZE, SPLITTABLE, STAGES, VALIDATE_OPERATIONS
 
 
 @dataclass(frozen=True)
@@ -65,26 +77,93 @@ def _unique(field: str, noun: str) -> Rule:
     )
 
 
-def _behind(field: str, form: str) -> Rule:
-    """The form of an engine's or a model's address where it is behind an endpoint."""
-    pattern = form.replace("\\", "\\\\")
-    return Rule(
-        f"!self.{field}.startsWith('openai:') || self.{field}.matches('{pattern}')",
-        f"must be {WORDS[form]}",
-        field=field,
+def _matches(text: str, pattern: str) -> str:
+    """Whether the whole of a text matches."""
+    written = f"^(?:{pattern})$".replace("\\", "\\\\").replace("'", "\\'")
+    return f"{text}.matches('{written}')"
+
+
+def form_rule(form: Form, field: str = "") -> Rule:
+    """A form as a rule of the text itself, or of the field of an object."""
+    text = f"self.{field}" if field else "self"
+    rule = f"{'!' if form.refuses else ''}{_matches(text, form.pattern)}"
+    if form.when:
+        rule = f"!{_matches(text, f'{form.when}.*')} || {rule}"
+    return Rule(f"!has({text}) || {rule}" if field else rule, form.says, field=field)
+
+
+def key_rule(form: Form) -> Rule:
+    """The form of a map's keys, as far as the API server lets it be said: it takes them to be long, and a pattern costs
+    with its length. Kubernetes sees to the rest when it is asked whether it takes the Job."""
+    return Rule(r"self.all(key, !key.matches('[^-./\\w]'))", f"its keys {form.says}")
+
+
+def _quantity(value: str) -> str:
+    """A whole number or a string as a quantity: the API server bounds what strings may cost."""
+    return f"(type({value}) == int ? quantity('0').add(int({value})) : quantity({value}))"
+
+
+def _at_least(value: str, least: str) -> str:
+    """Whether a quantity is not too small. Long ones are large, and some too large to be written out (`9e99999999`)."""
+    return f"((type({value}) != int && {value}.size() > 8) || {_quantity(value)}.compareTo(quantity('{least}')) >= 0)"
+
+
+def _thousandths(value: str) -> str:
+    return " || ".join(f"{value}.endsWith('{suffix}')" for suffix in THOUSANDTHS)
+
+
+def _parts(value: str) -> str:
+    """Whether a quantity is less than a whole."""
+    return f"{_thousandths(value)} || {value}.startsWith('0.') || {value}.startsWith('.')"
+
+
+def _bytes(value: str, *, none: bool = False) -> str:
+    """Whether it is a number of bytes that can be meant (`viper.spec.pods.too_small`); `none`: or 0."""
+    enough = _at_least(value, LEAST_BYTES)
+    if none:
+        enough = f"({enough} || {_quantity(value)}.compareTo(quantity('0')) == 0)"
+    return f"((type({value}) == int || !({_thousandths(value)})) && {enough})"
+
+
+def _at(field: str, name: str) -> str:
+    return f"self.{field}['{name}']"
+
+
+#: Whether the resource `k` is Kubernetes' own. The API server bounds what an expression may cost, and takes keys and
+#: quantities for long: these rules look at their ends, and leave the rest of it to the models and to the Job's check.
+_NATIVE = f"k in {_listed(('cpu', *BYTES_OF))} || k.startsWith('hugepages-')"
+
+
+def _taken(field: str) -> tuple[Rule, ...]:
+    """What Kubernetes takes of a container, and what a container can start with."""
+    return (
+        Rule(f"self.{field}.all(k, {_NATIVE} || k.contains('/'))", f"{field} names what {UNKNOWN}", field=field),
+        Rule(f"!self.{field}.exists(k, k.contains('kubernetes.io/'))", f"{field} names what {UNKNOWN}", field=field),
+        Rule(
+            f"self.{field}.all(k, {_NATIVE} || type(self.{field}[k]) == int || !({_parts(f'self.{field}[k]')}))",
+            f"{field} of a device {DIVIDED}",
+            field=field,
+        ),
+        *(
+            Rule(
+                f"!('{name}' in self.{field}) || {_bytes(_at(field, name), none=field == 'requests')}",
+                f"{field}.{name} {TOO_SMALL}",
+                field=field,
+            )
+            for name in BYTES_OF
+        ),
     )
 
 
+def _size(field: str) -> Rule:
+    return Rule(f"!has(self.{field}) || {_bytes(f'self.{field}')}", TOO_SMALL, field=field)
+
+
 def _fits(resource: str) -> Rule:
-    """Request against limit, each a whole number or a string: the API server bounds what strings may cost."""
-
-    def quantity(at: str) -> str:
-        value = f"self.{at}['{resource}']"
-        return f"(type({value}) == int ? quantity('0').add(int({value})) : quantity({value}))"
-
+    """Request against limit."""
     return Rule(
         f"!('{resource}' in self.requests && '{resource}' in self.limits) || "
-        f"{quantity('requests')}.compareTo({quantity('limits')}) <= 0",
+        f"{_quantity(_at('requests', resource))}.compareTo({_quantity(_at('limits', resource))}) <= 0",
         f"requests.{resource} is more than limits.{resource}; lower the request or raise the limit",
         field="requests",
     )
@@ -125,6 +204,15 @@ _TWICE = (
     f"self.stages.exists(k, {_OWN_GPUS} > 0 && (has(self.stages[k].resources) ? "
     f"{_names_gpus('self.stages[k].resources', _OWN_NAME)} : {_names_gpus('self.defaults.resources', _OWN_NAME)}))"
 )
+
+#: Images, or edits, that there can be (`viper.spec.iteration.Images.most`).
+_MOST = (
+    "[has(self.images.limit) ? self.images.limit : 1000000000, "
+    "self.images.uri.matches('^smallworld:.*[?&]count=[0-9]') ? "
+    "int(self.images.uri.find('[?&]count=[0-9]{1,9}').substring(7)) : 1000000000].min() * "
+    f"(k == '{VALIDATE_OPERATIONS}' ? self.recipe.operations.editsPerImage : 1)"
+)
+_NEVER = "self.template.promotion.policy == 'Never'"
 
 RULES: dict[type, tuple[Rule, ...]] = {
     GeneratorRef: (
@@ -193,9 +281,38 @@ RULES: dict[type, tuple[Rule, ...]] = {
         ),
     ),
     JudgeSettings: (Rule("self.votes % 2 == 1", "votes must be odd, so that a majority exists", field="votes"),),
-    Engines: (_behind("vlm", SERVER),),
-    ModelRoles: (_behind("critic", ENDPOINT), _behind("judge", ENDPOINT)),
-    ResourceRequirements: tuple(_fits(r) for r in ("cpu", "memory", "ephemeral-storage")),
+    ResourceRequirements: (
+        *_taken("requests"),
+        *_taken("limits"),
+        Rule(
+            f"!('cpu' in self.limits) || {_at_least(_at('limits', 'cpu'), LEAST_CPU)}",
+            f"limits.cpu {TOO_LITTLE_CPU}",
+            field="limits",
+        ),
+        Rule(
+            f"self.requests.all(k, {_NATIVE} || (k in self.limits && (type(self.requests[k]) != int || "
+            "type(self.limits[k]) != int || int(self.requests[k]) == int(self.limits[k]))))",
+            f"requests of a device {UNEQUAL}",
+            field="requests",
+        ),
+        *(_fits(r) for r in ("cpu", *BYTES_OF)),
+    ),
+    LoopSpec: (
+        Rule(
+            f"{_NEVER} || has(self.template.generator.alias)",
+            "template.generator must be an alias: from a fixed version or URI every iteration would begin anew, and "
+            "nothing would evolve; set template.generator.alias, with initialUri for the first one",
+            field="template.generator",
+        ),
+        Rule(
+            f"{_NEVER} || !has(self.template.generator.alias) || "
+            "self.template.generator.alias == self.template.promotion.alias",
+            "'template.promotion.alias must be that of template.generator (' + self.template.generator.alias + "
+            "'), or no iteration would begin from what the one before made; use one alias for both, or policy: Never'",
+            expression=True,
+            field="template.promotion.alias",
+        ),
+    ),
     Toleration: (
         Rule(
             "self.operator != 'Exists' || !has(self.value) || self.value == ''",
@@ -227,7 +344,11 @@ RULES: dict[type, tuple[Rule, ...]] = {
             field="value",
         ),
     ),
-    StageResources: (_unique("env", "a variable"), _unique("imagePullSecrets", "a secret")),
+    StageResources: (
+        _unique("env", "a variable"),
+        _unique("imagePullSecrets", "a secret"),
+        *(_size(field) for field in ("gpuMemory", "shmSize", "workSize")),
+    ),
     Profile: (
         Rule(
             f"self.stages.all(k, k in {_listed(_KNOWN)})",
@@ -287,6 +408,13 @@ RULES: dict[type, tuple[Rule, ...]] = {
             field="profile",
         ),
         *(_selectable(task) for task in ("captions", "operations")),
+        Rule(
+            f"!has(self.profile) || self.profile.stages.all(k, !has(self.profile.stages[k].shards) || "
+            f"self.profile.stages[k].shards <= {_MOST})",
+            "stages must not have more shards than there are images or edits: the others would have nothing to do; "
+            "lower shards, or raise images.limit",
+            field="profile.stages",
+        ),
     ),
 }
 

@@ -1,13 +1,14 @@
 """Manifests that must be refused, each a valid one with a single mistake.
 
-One table for both places where manifests are checked: the API server (schema and CEL rules of the CRDs) and `viper
-render` (the pydantic models).
+One table for all places where manifests are checked: the API server (schema and CEL rules of the CRDs), and `viper
+render` and `kubectl viper render` (the pydantic models).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from invalid_names import NAMES
 from invalid_profiles import PROFILE
 from manifest_cases import AT_LEAST, AT_MOST, GONE, Case
 
@@ -115,8 +116,7 @@ ENGINES_AND_EVALUATION = [
         "a judge without a model",
         {"spec evaluation benchmarks judge": "openai:https://judge/v1"},
         "spec.evaluation.benchmarks.judge",
-        (),
-        here=("rules, or openai:https://host/v1#model-name",),
+        ("rules, or openai:https://host/v1#model-name",),
     ),
 ]
 
@@ -287,4 +287,4 @@ OTHER_KINDS = [
     Case("a recipe in a profile", {"spec recipe": {}}, "spec.recipe", ("unknown field",), kind="ViperProfile"),
 ]
 
-CASES = [*GENERAL, *GENERATOR, *IMAGES, *ENGINES_AND_EVALUATION, *RECIPE, *PROMOTION, *PROFILE, *OTHER_KINDS]
+CASES = [*GENERAL, *GENERATOR, *IMAGES, *ENGINES_AND_EVALUATION, *RECIPE, *PROMOTION, *PROFILE, *OTHER_KINDS, *NAMES]

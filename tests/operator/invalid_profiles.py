@@ -13,8 +13,9 @@ def _quantity(name: str, field: str, value: str) -> Case:
     return Case(name, {path: value}, path.replace(" ", "."), (), server=says[:1], here=says[1:])
 
 
-def _resources(name: str, field: str, value: Any, *says: str, at: str = "") -> Case:
-    return Case(name, {f"spec profile defaults {field}": value}, f"spec.profile.defaults.{at or field}", says)
+def _resources(name: str, field: str, value: Any, *says: str, at: str = "", hidden: str = "") -> Case:
+    path = f"spec.profile.defaults.{at or field}"
+    return Case(name, {f"spec profile defaults {field}": value}, path, says, hidden=hidden)
 
 
 PROFILE = [
@@ -91,7 +92,7 @@ PROFILE = [
     _resources("negative GPUs", "gpus", -1, AT_LEAST.format(0)),
     Case(
         "GPUs named twice",
-        {"spec profile defaults": {"gpus": 1, "resources": {"requests": {"nvidia.com/gpu": 1}}}},
+        {"spec profile defaults": {"gpus": 1, "resources": {"limits": {"nvidia.com/gpu": 1}}}},
         "spec.profile.defaults",
         ("gpus sets nvidia.com/gpu", "remove one of the two"),
     ),
@@ -197,4 +198,165 @@ PROFILE = [
         at="podTemplate.containers",
     ),
     _resources("a negative time to live", "ttlSecondsAfterFinished", -1, AT_LEAST.format(0)),
+    *(
+        _resources(
+            f"an image {why}", "image", image, "must be an image reference", "imagePullSecrets", hidden="hunter2"
+        )
+        for why, image in {
+            "with a scheme": "https://registry.example.org/viper:1",
+            "with a password": "ana:hunter2@registry.example.org/viper:1",
+            "in capitals": "registry.example.org/Viper:1",
+            "with a quote": 'viper"',
+            "with a line break": "viper\n",
+        }.items()
+    ),
+    *(
+        _resources(f"GPUs that are {name}", "gpuResourceName", name, "extended resource", "such as nvidia.com/gpu")
+        for name in (
+            "cpu",
+            "memory",
+            "nvidia",
+            "gpu",
+            "hugepages-2Mi",
+            "kubernetes.io/gpu",
+            "node.kubernetes.io/gpu",
+            "requests.nvidia.com/gpu",
+            "nvidia.com/gpu/0",
+        )
+    ),
+    *(
+        Case(
+            f"{field.rpartition('.')[2]} {why}",
+            {f"spec profile defaults {field.replace('.', ' ')}": value},
+            f"spec.profile.defaults.{field}",
+            ("at least 1Mi", "write 500M, 64Gi"),
+        )
+        for field in (
+            "gpuMemory",
+            "shmSize",
+            "workSize",
+            "resources.limits.memory",
+            "resources.limits.ephemeral-storage",
+        )
+        for why, value in {
+            "in thousandths": "100m",
+            "in thousandths of plenty": "64000000000000m",
+            "of some bytes": 64,
+            "of kilobytes": "512k",
+            "by a negative exponent": "1e-3",
+            "of nothing": "0",
+        }.items()
+    ),
+    _resources(
+        "a reserved memory in thousandths",
+        "resources",
+        {"requests": {"memory": "500m"}},
+        "m means thousandths",
+        at="resources.requests.memory",
+    ),
+    _resources(
+        "a thousandth of a core",
+        "resources",
+        {"limits": {"cpu": "1m"}},
+        "limits.cpu",
+        "at least 10m",
+        at="resources",
+    ),
+    *(
+        _resources(
+            f"{field} of {name}", "resources", {field: {name: 1}}, "no resource of a container", at=f"resources.{field}"
+        )
+        for field in ("requests", "limits")
+        for name in ("gpu", "storage", "pods", "nvidia", "kubernetes.io/gpu", "Memory")
+    ),
+    _resources(
+        "half a device",
+        "resources",
+        {"limits": {"nvidia.com/gpu": "500m"}},
+        "must be a whole number",
+        at="resources.limits",
+    ),
+    _resources(
+        "a device that is only reserved",
+        "resources",
+        {"requests": {"nvidia.com/gpu": 1}},
+        "the same in requests and limits",
+        at="resources.requests",
+    ),
+    _resources(
+        "fewer devices reserved than granted",
+        "resources",
+        {"requests": {"amd.com/gpu": 1}, "limits": {"amd.com/gpu": 2}},
+        "the same in requests and limits",
+        at="resources.requests",
+    ),
+    *(
+        _resources(f"a node's label {why}", "nodeSelector", labels, words)
+        for why, labels, words in (
+            ("with a blank", {"my gpu": "a100"}, "letters, digits, '-', '_' and '.'"),
+            ("with a slash in its value", {"gpu": "nvidia/a100"}, "at most 63 letters, digits"),
+            ("with a hyphen at its value's end", {"gpu": "a100-"}, "at most 63 letters, digits"),
+        )
+    ),
+    _resources(
+        "a taint with a blank",
+        "tolerations",
+        [{"key": "my gpu", "operator": "Exists"}],
+        "letters",
+        at="tolerations[0].key",
+    ),
+    _resources(
+        "a taint's value with a slash",
+        "tolerations",
+        [{"key": "gpu", "value": "a/b"}],
+        "at most 63 letters",
+        at="tolerations[0].value",
+    ),
+    *(
+        _resources(f"{field} with an empty part", field, name, "between two dots")
+        for field, name in (("workClaim", "a..b"), ("priorityClassName", "a.-b"), ("runtimeClassName", "a-.b"))
+    ),
+    _resources(
+        "a variable with a NUL", "env", [{"name": "A", "value": "a\0b"}], "control characters", at="env[0].value"
+    ),
+    *(
+        _resources(
+            f"a cache at {path}",
+            "modelCache",
+            {"claimName": "c", "mountPath": path},
+            "/models",
+            at="modelCache.mountPath",
+        )
+        for path in ("//", "/work", "/tmp/", "/dev/shm")
+    ),
+    _resources(
+        "a cache at a line break",
+        "modelCache",
+        {"claimName": "c", "mountPath": "/models\n"},
+        "must not hold line breaks",
+        at="modelCache.mountPath",
+    ),
+    *(
+        Case(
+            f"more shards than {why}",
+            {"spec images": images, "spec profile stages": {"synthesize-captions": {"shards": shards}}},
+            "spec.profile.stages",
+            ("more shards than", "raise images.limit"),
+        )
+        for why, images, shards in (
+            ("images", {"uri": "file:///photos", "limit": 24}, 1024),
+            ("drawings", {"uri": "smallworld:scenes?count=24"}, 25),
+            ("drawings that are used", {"uri": "smallworld:scenes?seed=3&count=24", "limit": 2}, 3),
+        )
+    ),
+    Case(
+        "more shards than edits",
+        {
+            "spec images limit": 3,
+            "spec recipe operations editsPerImage": 2,
+            "spec profile stages": {"validate-operations": {"shards": 7}},
+        },
+        "spec.profile.stages",
+        ("more shards than", "raise images.limit"),
+    ),
 ]

@@ -12,7 +12,7 @@ GONE = object()
 AT_LEAST, AT_MOST = "greater than or equal to {}", "less than or equal to {}"
 
 ENGINES = dict.fromkeys(("reconstructor", "editor", "similarity", "imageSimilarity"), "smallworld")
-SPEC: dict[str, Any] = {"model": "m", "images": {"uri": "smallworld:scenes"}, "engines": ENGINES}
+SPEC: dict[str, Any] = {"model": "m", "images": {"uri": "smallworld:scenes?count=1000"}, "engines": ENGINES}
 
 VALID: dict[str, dict[str, Any]] = {
     "ViperIteration": {"metadata": {"name": "turn"}, "spec": SPEC},
@@ -45,7 +45,8 @@ def patched(manifest: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
 class Case:
     """A mistake.
 
-    `field`: the path that both messages name; `says`: words of the remedy in both; `server`, `here`: words of one.
+    `field`: the path that both messages name; `says`: words of the remedy in both; `server`, `here`: words of one;
+    `hidden`: what neither may repeat.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Case:
     kind: str = "ViperIteration"
     server: tuple[str, ...] = ()
     here: tuple[str, ...] = ()
+    hidden: str = ""
 
     @property
     def manifest(self) -> dict[str, Any]:

@@ -98,7 +98,10 @@ def test_every_problem_is_listed_at_once() -> None:
         (lambda d: d.update(apiVersion="viper.dev/v1"), "use 'viper.dev/v1alpha1'"),
         (lambda d: d["metadata"].update(name="Not_A_Name"), "metadata.name"),
         (lambda d: d["spec"].update(generator={"alias": "a", "version": 1}), "exactly one of alias, version, uri"),
-        (lambda d: d["spec"].update(generator={"version": 1, "initialUri": "x"}), "initialUri only makes sense"),
+        (
+            lambda d: d["spec"].update(generator={"version": 1, "initialUri": "file:///x"}),
+            "initialUri only makes sense",
+        ),
         (
             lambda d: d["spec"].update(recipe={"captions": {"training": {"batchPrompts": 100}}}),
             "batchPrompts (100) must be a multiple of miniBatchPrompts (64)",
@@ -137,7 +140,7 @@ def test_missing_file_and_broken_yaml_are_named(tmp_path: Path) -> None:
 
 
 def loop(**spec: Any) -> ViperLoop:
-    template = {**MINIMAL["spec"], "images": {"uri": "smallworld:scenes", "limit": 100, "offset": 7}}
+    template = {**MINIMAL["spec"], "images": {"uri": "smallworld:scenes?count=1000", "limit": 100, "offset": 7}}
     resource = parse_resource({**MINIMAL, "kind": "ViperLoop", "spec": {"iterations": 3, "template": template, **spec}})
     assert isinstance(resource, ViperLoop)
     return resource

@@ -28,7 +28,7 @@ from viper.spec.stages import FREEZE, STAGES
 
 SPEC: dict[str, Any] = {
     "model": "small",
-    "images": {"uri": "smallworld:scenes"},
+    "images": {"uri": "smallworld:scenes?count=1000"},
     "engines": dict.fromkeys(("reconstructor", "editor", "similarity", "imageSimilarity"), "smallworld"),
 }
 
@@ -115,7 +115,7 @@ def test_only_stages_made_of_parts_can_be_split(stage: str) -> None:
 )
 def test_quantities_mean_what_kubernetes_means(text: str, expected: str) -> None:
     assert amount(text) == Decimal(expected)
-    assert profile(defaults={"shmSize": text}).defaults.shm_size == text
+    assert profile(defaults={"resources": {"requests": {"cpu": text}}}).defaults.resources.requests == {"cpu": text}
 
 
 def test_a_whole_number_is_a_quantity_and_a_fraction_needs_quotes() -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
+#: How the words of a form begin that says what a text has to be.
+_MUST = "must be "
 _LIMITS = (
     ("gt", ">"),
     ("ge", "≥"),
@@ -140,10 +142,12 @@ def _default(field: FieldInfo) -> str:
 
 
 def _limits(field: FieldInfo) -> str:
-    from viper.spec.forms import WORDS
+    from viper.spec.forms import WORDS, Form
 
     found = []
     for item in field.metadata:
+        if isinstance(item, Form) and item.says.startswith(_MUST) and not item.when:
+            found.append(item.says.removeprefix(_MUST))
         for name, sign in _LIMITS:
             value = getattr(item, name, None)
             if value is not None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 from pydantic.alias_generators import to_camel
 
+from viper.spec.forms import STORED, Form
+
 #: Where a default comes from.
 PAPER = "ViPER, arXiv 2510.24285"
 OURS = "not given in the paper; our choice"
 #: Characters of what is said about a problem.
 LONGEST_PROBLEM = 500
-
-#: Validation context for what a program has stored: there, a field that is not known is a later release's.
-STORED = {"stored": True}
 
 
 class SpecModel(BaseModel):
@@ -73,10 +73,21 @@ def _alternatives(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation)[:1] if get_origin(annotation) is Annotated else ()
 
 
-def setting(default: Any = ..., *, unit: str = "", source: str = "", since: str = "", **limits: Any) -> Any:
-    """A documented field: `description` and limits as in `pydantic.Field`, plus unit, source, and the release from
-    which on it can be carried out (`since`; empty: 0.2.0)."""
+def setting(
+    default: Any = ...,
+    *,
+    unit: str = "",
+    source: str = "",
+    since: str = "",
+    forms: Sequence[Form] = (),
+    **limits: Any,
+) -> Any:
+    """A documented field: `description` and limits as in `pydantic.Field`, plus unit, source, the release from which on
+    it can be carried out (`since`; empty: 0.2.0), and the forms of its text, the first one told first."""
     extra: dict[str, Any] = {k: v for k, v in (("unit", unit), ("source", source), ("since", since)) if v}
     if callable(default) and default is not ...:
-        return Field(default_factory=default, json_schema_extra=extra, **limits)
-    return Field(default, json_schema_extra=extra, **limits)
+        field = Field(default_factory=default, json_schema_extra=extra, **limits)
+    else:
+        field = Field(default, json_schema_extra=extra, **limits)
+    field.metadata.extend(forms)
+    return field

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
-from pydantic import StringConstraints, field_validator
+from pydantic import StringConstraints
 
 from viper.spec.base import SpecModel, setting
-from viper.spec.forms import SERVER, WORDS
+from viper.spec.forms import ENGINE, LORA, SERVER, TEXT, WORD
 from viper.spec.recipe import OURS
 
 #: Longest name of an engine, with the place of its model; a URI fits.
 ENGINE_LENGTH = 1024
-_ENGINE: dict[str, Any] = {"min_length": 1, "max_length": ENGINE_LENGTH}
+_ENGINE: dict[str, Any] = {"min_length": 1, "max_length": ENGINE_LENGTH, "forms": ENGINE}
+_VLM = {**_ENGINE, "forms": (SERVER, *ENGINE)}
 
 
 class GenerationSettings(SpecModel):
@@ -69,7 +69,9 @@ class DiffusionSettings(SpecModel):
         le=100,
         description="Classifier-free guidance on the text; up to 1 is off, at half the cost.",
     )
-    negative_prompt: str = setting(" ", source=OURS, max_length=4096, description="What to keep away from.")
+    negative_prompt: str = setting(
+        " ", source=OURS, max_length=4096, forms=(TEXT,), description="What to keep away from."
+    )
     batch: int = setting(
         1, unit="images", source=OURS, ge=1, le=256, description="Images at once; halved when memory does not suffice."
     )
@@ -79,6 +81,7 @@ class DiffusionSettings(SpecModel):
         source=OURS,
         min_length=1,
         max_length=ENGINE_LENGTH,
+        forms=LORA,
         description="Directory or URI of LoRA weights (safetensors), such as those of a model distilled to few steps.",
     )
     lora_scale: float = setting(1.0, source=OURS, ge=-10, le=10, description="Weight of the LoRA.")
@@ -146,6 +149,7 @@ class VerlSettings(SpecModel):
         source=OURS,
         min_length=1,
         max_length=64,
+        forms=(WORD,),
         description="verl's rollout engine: vllm, sglang, or what a plug-in of verl registers.",
     )
     rollout_memory_share: float = setting(
@@ -172,7 +176,7 @@ class VerlSettings(SpecModel):
         le=604_800,
         description="A run without progress for this long is stopped and goes on from its last checkpoint.",
     )
-    overrides: dict[str, Annotated[str, StringConstraints(max_length=4096)]] = setting(
+    overrides: dict[str, Annotated[str, StringConstraints(max_length=4096), TEXT]] = setting(
         dict,
         source=OURS,
         max_length=64,
@@ -189,7 +193,7 @@ class Engines(SpecModel):
     """
 
     vlm: str = setting(
-        "transformers", **_ENGINE, description="VisionLanguageModel for captions, critiques, proposals, judging."
+        "transformers", **_VLM, description="VisionLanguageModel for captions, critiques, proposals, judging."
     )
     reconstructor: str = setting(**_ENGINE, description="Reconstructor (the paper: Qwen-Image).")
     editor: str = setting(**_ENGINE, description="Editor (the paper: OmniGen2).")
@@ -200,14 +204,6 @@ class Engines(SpecModel):
     reconstruction: DiffusionSettings = setting(DiffusionSettings, source=OURS, description="How `reconstructor` runs.")
     editing: EditingSettings = setting(EditingSettings, source=OURS, description="How `editor` runs.")
     training: VerlSettings = setting(VerlSettings, source=OURS, description="How `trainer: verl` runs.")
-
-    @field_validator("vlm", mode="after")
-    @classmethod
-    def _server(cls, vlm: str) -> str:
-        """Said here, not when a stage opens the engine. The value is not repeated: it may hold a password."""
-        if vlm.startswith("openai:") and re.fullmatch(SERVER, vlm) is None:
-            raise ValueError(f"must be {WORDS[SERVER]}")
-        return vlm
 
     def of(self, interface: str) -> str:
         """The engine behind an interface, by the interface's name in a file (`imageSimilarity`)."""

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from viper.spec.base import SpecModel, setting
-from viper.spec.forms import JUDGE
+from viper.spec.forms import DATASETS, JUDGE, QUESTIONS, TEXT
 from viper.spec.recipe import OURS, PAPER
 
 #: Tasks of lmms-eval, in the order of the paper's table.
@@ -56,13 +56,14 @@ class Benchmarks(SpecModel):
     datasets: str = setting(
         "",
         max_length=URI_LENGTH,
+        forms=DATASETS,
         description="Where their data sets are: a directory, file:// or s3:// prefix with a folder <org>/<name> for "
         "each, as the Hugging Face hub has it; or hub.",
     )
     judge: str = setting(
         RULES,
         source=OURS,
-        pattern=JUDGE,
+        forms=JUDGE,
         max_length=URI_LENGTH,
         description="Who scores hallusion_bench_image: rules, or a model behind openai:https://host/v1#model-name.",
     )
@@ -70,6 +71,7 @@ class Benchmarks(SpecModel):
         "",
         source=OURS,
         max_length=4096,
+        forms=(TEXT,),
         description="Appended to every question, for every checkpoint; empty: lmms-eval's prompts as they are.",
     )
 
@@ -88,7 +90,10 @@ class Evaluation(SpecModel):
     """Held-out questions and benchmarks, the same for every checkpoint of the iteration."""
 
     questions: str = setting(
-        "", max_length=URI_LENGTH, description="Question set: smallworld:questions or a JSONL file; empty: none."
+        "",
+        max_length=URI_LENGTH,
+        forms=QUESTIONS,
+        description="Question set: smallworld:questions or a JSONL file; empty: none.",
     )
     limit: int | None = setting(None, unit="questions", ge=1, le=10**9, description="Use at most this many of them.")
     benchmarks: Benchmarks = setting(Benchmarks, description="Benchmarks of lmms-eval.")

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+import re
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import SerializerFunctionWrapHandler, ValidationInfo, model_serializer, model_validator
 
 from viper.errors import SpecError
 from viper.spec.base import SpecModel, setting
 from viper.spec.engines import Engines
 from viper.spec.evaluation import URI_LENGTH, Evaluation, Gate
-from viper.spec.forms import ALIAS, MODEL, NAME, NAME_LENGTH, OBJECT_NAME
+from viper.spec.forms import (
+    ALIAS,
+    LABEL_VALUE,
+    MODEL,
+    NAME,
+    NAME_LENGTH,
+    NO_PATH,
+    NOT_RESERVED,
+    OBJECT_NAME,
+    POOL,
+    QUALIFIED_NAME,
+    STORED,
+    WEIGHTS,
+)
 from viper.spec.profile import CLUSTER, Profile
 from viper.spec.recipe import OURS, Recipe
-from viper.spec.stages import DISTRIBUTED, FREEZE, SPLITTABLE, STAGES
+from viper.spec.stages import DISTRIBUTED, FREEZE, SPLITTABLE, STAGES, VALIDATE_OPERATIONS
 
 API_VERSION = "viper.dev/v1alpha1"
 #: Longest name in a registry or of an engine.
@@ -25,8 +39,8 @@ class Metadata(SpecModel):
 
     name: str = setting(pattern=NAME, description="Name, unique among the iterations of a store.")
     namespace: str | None = setting(None, description="Kubernetes namespace; the local runner ignores it.")
-    labels: dict[str, str] = setting(dict, description="Labels.")
-    annotations: dict[str, str] = setting(dict, description="Annotations.")
+    labels: dict[Annotated[str, QUALIFIED_NAME], Annotated[str, LABEL_VALUE]] = setting(dict, description="Labels.")
+    annotations: dict[Annotated[str, QUALIFIED_NAME], str] = setting(dict, description="Annotations.")
 
 
 class GeneratorRef(SpecModel):
@@ -36,6 +50,7 @@ class GeneratorRef(SpecModel):
         None,
         min_length=1,
         max_length=WORD_LENGTH,
+        forms=(ALIAS, NOT_RESERVED),
         description="Registry alias, resolved once when the iteration starts.",
     )
     version: int | None = setting(None, ge=1, le=2**31 - 1, description="Registry version.")
@@ -43,12 +58,14 @@ class GeneratorRef(SpecModel):
         None,
         min_length=1,
         max_length=URI_LENGTH,
+        forms=WEIGHTS,
         description="Model directory: file://, s3://, hf://org/name@revision or smallworld:starter.",
     )
     initial_uri: str | None = setting(
         None,
         min_length=1,
         max_length=URI_LENGTH,
+        forms=WEIGHTS,
         description="Registered as the first version when the alias does not exist yet.",
     )
 
@@ -67,6 +84,7 @@ class Images(SpecModel):
     uri: str = setting(
         min_length=1,
         max_length=URI_LENGTH,
+        forms=POOL,
         description="Folder of images (file://, s3://) or smallworld:scenes?count=N&seed=S.",
     )
     limit: int | None = setting(None, unit="images", ge=1, le=10**9, description="Use at most this many.")
@@ -89,6 +107,11 @@ class Images(SpecModel):
         description="Images with more pixels are rejected before they are decoded (decompression bombs).",
     )
 
+    def most(self) -> int:
+        """As many images as there can be, as far as the specification tells."""
+        drawn = re.search(r"^smallworld:.*[?&]count=([0-9]{1,9})", self.uri)
+        return min(self.limit or 10**9, int(drawn[1]) if drawn else 10**9)
+
     @model_validator(mode="after")
     def _sides(self) -> Self:
         if self.min_side > self.max_side:
@@ -106,7 +129,9 @@ class Promotion(SpecModel):
         description="Automatic: registered, and the alias moves unless the gate holds it. Manual: registered, a person "
         "moves the alias. Never: registered without ever moving the alias.",
     )
-    alias: str = setting("generator", description="Alias that is moved.", pattern=ALIAS, max_length=WORD_LENGTH)
+    alias: str = setting(
+        "generator", forms=(ALIAS, NOT_RESERVED), max_length=WORD_LENGTH, description="Alias that is moved."
+    )
     gate: Gate = setting(Gate, description="When promotion is held back.")
 
 
@@ -114,7 +139,10 @@ class IterationSpec(SpecModel):
     """One turn of self-evolution."""
 
     model: str = setting(
-        description="Registered model name in MLflow.", min_length=1, max_length=WORD_LENGTH, pattern=MODEL
+        min_length=1,
+        max_length=WORD_LENGTH,
+        forms=(MODEL, NO_PATH),
+        description="Registered model name in MLflow.",
     )
     generator: GeneratorRef = setting(lambda: GeneratorRef(alias="generator"), description="θ0.")
     images: Images = setting(description="Image pool.")
@@ -124,7 +152,7 @@ class IterationSpec(SpecModel):
     profile_ref: str | None = setting(
         None,
         source=CLUSTER,
-        pattern=OBJECT_NAME,
+        forms=(OBJECT_NAME,),
         max_length=253,
         description="Name of a ViperProfile in the namespace, instead of `profile`; read when the iteration starts.",
     )
@@ -155,6 +183,24 @@ class IterationSpec(SpecModel):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _shards_have_images(self, info: ValidationInfo) -> Self:
+        if info.context != STORED and (problem := self.too_many_shards(self.profile)):
+            raise ValueError(f"profile.{problem}")
+        return self
+
+    def too_many_shards(self, profile: Profile) -> str:
+        """Why a profile asks for more shards than there is work for; empty when it does not, or nobody knows."""
+        images = self.images.most()
+        for name, resources in profile.stages.items():
+            most = images * self.recipe.operations.edits_per_image if name == VALIDATE_OPERATIONS else images
+            if resources.shards > most:
+                return (
+                    f"stages.{name}.shards ({resources.shards}) must not be more shards than the {most} images or "
+                    "edits that there are: the others would have nothing to do; lower it, or raise images.limit"
+                )
+        return ""
+
     def too_many_nodes(self, profile: Profile) -> str:
         """Why a profile asks for more nodes than the trainer can use; empty when it does not."""
         if self.engines.trainer.partition(":")[0] == "verl":
@@ -177,7 +223,7 @@ class IterationSpec(SpecModel):
 
     def with_profile(self, profile: Profile) -> IterationSpec:
         """The same with `profileRef` resolved; raises `SpecError` when the two do not go together."""
-        if problem := self.too_many_nodes(profile):
+        if problem := self.too_many_nodes(profile) or self.too_many_shards(profile):
             raise SpecError(problem, where=f"spec.profileRef: {self.profile_ref}")
         return self.model_copy(update={"profile": profile, "profile_ref": None})
 
@@ -238,6 +284,24 @@ class LoopSpec(SpecModel):
     budget: Budget = setting(Budget, description="When to stop for what it costs.")
     suspend: bool = setting(False, description="Suspend the current iteration and start no further one.")
     template: IterationSpec = setting(description="Spec of every iteration.")
+
+    @model_validator(mode="after")
+    def _evolves(self, info: ValidationInfo) -> Self:
+        """Every iteration begins from what the one before made; with policy `Never` none is meant to."""
+        generator, promotion = self.template.generator, self.template.promotion
+        if info.context == STORED or promotion.policy == "Never":
+            return self
+        if generator.alias is None:
+            raise ValueError(
+                "template.generator must be an alias: from a fixed version or URI every iteration would begin anew, "
+                "and nothing would evolve; set template.generator.alias, with initialUri for the first one"
+            )
+        if generator.alias != promotion.alias:
+            raise ValueError(
+                f"template.promotion.alias must be that of template.generator ({generator.alias}), or no iteration "
+                "would begin from what the one before made; use one alias for both, or policy: Never"
+            )
+        return self
 
 
 class ViperLoop(SpecModel):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -12,11 +11,11 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from viper.errors import SpecError
-from viper.spec.base import STORED
 from viper.spec.documents import read_document, shown
-from viper.spec.forms import WORDS
+from viper.spec.forms import STORED, WORDS
 from viper.spec.iteration import API_VERSION, Metadata, ViperIteration, ViperLoop, ViperProfile
 from viper.spec.pod_fields import check_pod_fields
+from viper.text import without_credentials
 from viper.words import plural
 
 Resource = ViperIteration | ViperLoop | ViperProfile
@@ -121,7 +120,7 @@ def _describe(model: type[BaseModel], error: ErrorDetails) -> str:
     if error["type"] == "missing":
         return f"{path}: required field is missing"
     got = error.get("input")
-    written = "" if isinstance(got, (dict, list)) else f" (got {_brief(_without_secrets(got))})"
+    written = "" if isinstance(got, (dict, list)) else f" (got {_brief(got)})"
     if words := WORDS.get(error.get("ctx", {}).get("pattern", "")):
         return f"{path}: must be {words}{written}"
     return f"{path}: {shown(error['msg'].removeprefix('Value error, '), 1000)}{written}"
@@ -131,14 +130,7 @@ def _brief(value: Any) -> str:
     """How a value was written, shortened."""
     if isinstance(value, (dict, list)):
         return "a mapping" if isinstance(value, dict) else "a list"
-    return repr(shown(value)) if isinstance(value, str) else shown(value)
-
-
-def _without_secrets(value: Any) -> Any:
-    """What was written, without the password or the query of a URL: an error may end up in a log."""
-    if not isinstance(value, str) or "://" not in value:
-        return value
-    return re.sub(r"\?[^#\s]*", "?…", re.sub(r"//[^/\s]*@", "//…@", value))
+    return repr(shown(without_credentials(value))) if isinstance(value, str) else shown(value)
 
 
 def _suggestion(model: type[BaseModel], location: tuple[str, ...]) -> str:

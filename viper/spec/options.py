@@ -5,17 +5,21 @@ from __future__ import annotations
 from typing import Literal
 
 from viper.spec.base import OURS, PAPER, SpecModel, setting
+from viper.spec.forms import LINE, ROWS
 
 
 class ExternalColumns(SpecModel):
     """What the columns of a foreign file are called."""
 
-    prompt: str = setting("prompt", source=OURS, min_length=1, max_length=250, description="What is asked: a text.")
+    prompt: str = setting(
+        "prompt", source=OURS, min_length=1, max_length=250, forms=(LINE,), description="What is asked: a text."
+    )
     images: str = setting(
         "images",
         source=OURS,
         min_length=1,
         max_length=250,
+        forms=(LINE,),
         description="One image or a list of them: paths beside the file, or (Parquet) encoded images.",
     )
     ground_truth: str = setting(
@@ -23,6 +27,7 @@ class ExternalColumns(SpecModel):
         source=OURS,
         min_length=1,
         max_length=250,
+        forms=(LINE,),
         description="The answer, a text that is split into sentences, or a list of sentences.",
     )
 
@@ -33,6 +38,7 @@ class ExternalData(SpecModel):
     uri: str = setting(
         min_length=1,
         max_length=1024,
+        forms=ROWS,
         description="JSONL or Parquet (by its ending) of rows {prompt, images, ground_truth}: a path, file:// or s3://.",
     )
     use: Literal["replace", "add"] = setting(

@@ -10,11 +10,26 @@ import re
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, StringConstraints, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, StringConstraints, ValidationInfo, WithJsonSchema, model_validator
 
 from viper.spec.base import SpecModel, setting
 from viper.spec.documents import DEEPEST
-from viper.spec.forms import ABSOLUTE_PATH, DATA_KEY, OBJECT_NAME, QUALIFIED_NAME, QUANTITY, VARIABLE
+from viper.spec.forms import (
+    ABSOLUTE_PATH,
+    DATA_KEY,
+    EXTENDED_RESOURCE,
+    LABEL_VALUE,
+    LINE,
+    NO_NUL,
+    NOT_NATIVE,
+    OBJECT_NAME,
+    OWN_FOLDER,
+    QUALIFIED_NAME,
+    QUANTITY,
+    STORED,
+    TAINT_KEY,
+    VARIABLE,
+)
 
 #: Variables that the operator sets itself; credentials are never written into a profile.
 RESERVED_ENV = ("AWS_", "VIPER_", "HOME", "HF_HUB_OFFLINE")
@@ -56,11 +71,33 @@ Quantity = Annotated[
 ]
 
 
+def too_small(quantity: str) -> str:
+    """Why a number of bytes cannot be meant; empty when it can."""
+    whole = not quantity.endswith(THOUSANDTHS)
+    return "" if whole and amount(quantity) >= amount(LEAST_BYTES) else f"({quantity}) {TOO_SMALL}"
+
+
 def amount(quantity: str) -> Decimal:
     """The number that a valid quantity stands for, in its base unit (cores, bytes, devices)."""
     if found := re.fullmatch(r"([0-9.]+)(Ki|Mi|Gi|Ti|Pi|Ei|[numkMGTPE]?)", quantity):
         return Decimal(found[1].rstrip(".")) * _SCALES[found[2]]
     return Decimal(quantity)
+
+
+#: Resources of a container that Kubernetes knows itself, besides cpu and huge pages: in bytes.
+BYTES_OF = ("memory", "ephemeral-storage")
+HUGE_PAGES = r"hugepages-[0-9]+[KMG]i"
+#: Suffixes of thousandths, millionths and billionths.
+THOUSANDTHS = ("m", "u", "n")
+LEAST_BYTES, LEAST_CPU = "1Mi", "10m"
+TOO_SMALL = f"must be bytes, and at least {LEAST_BYTES}: m means thousandths; write 500M, 64Gi or the like"
+TOO_LITTLE_CPU = f"must be at least {LEAST_CPU}, the least that Linux grants; m means thousandths of a core"
+UNKNOWN = (
+    "is no resource of a container: cpu, memory, ephemeral-storage, or the extended resource of a device plugin, such "
+    "as nvidia.com/gpu"
+)
+DIVIDED = "must be a whole number: a device is not divided"
+UNEQUAL = "must be the same in requests and limits, which devices cannot exceed; set it in limits, or by gpus"
 
 
 class ResourceRequirements(SpecModel):
@@ -72,6 +109,27 @@ class ResourceRequirements(SpecModel):
     limits: dict[str, Quantity] = setting(
         dict, max_length=16, description="Upper bounds; beyond the memory limit the pod is killed."
     )
+
+    @model_validator(mode="after")
+    def _takes_them(self, info: ValidationInfo) -> Self:
+        """What Kubernetes takes of a container, and what a container can start with."""
+        for field, quantities in (("requests", self.requests), ("limits", self.limits)):
+            for name, quantity in quantities.items() if info.context != STORED else ():
+                if problem := self._problem(field, name, quantity):
+                    raise ValueError(f"{field}.{name} {problem}")
+        return self
+
+    def _problem(self, field: str, name: str, quantity: str) -> str:
+        if EXTENDED_RESOURCE.fits(name) and NOT_NATIVE.fits(name):
+            if amount(quantity) % 1:
+                return f"({quantity}) {DIVIDED}"
+            return "" if self.limits.get(name) == quantity else UNEQUAL
+        if name == "cpu":
+            little = field == "limits" and amount(quantity) < amount(LEAST_CPU)
+            return f"({quantity}) {TOO_LITTLE_CPU}" if little else ""
+        if name in BYTES_OF:
+            return "" if field == "requests" and amount(quantity) == 0 else too_small(quantity)
+        return "" if re.fullmatch(HUGE_PAGES, name) else UNKNOWN
 
     @model_validator(mode="after")
     def _requests_fit(self) -> Self:
@@ -87,9 +145,13 @@ class ResourceRequirements(SpecModel):
 class Toleration(SpecModel):
     """A taint that the pods tolerate."""
 
-    key: str | None = setting(None, max_length=316, description="Taint key; null: every taint (operator Exists).")
+    key: str | None = setting(
+        None, max_length=316, forms=(TAINT_KEY,), description="Taint key; null: every taint (operator Exists)."
+    )
     operator: Literal["Exists", "Equal"] = setting("Equal", description="Whether `value` is compared.")
-    value: str | None = setting(None, max_length=63, description="Taint value, with operator Equal.")
+    value: str | None = setting(
+        None, max_length=63, forms=(LABEL_VALUE,), description="Taint value, with operator Equal."
+    )
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = setting(
         None, description="Taint effect; null: every effect."
     )
@@ -121,7 +183,7 @@ class TopologySpreadConstraint(SpecModel):
 
     max_skew: int = setting(1, unit="pods", ge=1, le=2**31 - 1, description="Largest difference between two domains.")
     topology_key: str = setting(
-        pattern=QUALIFIED_NAME, max_length=316, description="Node label whose values are the domains."
+        forms=(QUALIFIED_NAME,), max_length=316, description="Node label whose values are the domains."
     )
     when_unsatisfiable: Literal["DoNotSchedule", "ScheduleAnyway"] = setting(
         "DoNotSchedule", description="Whether pods wait when the constraint cannot be met."
@@ -134,7 +196,7 @@ class TopologySpreadConstraint(SpecModel):
 class SecretKeySelector(SpecModel):
     """A key of a secret in the namespace of the iteration."""
 
-    name: str = setting(pattern=OBJECT_NAME, max_length=253, description="Name of the secret.")
+    name: str = setting(forms=(OBJECT_NAME,), max_length=253, description="Name of the secret.")
     key: str = setting(pattern=DATA_KEY, max_length=253, description="Key whose content is the value.")
     optional: bool = setting(False, description="Whether the pod starts without the variable when there is no key.")
 
@@ -151,7 +213,7 @@ class EnvVar(SpecModel):
     The object store's and MLflow's credentials come from the operator's own secret."""
 
     name: str = setting(pattern=VARIABLE, max_length=128, description="Name of the variable.")
-    value: str = setting("", max_length=4096, description="Its value.")
+    value: str = setting("", max_length=4096, forms=(NO_NUL,), description="Its value.")
     value_from: EnvVarSource | None = setting(None, description="Source of the value instead of `value`.")
 
     @model_validator(mode="after")
@@ -169,14 +231,16 @@ class EnvVar(SpecModel):
 class LocalObjectReference(SpecModel):
     """An object of the same namespace."""
 
-    name: str = setting(pattern=OBJECT_NAME, max_length=253, description="Its name.")
+    name: str = setting(forms=(OBJECT_NAME,), max_length=253, description="Its name.")
 
 
 class ModelCache(SpecModel):
     """A volume with model weights that is mounted into every pod."""
 
-    claim_name: str = setting(pattern=OBJECT_NAME, max_length=253, description="Existing PersistentVolumeClaim.")
-    mount_path: str = setting("/models", pattern=ABSOLUTE_PATH, max_length=512, description="Where it is mounted.")
+    claim_name: str = setting(forms=(OBJECT_NAME,), max_length=253, description="Existing PersistentVolumeClaim.")
+    mount_path: str = setting(
+        "/models", pattern=ABSOLUTE_PATH, max_length=512, forms=(OWN_FOLDER, LINE), description="Where it is mounted."
+    )
     read_only: bool = setting(True, description="Mounted read-only.")
 
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import StringConstraints, ValidationError, ValidationInfo, field_validator, model_validator
 
 from viper.spec.base import SpecModel, setting
-from viper.spec.forms import DEVICE, IMAGE, OBJECT_NAME, QUALIFIED_NAME
+from viper.spec.forms import (
+    DEVICE,
+    EXTENDED_RESOURCE,
+    IMAGE,
+    LABEL_VALUE,
+    NOT_NATIVE,
+    OBJECT_NAME,
+    QUALIFIED_NAME,
+    STORED,
+)
 from viper.spec.pods import (
     Affinity,
     EnvVar,
@@ -18,6 +27,7 @@ from viper.spec.pods import (
     ResourceRequirements,
     Toleration,
     TopologySpreadConstraint,
+    too_small,
 )
 
 CLUSTER = "cluster only"
@@ -69,7 +79,7 @@ class StageResources(SpecModel):
         source=CLUSTER,
         min_length=1,
         max_length=512,
-        pattern=IMAGE,
+        forms=(IMAGE,),
         description="Container image with the stage programs; null: the one the operator was installed with.",
     )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = setting(
@@ -87,7 +97,7 @@ class StageResources(SpecModel):
     gpu_resource_name: str = setting(
         "nvidia.com/gpu",
         source=CLUSTER,
-        pattern=QUALIFIED_NAME,
+        forms=(EXTENDED_RESOURCE, NOT_NATIVE),
         max_length=316,
         description="Extended resource that `gpus` counts.",
     )
@@ -106,7 +116,7 @@ class StageResources(SpecModel):
     work_claim: str | None = setting(
         None,
         source=CLUSTER,
-        pattern=OBJECT_NAME,
+        forms=(OBJECT_NAME,),
         max_length=253,
         description="Existing PersistentVolumeClaim for /work instead of a volume of each pod's own; ReadWriteMany "
         "where several nodes share it.",
@@ -115,9 +125,9 @@ class StageResources(SpecModel):
     env: list[EnvVar] = setting(
         list, source=CLUSTER, max_length=64, description="Environment variables, unique by name."
     )
-    node_selector: dict[str, Annotated[str, StringConstraints(max_length=63)]] = setting(
-        dict, source=CLUSTER, max_length=16, description="Labels a node must have to run the pods."
-    )
+    node_selector: dict[
+        Annotated[str, QUALIFIED_NAME], Annotated[str, StringConstraints(max_length=63), LABEL_VALUE]
+    ] = setting(dict, source=CLUSTER, max_length=16, description="Labels a node must have to run the pods.")
     tolerations: list[Toleration] = setting(
         list, source=CLUSTER, max_length=16, description="Taints that the pods tolerate."
     )
@@ -126,10 +136,10 @@ class StageResources(SpecModel):
         list, source=CLUSTER, max_length=8, description="How the pods are spread over the cluster."
     )
     priority_class_name: str | None = setting(
-        None, source=CLUSTER, pattern=OBJECT_NAME, max_length=253, description="PriorityClass; null: the default one."
+        None, source=CLUSTER, forms=(OBJECT_NAME,), max_length=253, description="PriorityClass; null: the default one."
     )
     runtime_class_name: str | None = setting(
-        None, source=CLUSTER, pattern=OBJECT_NAME, max_length=253, description="RuntimeClass; null: the default one."
+        None, source=CLUSTER, forms=(OBJECT_NAME,), max_length=253, description="RuntimeClass; null: the default one."
     )
     ttl_seconds_after_finished: int | None = setting(
         604_800,
@@ -143,13 +153,20 @@ class StageResources(SpecModel):
         None, source=CLUSTER, description="Changes to the generated pod template, merged last; null: none."
     )
 
-    def over(self, defaults: StageResources) -> StageResources:
+    def over(self, defaults: StageResources, context: Any = None) -> StageResources:
         """These resources, with every field that is not set taken from `defaults`; all fields of the result are set.
 
-        Raises `ValueError` when the two do not go together.
+        `context`: that of the validation in which it happens. Raises `ValueError` when the two do not go together.
         """
         chosen = {n: getattr(self if n in self.model_fields_set else defaults, n) for n in StageResources.model_fields}
-        return StageResources.model_validate(chosen)
+        return StageResources.model_validate(chosen, context=context)
+
+    @field_validator("gpu_memory", "shm_size", "work_size", mode="after")
+    @classmethod
+    def _bytes(cls, size: str | None, info: ValidationInfo) -> str | None:
+        if size is not None and info.context != STORED and (problem := too_small(size)):
+            raise ValueError(problem.partition(" ")[2])
+        return size
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -172,7 +189,7 @@ class Profile(SpecModel):
     queue_name: str | None = setting(
         None,
         source=CLUSTER,
-        pattern=OBJECT_NAME,
+        forms=(OBJECT_NAME,),
         max_length=63,
         description="Kueue LocalQueue, as label kueue.x-k8s.io/queue-name on every Job; null: not queued.",
     )
@@ -194,16 +211,16 @@ class Profile(SpecModel):
         defaults = info.data.get("defaults")
         if not isinstance(defaults, StageResources):  # `defaults` has an error of its own
             return stages
-        return {name: _over(name, own, defaults) for name, own in stages.items()}
+        return {name: _over(name, own, defaults, info.context) for name, own in stages.items()}
 
     def of(self, stage: str) -> StageResources:
         """The resources of a stage."""
         return self.stages.get(stage, self.defaults)
 
 
-def _over(stage: str, own: StageResources, defaults: StageResources) -> StageResources:
+def _over(stage: str, own: StageResources, defaults: StageResources, context: Any) -> StageResources:
     try:
-        return own.over(defaults)
+        return own.over(defaults, context)
     except ValidationError as e:
         problems = "; ".join(str(error["msg"]).removeprefix("Value error, ") for error in e.errors())
         raise ValueError(f"{stage}, together with defaults: {problems}") from None

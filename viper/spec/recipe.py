@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from viper.spec import base
 from viper.spec.base import SpecModel, setting
-from viper.spec.forms import ENDPOINT, WORDS
+from viper.spec.forms import ROLE, ROWS, WORD
 from viper.spec.options import Analysis, ExternalData
 
 PAPER, OURS = base.PAPER, base.OURS
@@ -285,6 +284,7 @@ class ColdStart(SpecModel):
     samples_uri: str = setting(
         min_length=1,
         max_length=1024,
+        forms=ROWS,
         description="JSONL of rows {prompt, images, response}; image paths relative to the file.",
     )
     epochs: float = setting(1.0, source=OURS, gt=0, le=100, description="Passes over the samples.")
@@ -297,25 +297,28 @@ class ModelRoles(SpecModel):
     model behind an OpenAI-compatible endpoint (`openai:https://host/v1#model-name`)."""
 
     critic: str = setting(
-        "generator", source=PAPER, min_length=1, max_length=1024, description="Writes the critiques R."
+        "generator", source=PAPER, min_length=1, max_length=1024, forms=ROLE, description="Writes the critiques R."
     )
     judge: str = setting(
-        "base", source=OURS, min_length=1, max_length=1024, description="Judges edits; frozen unless asked otherwise."
+        "base",
+        source=OURS,
+        min_length=1,
+        max_length=1024,
+        forms=ROLE,
+        description="Judges edits; frozen unless asked otherwise.",
     )
-
-    @field_validator("critic", "judge", mode="after")
-    @classmethod
-    def _endpoint(cls, model: str) -> str:
-        if model.startswith("openai:") and re.fullmatch(ENDPOINT, model) is None:
-            raise ValueError(f"must be {WORDS[ENDPOINT]}")
-        return model
 
 
 class Recipe(SpecModel):
     """Everything that decides what is learnt: sizes, prompts, thresholds, reward, optimiser numbers."""
 
     prompts: str = setting(
-        "viper", source=OURS, min_length=1, max_length=64, description="Prompt set (folder of `viper/prompts`)."
+        "viper",
+        source=OURS,
+        min_length=1,
+        max_length=64,
+        forms=(WORD,),
+        description="Prompt set (folder of `viper/prompts`).",
     )
     seed: int = setting(0, source=OURS, ge=0, le=10**18, description="Root of every seed in the iteration.")
     stages: Literal["both", "captions", "operations", "mixed"] = setting(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import re
 from contextlib import suppress
 
 from viper.spec.documents import shown
-from viper.spec.forms import OBJECT_NAME, WORDS
+from viper.spec.forms import OBJECT_NAME
 from viper_operator.plugin.api import ITERATIONS, LOOPS, Cluster, Object, Resource
 from viper_operator.plugin.errors import ClusterError, MissingObjectError
 
@@ -26,8 +25,8 @@ def split(name: str) -> tuple[tuple[Resource, ...], str]:
     short = kind.lower().removesuffix(".viper.dev")
     if slash and (short not in PREFIXES or not rest):
         raise ClusterError(f"{shown(name, 80)!r} names nothing", where="NAME", fix=_FORMS)
-    if not re.fullmatch(OBJECT_NAME.strip("^$"), rest):
-        raise ClusterError(f"{shown(rest, 80)!r} is no name: {WORDS[OBJECT_NAME]}", where="NAME", fix=_FORMS)
+    if not OBJECT_NAME.fits(rest):
+        raise ClusterError(f"{shown(rest, 80)!r} is no name: it {OBJECT_NAME.says}", where="NAME", fix=_FORMS)
     return ((PREFIXES[short],) if slash else (ITERATIONS, LOOPS)), rest
 
 
