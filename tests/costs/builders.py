@@ -51,7 +51,7 @@ def spec(
     return IterationSpec.model_validate(
         {
             "model": "qwen-viper-7b",
-            "generator": {"uri": "hf://Qwen/Qwen2.5-VL-7B-Instruct"},
+            "generator": {"alias": "generator", "initialUri": "hf://Qwen/Qwen2.5-VL-7B-Instruct"},
             "images": {"uri": "s3://photographs", **(images or {})},
             "engines": {**ENGINES, **(engines or {})},
             "recipe": recipe or {},
