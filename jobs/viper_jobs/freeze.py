@@ -20,12 +20,18 @@ from viper.spec.packed import pieces_of, unpack
 from viper.stage.frozen import ResolvedModel
 from viper.stage.progress import LINE_SECONDS, Progress
 from viper.stage.telling import Spoken, Teller, beating, spoken
-from viper.store import child_uri, open_store
+from viper.store import DirectoryStore, child_uri, open_store
 from viper.stored import MIN_VERSION, check_form, read_object
 from viper_jobs.main import exit_status
 
 #: The whole ViperIteration as JSON, its profile written out, packed into `VIPER_ITERATION_0`, … (`viper.spec.packed`).
 VARIABLE = "VIPER_ITERATION"
+
+
+#: Kubernetes sets it in every pod.
+IN_A_POD = "KUBERNETES_SERVICE_HOST"
+#: Volumes that the operator gives a pod for itself alone.
+_OWN = tuple(map(Path, ("/", "/tmp", "/work", "/dev/shm")))  # noqa: S108
 
 
 def main(
@@ -48,6 +54,8 @@ def main(
         progress = Progress(tell=tell)
         with spoken(Spoken(tell, progress)), beating(progress.pulse, LINE_SECONDS / 3):
             iteration = _iteration(environment)
+            if IN_A_POD in environment:
+                _check_shared(arguments.store, arguments.tracking)
             store = open_store(arguments.store)
             tell(f"freeze of {iteration.metadata.name} begins (viper {viper.__version__}, {store.uri})")
             with progress.waits("resolving models, prompts, questions and supplied files"):
@@ -56,6 +64,30 @@ def main(
             tell(f"freeze of {iteration.metadata.name} is done")
 
     return exit_status(work, arguments.termination_log)
+
+
+def _check_shared(store: str, tracking: str) -> None:
+    """Raises `SpecError` for a store or a database that only this pod has: the operator and the stages are others."""
+    where, opened = "store.uri of the chart", open_store(store)
+    if isinstance(opened, DirectoryStore) and _is_own(opened.root):
+        raise SpecError(
+            f"{opened.uri} is a directory of this pod, which no other pod sees",
+            where=where,
+            fix="set it to s3://bucket/prefix, or leave it empty for the bundled MinIO",
+        )
+    database = Registry(tracking).connection.database
+    if database is not None and _is_own(database):
+        raise SpecError(
+            f"{tracking} is a database of this pod, which no other pod sees",
+            where="the tracking URI of the chart",
+            fix="set it to http://host:port, or leave it empty for the bundled MLflow",
+        )
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a path lies in the image or in a volume of the pod's own, and in no volume that is mounted into it."""
+    mounted = next(p for p in (path, *path.parents) if p == Path("/") or p.is_mount())
+    return mounted in _OWN
 
 
 def _iteration(environment: Mapping[str, str]) -> ViperIteration:

@@ -82,6 +82,22 @@ NAMES: dict[str, tuple[dict[str, Any], str, str]] = {
     "scenes that are none": ({"images": {"uri": "smallworld:scenes?count=x"}}, "spec.images.uri", "count=N&seed=S"),
     "held-out scenes": ({"images": {"uri": "smallworld:scenes?count=9&seed=999"}}, "spec.images.uri", "below 500"),
     "images of a broken address": ({"images": {"uri": "s3://[b/i"}}, "spec.images.uri", ""),
+    "more shards than images": (
+        {
+            "images": {"uri": "file:///i", "limit": 24},
+            "profile": {"stages": {"synthesize-captions": {"shards": 1024}}},
+        },
+        "spec.profile.stages.synthesize-captions.shards",
+        "set at most 24",
+    ),
+    "more shards than scenes": (
+        {
+            "images": {"uri": "smallworld:scenes?count=1"},
+            "profile": {"stages": {"validate-operations": {"shards": 2}}},
+        },
+        "spec.profile.stages.validate-operations.shards",
+        "2 shards for 1 image at most",
+    ),
     "a generator of the web": ({"generator": {"uri": "https://host/m"}}, "spec.generator.uri", "hf://org/name"),
     "a generator by its name": (
         {"generator": {"uri": "Qwen/Qwen2.5-VL"}},

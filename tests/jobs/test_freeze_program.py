@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from fakes import world
+from viper.errors import InputError
 from viper.registry import Registry, sqlite_uri
 from viper.spec.packed import pack, variables
 from viper.stage import load_frozen
 from viper.store import DirectoryStore
-from viper_jobs.freeze import VARIABLE, main
+from viper_jobs.freeze import IN_A_POD, VARIABLE, main
 
 
 @pytest.fixture
@@ -133,3 +134,27 @@ def test_what_only_a_later_release_can_carry_out_is_refused_with_its_name(
     assert run(tmp_path, {**resource(source), "schemaVersion": 1, "minVersion": "0.9.0"}) == 11
     assert "VIPER_ITERATION: is an iteration that needs viper 0.9.0" in ended(tmp_path)["message"]
     assert load_frozen(directory_store, "first") is None
+
+
+@pytest.mark.parametrize(
+    ("places", "mounts", "said"),
+    [
+        (("/data/store", "http://m:5000"), (), "store.uri of the chart"),
+        (("/tmp/store", "http://m:5000"), ("/tmp",), "no other pod sees"),
+        (("/data/store", "sqlite:////mlflow.db"), ("/data",), "the tracking URI of the chart"),
+        (("/data/store", "http://m:5000"), ("/data",), ""),
+        (("s3://bucket", "http://m:5000"), (), ""),
+    ],
+)
+def test_what_only_this_pod_has_is_no_store_of_a_cluster(
+    places: tuple[str, str], mounts: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "is_mount", lambda path: str(path) in mounts)
+    store, tracking = places
+    uri = store if "://" in store else Path(store).as_uri()
+    log = tmp_path / "end.json"
+    environment = {IN_A_POD: "10.0.0.1", **variables(VARIABLE, pack(json.dumps(world.iteration("it").dump()), "it"))}
+    monkeypatch.setattr("viper_jobs.freeze.freeze", lambda *_, **__: (_ for _ in ()).throw(InputError("went on")))
+    status = main(["--store", uri, "--tracking", tracking, "--termination-log", str(log)], environment=environment)
+    assert status == (2 if said else 3)
+    assert (said or "went on") in json.loads(log.read_text())["message"]

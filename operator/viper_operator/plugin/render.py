@@ -10,6 +10,7 @@ from typing import Any
 from viper.cli.options import whole
 from viper.cli.render import iterations
 from viper.errors import SpecError
+from viper.known import check_names
 from viper.spec import Profile, Resource, ViperIteration, ViperLoop, ViperProfile, parse_resource, parse_stored
 from viper.spec.documents import read_documents
 from viper.spec.pod_fields import check_pod_fields
@@ -78,7 +79,9 @@ def run(args: argparse.Namespace) -> int:
     if not wanted:
         raise SpecError("holds no ViperIteration and no ViperLoop", where=_where(args.file), fix="render one that does")
     for one in wanted:
-        for text in rendered(_resolved(one, profiles, args), settings, args.stage):
+        resolved = _resolved(one, profiles, args)
+        check_names(resolved.spec)
+        for text in rendered(resolved, settings, args.stage):
             print(text, end="")
     return 0
 
