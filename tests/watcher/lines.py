@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import pairwise
 
-from watcher.statuses import FINISHED, LOOKS, Claim, Fault, Step, passed, status_of, steps, unsupported
-from watcher.timeline import EARLY, Span, Track
+from watcher.statuses import FINISHED, Claim, Fault, Step, passed, status_of, steps, unsupported
+from watcher.timeline import Span, Track
 from watcher.truth import World
 from watcher.words import loop_state
 
@@ -33,7 +33,7 @@ def logs_tell_the_run(world: World) -> Iterator[Fault]:
         if not works:
             continue
         begins, ends = works[0].start, works[-1].end
-        within = [line for at, line in text if begins - EARLY <= at <= ends + world.late]
+        within = [line for at, line in text if begins - world.early <= at <= ends + world.late]
         if not any(stage in line for line in within):
             yield Fault("logs tell the run", begins, f"no line names {stage} of {name} while it works")
         progress = [s.value for s in track.map(lambda s: s.progress).spans(world.end) if s.value]
@@ -59,10 +59,12 @@ def _waits_told(world: World) -> Iterator[Fault]:
         works = works.beside(track.map(lambda s: len(s.working))).map(sum)
     for idle in works.spans(world.end):
         told = [
-            line for at, _, line in world.lines if idle.start <= at <= min(idle.start + world.late + LOOKS, idle.end)
+            line
+            for at, _, line in world.lines
+            if idle.start <= at <= min(idle.start + world.late + world.looks, idle.end)
         ]
         long = idle.end - idle.start
-        silent = not idle.value and idle.start > 0 and idle.end < world.end and long > world.late + LOOKS
+        silent = not idle.value and idle.start > 0 and idle.end < world.end and long > world.late + world.looks
         if silent and not any("wait" in line for line in told):
             yield Fault("logs tell the run", idle.start, f"nothing works for {long:.0f} s, not told")
 
@@ -103,7 +105,7 @@ def lines_are_so(world: World) -> Iterator[Fault]:
         if (count := COUNT.search(line)) is not None:
             counted = (count["phase"], int(count["done"]), int(count["total"]))
             so = partial(_counted, said=counted)
-            if all(world.untrue(Span(at, at, None), s, so, early=LOOKS) is not None for s in stages):
+            if all(world.untrue(Span(at, at, None), s, so, early=world.looks) is not None for s in stages):
                 yield Fault("lines are so", at, f"“{line}”: no program says so")
 
 
@@ -131,7 +133,7 @@ def lines_name_their_stage(world: World) -> Iterator[Fault]:
         works = works.beside(one).map(lambda both: both[0] | both[1])
     for span in works.spans(world.end):
         for at, stream, line in world.lines if len(span.value) > 1 else ():
-            within = span.start + LOOKS < at < span.end and stream == "out"
+            within = span.start + world.looks < at < span.end and stream == "out"
             if within and STAMP.search(line) and not any(stage in line for stage in span.value):
                 yield Fault("lines name their stage", at, f"“{line}”: of {' or '.join(sorted(span.value))}?")
 

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
-from watcher.timeline import EARLY, Object, Span, Track
+from watcher.timeline import Object, Span, Track
 from watcher.truth import Stage, World, ended, moment
 
 FINISHED = ("Promoted", "Registered", "Held", "Failed")
 #: A stage that has one of these changes no more, unless a person asks.
 OVER = ("Succeeded", "Held", "Failed")
-#: Seconds by which times in a status may differ from those of Jobs, and between two looks at progress.
-CLOSE, LOOKS = 2.0, 6.0
+#: Seconds by which times in a status may differ from those of Jobs.
+CLOSE = 2.0
 
 
 class Fault(NamedTuple):
@@ -127,10 +127,10 @@ def unsupported(world: World, shown: Span, said: Claim, name: str, stage: str) -
     """
     fact = world.stages[name, stage].beside(world.iterations[name])
     if said.state == "Succeeded":
-        at = world.untrue(shown, fact, lambda v: v[0].manifest is not None, early=LOOKS)
+        at = world.untrue(shown, fact, lambda v: v[0].manifest is not None, early=world.looks)
         if at is not None:
             return at
-    early = world.late if said.state in ("Running", "Succeeded") else EARLY
+    early = world.late if said.state in ("Running", "Succeeded") else world.early
     return world.untrue(shown, fact, lambda v: support(said, v[0], v[1]), early=early)
 
 
@@ -234,7 +234,7 @@ def _transitions(world: World, name: str, bodies: Track[Any]) -> Iterator[Fault]
             if old is not None and old["status"] == c["status"]:
                 wrong = old["lastTransitionTime"] != c["lastTransitionTime"]
             else:
-                wrong = not shown.start - world.late <= since <= shown.start + EARLY
+                wrong = not shown.start - world.late <= since <= shown.start + world.early
             if wrong:
                 yield Fault("times are the Jobs'", shown.start, f"{name}: {kind}={c['status']} since {since:.0f}")
         before = now
@@ -257,7 +257,9 @@ def progress_is_the_programs(world: World) -> Iterator[Fault]:
                 if before is not None and before[:2] == (job, phase) and before[3] == total and done < before[2]:
                     yield Fault("progress is the program's", shown.start, f"{what} after {before[2]}/{total}")
                 before = shown.value
-                at = world.untrue(shown, steps(world, name, stage), partial(passed, said=shown.value[1:]), early=LOOKS)
+                at = world.untrue(
+                    shown, steps(world, name, stage), partial(passed, said=shown.value[1:]), early=world.looks
+                )
                 if at is not None:
                     yield Fault("progress is the program's", at, f"{what} is not what the program says")
 
@@ -268,7 +270,7 @@ def waiting_is_the_programs(world: World) -> Iterator[Fault]:
         said = world.iterations[name].map(lambda b, s=stage: _waiting(stages_of(status_of(b)).get(s)))  # type: ignore[misc]
         fact = track.map(lambda s: (s.progress or {}).get("waiting", "") if s.working else "")
         for shown in said.spans(world.end):
-            at = world.untrue(shown, fact, lambda w, x=shown.value: w == x, early=LOOKS) if shown.value else None
+            at = world.untrue(shown, fact, lambda w, x=shown.value: w == x, early=world.looks) if shown.value else None
             if at is not None:
                 yield Fault("waiting is the program's", at, f"{name}: {stage} is said to wait: {shown.value}")
         for so in fact.spans(world.end):

@@ -27,6 +27,8 @@ U = TypeVar("U")
 
 #: Seconds for which something may be shown that is not so any more, and by which one watch may be ahead of another.
 LATE, EARLY = 15.0, 2.0
+#: Seconds between two looks at what the store says of a stage, at most.
+LOOKS = 6.0
 
 
 class Span(NamedTuple):

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from viper_operator.names import ITERATION, LOOP, STAGE
 from viper_operator.observed import SAME, STARTING
-from watcher.timeline import EARLY, LATE, Object, Span, Track, untold, untrue
+from watcher.timeline import EARLY, LATE, LOOKS, Object, Span, Track, untold, untrue
 
 T = TypeVar("T")
 
@@ -103,14 +103,25 @@ class World:
     followed: bool = False  # whether the lines are those of the whole run
 
     def untrue(
-        self, shown: Span, fact: Track[T], holds: Callable[[T], object], *, early: float = EARLY
+        self, shown: Span, fact: Track[T], holds: Callable[[T], object], *, early: float | None = None
     ) -> float | None:
         """`timeline.untrue` within what is known."""
+        early = self.early if early is None else early
         return untrue(shown, fact, holds, end=self.end, late=self.late, early=early)
 
     def untold(self, so: Span, shown: Track[T], tells: Callable[[T], object], *, more: float = 0.0) -> float | None:
         """`timeline.untold` within what is known; `more`: seconds that may pass besides."""
         return untold(so, shown, tells, end=self.end, late=self.late + more)
+
+    @property
+    def early(self) -> float:
+        """Seconds by which one watch may be ahead of another; more where everything may take longer."""
+        return EARLY * self.late / LATE
+
+    @property
+    def looks(self) -> float:
+        """Seconds between two looks at the store, when it takes long to answer."""
+        return LOOKS * self.late / LATE
 
     def members(self, loop: str) -> list[str]:
         """The iterations of a loop in the order in which they were made."""

@@ -19,7 +19,7 @@ from watcher.statuses import (
     support,
     unsupported,
 )
-from watcher.timeline import EARLY, Object, Span, Track
+from watcher.timeline import Object, Span, Track
 from watcher.truth import Stage, World, ended, moment
 
 #: Reasons of Events by which an iteration says what it is, and the outcome that this is.
@@ -101,7 +101,7 @@ def _warning(world: World, at: float, body: Object, known: set[str]) -> Iterator
             yield "its condition does not say so"
     elif stage in known:
         shown = world.iterations[name].map(lambda b: stages_of(status_of(b)).get(stage, {}))
-        job = shown.at(min(at + EARLY, world.end)).get("job") or ""
+        job = shown.at(min(at + world.early, world.end)).get("job") or ""
         fact = world.stages[name, stage].beside(world.iterations[name])
         if attempt := re.match(r"(\d+) failed attempt", message):
             number = int(attempt[1])  # the Job may have failed with it
@@ -126,7 +126,7 @@ def _done_lately(world: World, at: float, name: str, stage: str) -> bool:
 
 def _lately(world: World, fact: Track[bool], at: float) -> bool:
     """Whether something became so within the last seconds (or becomes so in the next)."""
-    return any(s.value and at - world.late <= s.start <= at + EARLY for s in fact.spans(world.end))
+    return any(s.value and at - world.late <= s.start <= at + world.early for s in fact.spans(world.end))
 
 
 def _summary(status: Object) -> tuple[str, str]:
