@@ -50,6 +50,15 @@ def tried_again(f: Film) -> None:
     f.say(outcome="Running", retries=1)
 
 
+def failed_with_its_job(number: int) -> list[tuple[float, Act]]:
+    """The last attempt fails, of which it is said for a moment that it was so many."""
+    return [
+        (20.0, lambda f: f.job("ingest-images", failed=1, condition="Failed")),
+        (20.5, stage("ingest-images", "Running", job=INGEST, message=f"{number} failed attempt: InputError")),
+        (21.0, stage("ingest-images", "Failed", job=INGEST, finishedAt=stamp(20))),
+    ]
+
+
 def unscheduled(f: Film) -> None:
     f.pod("ingest-images", "Pending", waiting="ImagePullBackOff")
 

@@ -75,9 +75,8 @@ def support(said: Claim, stage: Stage, body: Object | None) -> bool:
 
 
 def _running(said: Claim, stage: Stage, _: Object | None) -> bool:
-    if told := re.match(r"(\d+) failed attempt", said.message):
-        failed = stage.jobs.get(said.job, {}).get("status", {}).get("failed", 0)
-        return stage.open(said.job) and failed == int(told[1])
+    if ATTEMPTS.match(said.message):
+        return stage.open(said.job)
     return stage.works(said.job) if said.job else bool(stage.working)
 
 
@@ -105,6 +104,8 @@ def _suspended(_: Claim, __: Stage, body: Object | None) -> bool:
     return bool((body or {}).get("spec", {}).get("suspend"))
 
 
+#: How a message begins that tells of attempts.
+ATTEMPTS = re.compile(r"(\d+) failed attempt")
 #: Reasons to be pending that no pod can tell.
 NOT_OF_PODS = ("", "Ready", "Starting", "WaitsForModel", "JobRefused", "NameTaken")
 SUPPORTS: dict[str, Callable[[Claim, Stage, Object | None], bool]] = {
@@ -128,6 +129,10 @@ def unsupported(world: World, shown: Span, said: Claim, name: str, stage: str) -
     fact = world.stages[name, stage].beside(world.iterations[name])
     if said.state == "Succeeded":
         at = world.untrue(shown, fact, lambda v: v[0].manifest is not None, early=world.looks)
+        if at is not None:
+            return at
+    if tried := ATTEMPTS.match(said.message):  # which may have been the last
+        at = world.untrue(shown, fact, lambda v: v[0].failures(said.job) == int(tried[1]))
         if at is not None:
             return at
     early = world.late if said.state in ("Running", "Succeeded") else world.early

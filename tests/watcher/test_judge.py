@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from watcher.cases import CASES, line, together
+from watcher.cases import CASES, failed_with_its_job, line, together
 from watcher.film import T0, Act, play
 from watcher.judge import judge, report
 from watcher.timeline import Span, Track, untold, untrue
@@ -28,6 +28,13 @@ def test_what_is_not_so_is_found(more: list[tuple[float, Act]], left_out: list[f
 def test_a_line_says_which_of_two_stages_at_work_it_is_of(text: str, named: bool) -> None:
     rules = {f.rule for f in judge(play(*together(), (30.0, line(text))))}
     assert ("lines name their stage" in rules) is not named
+
+
+@pytest.mark.parametrize(("number", "so"), [(1, True), (2, False)])
+def test_the_last_attempt_may_be_told_of_a_job_that_has_failed_with_it(number: int, so: bool) -> None:
+    later = [22.0, 26.0, 30.0, 34.0, 38.0, 42.0]
+    rules = {f.rule for f in judge(play(*failed_with_its_job(number), without=later))}
+    assert ("stage is as said" in rules) is not so
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,10 @@ class Stage:
         """Whether a pod of this open Job runs."""
         return self.open(job) and any(p.get("status", {}).get("phase") == "Running" for p in self.pods_of(job))
 
+    def failures(self, job: str) -> int:
+        """How many pods of the Job that has this name now have failed."""
+        return int(self.jobs.get(job, {}).get("status", {}).get("failed") or 0)
+
     @property
     def working(self) -> list[str]:
         """Names of Jobs at work."""

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from watcher.statuses import (
+    ATTEMPTS,
     Claim,
     Fault,
     conditions,
@@ -100,16 +101,18 @@ def _warning(world: World, at: float, body: Object, known: set[str]) -> Iterator
         if world.untrue(once, said, lambda c: c.get(kind, {}).get("status") == status) is not None:
             yield "its condition does not say so"
     elif stage in known:
-        shown = world.iterations[name].map(lambda b: stages_of(status_of(b)).get(stage, {}))
-        job = shown.at(min(at + world.early, world.end)).get("job") or ""
         fact = world.stages[name, stage].beside(world.iterations[name])
-        if attempt := re.match(r"(\d+) failed attempt", message):
+        if attempt := ATTEMPTS.match(message):
             number = int(attempt[1])  # the Job may have failed with it
-            so = world.untrue(once, fact, lambda v: v[0].jobs.get(job, {}).get("status", {}).get("failed") == number)
+
+            def holds(v: tuple[Stage, Object | None]) -> bool:
+                return any(v[0].failures(job) == number for job in v[0].jobs)
         else:
-            said_of = Claim("Pending", reason, message, job)  # whatever it is at by now
-            so = world.untrue(once, fact, lambda v: support(said_of, v[0], v[1]))
-        if so is not None:
+
+            def holds(v: tuple[Stage, Object | None]) -> bool:
+                return any(support(Claim("Pending", reason, message, job), *v) for job in v[0].jobs or ("",))
+
+        if world.untrue(once, fact, holds) is not None:
             yield "it is not so"
     else:
         summary = world.iterations[name].map(lambda b: _summary(status_of(b))[0])
