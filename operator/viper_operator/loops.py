@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from viper.plan import Condition, LoopObserved, LoopPlan, plan_loop
 from viper.spec import ViperLoop
 from viper.spec.base import first_problem
+from viper.spec.forms import STORED
 from viper.spec.status import IterationStatus, LoopStatus
 from viper.words import joined
 from viper_operator.aliases import FRESH_SECONDS
@@ -224,7 +225,9 @@ def _alias(loop: ViperLoop) -> tuple[str, str]:
 def _loop(body: dict[str, Any]) -> ViperLoop:
     meta = {"name": body["metadata"]["name"]}
     document = {"apiVersion": body["apiVersion"], "kind": KIND, "metadata": meta, "spec": body["spec"]}
-    return ViperLoop.model_validate(document)
+    # What has begun was taken by the release that it began with.
+    begun = bool((body.get("status") or {}).get("current"))
+    return ViperLoop.model_validate(document, context=STORED if begun else None)
 
 
 def iteration_body(view: LoopView, body: dict[str, Any], loop: ViperLoop, number: int) -> dict[str, Any]:

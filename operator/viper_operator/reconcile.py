@@ -15,6 +15,7 @@ from viper.errors import NewerFormError, SpecError, StoreError
 from viper.plan import Done, Observed, Plan, Stage, plan
 from viper.spec import Profile, ViperIteration
 from viper.spec.base import first_problem
+from viper.spec.forms import STORED
 from viper.spec.stages import FREEZE
 from viper.spec.status import IterationStatus
 from viper.stage.frozen import FrozenIteration
@@ -330,7 +331,9 @@ class IterationReconciler:
         meta = {"name": body["metadata"]["name"]}
         document = {"apiVersion": body["apiVersion"], "kind": KIND, "metadata": meta, "spec": body["spec"]}
         try:
-            one = ViperIteration.model_validate(document)
+            # What has been frozen was taken by the release that it began with.
+            frozen = bool((body.get("status") or {}).get("generator"))
+            one = ViperIteration.model_validate(document, context=STORED if frozen else None)
         except ValidationError as error:
             raise SpecProblemError("SpecInvalid", first_problem(error), permanent=True) from None
         name = one.spec.profile_ref

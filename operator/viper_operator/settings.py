@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from viper.errors import SpecError
+from viper.spec.addresses import check_anonymous
 from viper.store import open_store
 
 RESTRICTED, UNRESTRICTED, FORBIDDEN = POD_TEMPLATES = ("restricted", "unrestricted", "forbidden")
@@ -44,7 +45,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
-        """Raises `SpecError` naming what is missing."""
+        """Raises `SpecError` naming what is missing, `RegistryError` for credentials in a URI."""
         required = ("VIPER_NAMESPACE", "VIPER_STORE", "VIPER_TRACKING", "VIPER_STAGE_IMAGE")
         if missing := [n for n in required if not environment.get(n)]:
             raise SpecError(f"{', '.join(missing)} must be set", where="environment", fix="the chart sets them")
@@ -68,7 +69,7 @@ class Settings:
             namespace=environment["VIPER_NAMESPACE"],
             # As the store itself spells it, so that pods and people see the same URI.
             store=open_store(environment["VIPER_STORE"]).uri,
-            tracking=environment["VIPER_TRACKING"],
+            tracking=check_anonymous(environment["VIPER_TRACKING"]),
             image=environment["VIPER_STAGE_IMAGE"],
             credentials_secret=environment.get("VIPER_CREDENTIALS_SECRET", ""),
             lease=environment.get("VIPER_LEASE") or cls.lease,

@@ -71,6 +71,12 @@ def test_what_is_no_resource_is_refused_and_leaves_nothing(
         (["it.yaml", "--tracking-uri", "http://[x"], "not a tracking URI"),
         (["it.yaml", "--tracking-uri", "http://host:port"], "not a tracking URI"),
         (["it.yaml", "--tracking-uri", "sqlite:///"], "not a tracking URI"),
+        (["it.yaml", "--tracking-uri", "http://ana:secret@host"], "http://…@host: holds credentials"),
+        (["it.yaml", "--tracking-uri", "https://host/?token=secret"], "holds credentials or a query"),
+        (["it.yaml", "--dir", "runs/why?1"], "holds one of ? # %"),
+        (["it.yaml", "--dir", "feature%2Flogin/run"], "holds one of ? # %"),
+        (["it.yaml", "--dir", "runs/#1"], "holds one of ? # %"),
+        (["it.yaml", "--dir", "runs/a\nb"], "holds one of ? # %"),
         (["it.yaml", "--tracking-uri", "sqlite:///nul\0"], "not a tracking URI"),
         (["it.yaml", "--parallel", "0"], "is no number of processes"),
         (["it.yaml", "--parallel", "-1"], "is no number of processes"),
@@ -83,7 +89,7 @@ def test_what_is_no_resource_is_refused_and_leaves_nothing(
 def test_options_that_mean_nothing_are_refused_and_not_remembered(
     argv: list[str], words: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    refused(main, ["run", *argv], words, capsys)
+    assert "secret" not in refused(main, ["run", *argv], words, capsys)
     assert not (folder / "runs" / "first" / "run.json").exists()
     assert main(["run", "it.yaml"]) == EngineError.exit_code  # what was refused is no part of the next
 

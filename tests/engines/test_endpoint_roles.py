@@ -16,7 +16,7 @@ from support.synthesis import context, frozen
 from viper.engines import factory
 from viper.engines.base import Sampling, VlmRequest
 from viper.engines.weights import weights_id
-from viper.errors import EngineError, InputError, SpecError
+from viper.errors import EngineError, SpecError
 from viper.freeze import freeze
 from viper.models import resolve_endpoint
 from viper.store import DirectoryStore
@@ -57,10 +57,9 @@ def test_an_address_with_a_secret_is_refused_when_it_is_read_and_not_repeated(fi
     assert "secret" not in str(caught.value)
 
 
-def test_what_is_trained_cannot_be_behind_an_endpoint(tmp_path: Path) -> None:
-    iteration = world.iteration("it", generator={"uri": "openai:https://host/v1#judge"})
-    with pytest.raises(InputError, match="not the URI of a model"):
-        freeze(iteration, DirectoryStore(tmp_path), MemoryRegistry())
+def test_what_is_trained_cannot_be_behind_an_endpoint() -> None:
+    with pytest.raises(SpecError, match=r"spec\.generator\.uri: must be file:///directory"):
+        world.iteration("it", generator={"uri": "openai:https://host/v1#judge"})
 
 
 def test_the_judge_is_asked_over_http_whatever_the_other_models_engine_is(tmp_path: Path, server: ChatServer) -> None:

@@ -79,7 +79,6 @@ def external(*items: dict[str, Any]) -> Spec:
         (questions(question(0), question(1, domain=" ")), ("q.jsonl", "line 2", "domain: ' ' names nothing")),
         (questions(question(0, domain="overall")), ("q.jsonl", "line 1", "domain: 'overall'", "another word")),
         (lambda folder: {"evaluation": {"questions": str(folder / "none.jsonl")}}, ("none.jsonl", "no such file")),
-        (lambda folder: {"evaluation": {"questions": "smallworld:riddles"}}, ("no such question set",)),
         (cold(lesson(), lesson("torn.jpg")), ("spec.recipe.coldStart.samplesUri", "c.jsonl", "line 2", "JPEG")),
         (cold(lesson("line.png")), ("c.jsonl", "line 1", "2000×1")),
         (cold({**lesson(), "prompt": "<|image_pad|>What?"}), ("c.jsonl", "line 1", "chat template")),

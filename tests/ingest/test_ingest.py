@@ -168,9 +168,9 @@ def test_an_offset_beyond_the_pool_says_how_many_images_there_are(tmp_path: Path
 
 
 @pytest.mark.parametrize("uri", ["http://example.org/images", "smallworld:scenes", "smallworld:things?count=3"])
-def test_an_unknown_pool_is_a_mistake_in_the_specification(tmp_path: Path, uri: str) -> None:
+def test_an_unknown_pool_is_a_mistake_in_the_specification(uri: str) -> None:
     with pytest.raises(SpecError, match=r"spec\.images\.uri"):
-        run(tmp_path, uri)
+        open_source(uri)
 
 
 @pytest.mark.parametrize("query", ["count=0", "count=x", "count=3&seed=x", "count=3&sead=1", "count=3&seed=500"])

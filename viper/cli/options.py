@@ -11,6 +11,9 @@ from pathlib import Path
 from viper.errors import InputError
 from viper.spec.forms import DEVICE, WORDS
 
+#: What a database's URI does not take as part of a path.
+_ODD = re.compile(r"[?#%\x00-\x1f\x7f]")
+
 
 def whole(least: int, most: int, name: str) -> Callable[[str], int]:
     """The type of an option that takes a whole number from `least` to `most`."""
@@ -57,6 +60,12 @@ def folder(path: Path, option: str) -> Path:
     where = f"{option} {str(path)[:200]!r}"
     if "\0" in str(path):
         raise InputError("cannot be a folder: embedded null byte", where=where)
+    if option == "--dir" and _ODD.search(str(path.absolute())) and not (path / "run.json").exists():
+        raise InputError(
+            "holds one of ? # % or a control character, which address another database than the one in that folder",
+            where=where,
+            fix="choose a --dir without them",
+        )
     try:
         there = next(p for p in (path, *path.absolute().parents) if p.exists())
     except OSError as error:
