@@ -196,8 +196,8 @@ class IterationSpec(SpecModel):
             most = images * self.recipe.operations.edits_per_image if name == VALIDATE_OPERATIONS else images
             if resources.shards > most:
                 return (
-                    f"stages.{name}.shards ({resources.shards}) must not be more shards than the {most} images or "
-                    "edits that there are: the others would have nothing to do; lower it, or raise images.limit"
+                    f"stages.{name}.shards ({resources.shards}) must not be more shards than there are images or "
+                    f"edits ({most}): the others would have nothing to do; lower it, or raise images.limit"
                 )
         return ""
 
