@@ -20,7 +20,7 @@ from viper_operator.names import SELECTOR
 from viper_operator.reconcile import IterationReconciler
 from viper_operator.settings import Settings
 from viper_operator.stores import Stores
-from viper_operator.tickers import Aliases, Problems, Progress, Sweep, every
+from viper_operator.tickers import STORE_SECONDS, Aliases, Problems, Progress, Sweep, Unread, every
 from viper_operator.tracking import TrackingServer
 from viper_operator.views import IterationView, JobView
 from viper_operator.workqueue import WorkQueue
@@ -166,6 +166,7 @@ class Controller:
         problems = Problems(self.api, cache, memory, self._look_at)
         progress = Progress(self.stores, cache, memory, self._look_at)
         aliases = Aliases(self.tracking, cache, memory, self._look_at, partial(self._enqueue, "loop"))
+        unread = Unread(self.stores, memory, self._look_at)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.queue.run(settings.workers))
@@ -174,6 +175,7 @@ class Controller:
                 )
                 tasks.create_task(every(lambda: progress.pause(settings.progress_seconds), progress.round))
                 tasks.create_task(every(aliases.pause, aliases.round))
+                tasks.create_task(every(lambda: STORE_SECONDS, unread.round))
                 tasks.create_task(self._sweeps())
                 tasks.create_task(every(lambda: 5.0, self._gauges))
         finally:

@@ -19,7 +19,7 @@ class Memory:
     `rested`: those whose stage was looked at after they had been suspended and their pods had gone.
 
     `progress`: news by iteration and stage. `aliases`: by model and alias. `begun`: by uid of the iteration, what it
-    began from. `waiting`: by loop, the alias that it waits for.
+    began from. `waiting`: by loop, the alias that it waits for. `unread`: iterations of which the store told nothing.
     """
 
     problems: dict[str, Problem | None] = field(default_factory=dict)
@@ -30,6 +30,7 @@ class Memory:
     aliases: dict[tuple[str, str], AliasSeen] = field(default_factory=dict)
     begun: dict[str, Begun] = field(default_factory=dict)
     waiting: dict[str, tuple[str, str]] = field(default_factory=dict)
+    unread: set[str] = field(default_factory=set)
 
     def forget(self, cache: Cache) -> None:
         """Forgets what was known of objects that are gone, and of iterations that have ended."""
@@ -46,3 +47,4 @@ class Memory:
             for key in [k for k in known if k not in there]:
                 del known[key]
         self.rested &= jobs
+        self.unread &= cache.iterations.items.keys()

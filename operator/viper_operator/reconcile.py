@@ -171,6 +171,8 @@ class IterationReconciler:
             metrics.STORE_ERRORS.inc()
         if isinstance(error, LostError):
             reason = ITERATION_MISSING
+        if reason == STORE_UNAVAILABLE:
+            self.memory.unread.add(view.name)
         if view.suspend:
             for job in self.cache.jobs_of(view):
                 if job.working and not job.queued:

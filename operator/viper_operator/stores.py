@@ -76,6 +76,10 @@ class Stores:
         known = next((o.frozen.prefix for o in self._observers.values() if o.frozen.name == name), prefix_of(name, 0))
         return await self._read(lambda: read_progress(self.store, known, stage, shards))
 
+    async def answers(self) -> None:
+        """Returns when the store answers at all."""
+        await self._read(lambda: self.store.stat("iterations/-"))
+
     def forget(self, uid: str) -> None:
         """Nothing will be asked about this iteration for a while."""
         self._observers.pop(uid, None)

@@ -40,6 +40,8 @@ OLD_SECONDS = 9.0
 READS, SECONDS_PER_HUNDRED = 4, 10.0
 #: Seconds between rounds where nobody can say how many they should be.
 LONG_PAUSE = 30.0
+#: Seconds between questions to a store that was down.
+STORE_SECONDS = 10.0
 #: Seconds between looks at the aliases, and a second for as many more.
 ALIAS_SECONDS, ALIASES_A_SECOND = 5.0, 20
 
@@ -195,6 +197,28 @@ class Progress:
     def pause(self, seconds: float) -> float:
         """Seconds between rounds: longer, the more Jobs there are."""
         return max(seconds, SECONDS_PER_HUNDRED * len(self.running()) / 100)
+
+
+@dataclass
+class Unread:
+    """Has iterations of which the store told nothing looked at as soon as it answers: each by itself waits for up to a
+    minute, and would be said to be unread for as long."""
+
+    stores: Stores
+    memory: Memory
+    enqueue: Callable[[str], None]
+
+    async def round(self) -> None:
+        """Asks once for all of them; nothing where there are none."""
+        if not self.memory.unread:
+            return
+        try:
+            await self.stores.answers()
+        except StoreError:
+            return  # which is said of each of them
+        names, self.memory.unread = self.memory.unread, set()
+        for name in sorted(names):
+            self.enqueue(name)
 
 
 @dataclass

@@ -21,7 +21,7 @@ from viper_operator.api import ApiError
 from viper_operator.cache import Cache
 from viper_operator.controller import ITERATIONS, JOBS, LOOPS, Controller
 from viper_operator.memory import Memory
-from viper_operator.tickers import Aliases, Problems, Progress, every
+from viper_operator.tickers import Aliases, Problems, Progress, Unread, every
 from viper_operator.views import IterationView, JobView, readable
 from viper_operator.workqueue import WorkQueue
 from viper_operator.writes import RefusedError
@@ -622,3 +622,31 @@ def test_who_waits_for_a_model_is_told_who_trains_it_now(tmp_path: Path) -> None
         made.seen(JOBS, owned("train-captions", **change))
         assert {("iteration", name) for name in names} <= set(made.queue._ready)
     made.stores.close()
+
+
+def test_what_a_store_told_nothing_of_is_looked_at_as_soon_as_it_answers(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        made, server = controller(tmp_path, "it", "other")
+        whole = made.iterations._frozen
+
+        async def down(*_: Any) -> Any:
+            raise StoreError("no route to host")
+
+        made.iterations._frozen = down  # type: ignore[method-assign]
+        assert isinstance(await reconciled(made, "it"), StoreError)
+        made.iterations._frozen = whole  # type: ignore[method-assign]
+        assert server.status("it")["conditions"][0]["reason"] == "StoreUnavailable"
+        looked: list[str] = []
+        unread, answers = Unread(made.stores, made.memory, looked.append), made.stores.answers
+        made.stores.answers = down  # type: ignore[method-assign]
+        await unread.round()
+        assert looked == []
+        made.stores.answers = answers  # type: ignore[method-assign]
+        await unread.round()
+        await unread.round()
+        assert looked == ["it"], "the other one has no trouble, and nobody is looked at twice"
+        assert await reconciled(made, "it") is None
+        assert server.status("it")["conditions"][0]["reason"] != "StoreUnavailable"
+        made.stores.close()
+
+    asyncio.run(scenario())
