@@ -268,6 +268,11 @@ CASES: dict[str, tuple[list[tuple[float, Act]], list[float], str]] = {
         [17.0, 18.0, *(d + 0.0 for d in range(21, 51))],
         "waiting is the program's: l-1: ingest-images is said to wait: loading",
     ),
+    "a stage says what its program waited for between two looks, as its log says": (
+        [(17.6, line("08:00:17Z  loading: done in 0.4 s")), (18.0, items("loading"))],
+        [18.0],
+        "",
+    ),
     "a stage does not say what its program waits for": (
         [(17.0, waits("loading")), (21.0, items("")), (36.0, waits(""))],
         [17.0, 18.0, *(d + 0.0 for d in range(21, 39))],
