@@ -24,6 +24,7 @@ from viper.spec.evaluation import HUB
 from viper.spec.stages import EVALUATE, FREEZE, INGEST, SPLITTABLE, stage_graph
 from viper.store import open_store
 from viper.store.places import expanded
+from viper.words import plural
 
 #: The small world's model and its held-out questions.
 STARTER, QUESTIONS = "smallworld:starter", "smallworld:questions"
@@ -132,7 +133,7 @@ def _shards(spec: IterationSpec, stage: str) -> None:
     shards, most = spec.profile.of(stage).shards, _most_images(spec)
     if shards > most:
         raise SpecError(
-            f"{shards} shards for {most} image{'' if most == 1 else 's'} at most: the others would start for nothing",
+            f"{plural(shards, 'shard')} for {plural(most, 'image')} at most: the others would start for nothing",
             fix=f"set at most {most}, or raise images.limit",
         )
 
