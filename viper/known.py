@@ -6,10 +6,8 @@ training; what only another image has (vLLM, verl, a module of one's own) is kno
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -21,10 +19,9 @@ from viper.modelcache.uris import hub_uri, is_uri, registered_model
 from viper.prompts import check_set
 from viper.spec import IterationSpec, Profile, Recipe
 from viper.spec.evaluation import HUB
-from viper.spec.stages import EVALUATE, FREEZE, INGEST, SPLITTABLE, stage_graph
+from viper.spec.stages import EVALUATE, FREEZE, INGEST, stage_graph
 from viper.store import open_store
 from viper.store.places import expanded
-from viper.words import plural
 
 #: The small world's model and its held-out questions.
 STARTER, QUESTIONS = "smallworld:starter", "smallworld:questions"
@@ -103,9 +100,6 @@ def _checks(spec: IterationSpec, here: Here) -> Iterator[tuple[str, _Check]]:
     yield "spec.engines.trainer", lambda: check_trainer(spec.engines.trainer)
     if INGEST in stages:
         yield "spec.images.uri", lambda: _images(spec.images.uri)
-    for stage in SPLITTABLE:
-        if stage in stages and INGEST in stages:
-            yield f"spec.profile.stages.{stage}.shards", lambda stage=stage: _shards(spec, stage)  # type: ignore[misc]
     for field in FIELDS:
         users = [stage for stage in stages if field in engine_fields(spec, stage)]
         if users:
@@ -126,33 +120,6 @@ def _checks(spec: IterationSpec, here: Here) -> Iterator[tuple[str, _Check]]:
             "spec.evaluation.benchmarks.datasets",
             lambda: _datasets(spec.evaluation.benchmarks.datasets, here(EVALUATE)),
         )
-
-
-def _shards(spec: IterationSpec, stage: str) -> None:
-    """More processes than images: each of the others would take a node and a GPU to find nothing."""
-    shards, most = spec.profile.of(stage).shards, _most_images(spec)
-    if shards > most:
-        raise SpecError(
-            f"{plural(shards, 'shard')} for {plural(most, 'image')} at most: the others would start for nothing",
-            fix=f"set at most {most}, or raise images.limit",
-        )
-
-
-def _most_images(spec: IterationSpec) -> float:
-    """As many images as there can be, as far as the specification says; how many a folder has is known when it is
-    read."""
-    from viper.ingest.sources import SceneSource
-
-    limit, uri = spec.images.limit, spec.images.uri
-    known = [] if limit is None else [limit]
-    if uri.startswith("smallworld:"):
-        with suppress(SpecError):  # which is told of its own field
-            known.append(SceneSource.parse(uri).count)
-    return min(known, default=math.inf)
-
-
-#: What `spec.recipe.models` may say instead of a URI.
-ROLES = ("generator", "base")
 
 
 def _engine(spec: IterationSpec, field: str, here: bool) -> Iterator[tuple[str, _Check]]:

@@ -308,15 +308,6 @@ def test_weights_in_several_files_must_all_be_there(
     assert freeze(initial(folder), store, registry).iteration.generator.version == 1
 
 
-@pytest.mark.parametrize("uri", ["hdfs://x/y", "Qwen/Qwen2.5-VL-7B-Instruct", "smallworld:other"])
-def test_a_uri_of_no_known_kind_is_refused_with_the_kinds_there_are(
-    store: DirectoryStore, registry: MemoryRegistry, uri: str
-) -> None:
-    with pytest.raises(InputError, match="is not the URI of a model") as error:
-        freeze(world.iteration(generator={"uri": uri}), store, registry)
-    assert "smallworld:starter" in error.value.fix
-
-
 def test_a_change_of_library_versions_is_reported(
     store: DirectoryStore, registry: MemoryRegistry, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
