@@ -122,6 +122,10 @@ def _checks(spec: IterationSpec, here: Here) -> Iterator[tuple[str, _Check]]:
         )
 
 
+#: What `spec.recipe.models` may say instead of a URI.
+ROLES = ("generator", "base")
+
+
 def _engine(spec: IterationSpec, field: str, here: bool) -> Iterator[tuple[str, _Check]]:
     first, *rest = field.split("_")
     interface = first + "".join(word.capitalize() for word in rest)
