@@ -94,12 +94,17 @@ def iteration(rate: Rate) -> dict[str, Any]:
     }
     side = round((rate.megapixels or 1) ** 0.5 * 1000)
     engines = {
-        **{"vlm": "transformers", "trainer": "trl", "similarity": "bge-m3", "imageSimilarity": "open-clip"},
-        **{"reconstructor": "qwen-image", "editor": "qwen-image-edit", "generation": {"batch": rate.batch or 256}},
+        **{"vlm": "transformers", "trainer": "trl", "similarity": "bge-m3:/m", "imageSimilarity": "open-clip:/m"},
+        **{
+            "reconstructor": "qwen-image:/m",
+            "editor": "qwen-image-edit:/m",
+            "generation": {"batch": rate.batch or 256},
+        },
         **{"reconstruction": diffusion, "editing": diffusion | {"maxPixels": side * side}},
     }
-    if role := {"reconstruct": "reconstructor", "edit": "editor"}.get(rate.work):
-        engines[role] = rate.engine or ""
+    role = {"reconstruct": "reconstructor", "edit": "editor"}.get(rate.work)
+    if role and rate.engine:  # else of any
+        engines[role] = f"{rate.engine}:/m"
     return {
         **{"apiVersion": "viper.dev/v1alpha1", "kind": "ViperIteration", "metadata": {"name": "it"}},
         "spec": {

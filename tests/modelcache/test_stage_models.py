@@ -102,12 +102,12 @@ def test_theta0_of_the_hub_goes_into_the_store(hub: FakeHub, cache: ModelCache, 
 def test_what_each_stage_needs() -> None:
     spec = iteration(
         reconstructor=f"qwen-image:{HUB}",
-        editor="omnigen2:s3://b/editor",
+        editor="omnigen2:s3://bucket/editor",
         similarity="bge-m3:models:/bge@live",
         vlm="openai:http://x",
     ).spec
     assert stage_models(spec, "synthesize-captions") == {"spec.engines.reconstructor": HUB}
-    assert stage_models(spec, "synthesize-operations") == {"spec.engines.editor": "s3://b/editor"}
+    assert stage_models(spec, "synthesize-operations") == {"spec.engines.editor": "s3://bucket/editor"}
     assert stage_models(spec, "train-captions") == {"spec.engines.similarity": "models:/bge@live"}
     assert stage_models(spec, "ingest-images") == {}
     assert list(all_models(spec)) == ["spec.engines.reconstructor", "spec.engines.editor", "spec.engines.similarity"]

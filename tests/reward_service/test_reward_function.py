@@ -91,7 +91,7 @@ def test_a_full_queue_is_asked_again(scripted: Scripted) -> None:
 
 def test_a_queue_that_stays_full_is_an_error_with_the_last_answer(scripted: Scripted) -> None:
     scripted.answers = [(503, {}, {"error": "the queue is full"})]
-    with pytest.raises(EngineError, match=r"answered 503.*queue is full.*asked \d+ times"):
+    with pytest.raises(EngineError, match=r"answered 503.*queue is full.*\d+ attempts in"):
         score(scripted, patience_s=0.2)
 
 

@@ -185,7 +185,7 @@ def test_a_service_that_was_killed_is_no_reward_but_an_error(tmp_path: Path, fak
         server.wait()
         assert not server.alive()
         assert "code -9" in server.last_words()
-        with pytest.raises(EngineError, match=r"cannot be reached.*asked \d+ times"):
+        with pytest.raises(EngineError, match=r"cannot be reached.*\d+ attempts in"):
             asyncio.run(compute_score("viper", "A ring.", truth_of(["A ring."]), url=server.url, patience_s=0.3))
 
 

@@ -74,7 +74,7 @@ def test_a_threshold_that_would_do_is_named() -> None:
 
 def test_few_pairs_are_said_to_say_little() -> None:
     model, pairs = pairs_of({"paraphrase": [0.9] * 30, "relation": [0.1]})
-    assert calibrate(model, pairs).warnings == ("only 1 pairs of the kind 'relation': its figures say little",)
+    assert calibrate(model, pairs).warnings == ("only 1 pair of the kind 'relation': its figures say little",)
 
 
 def test_limits_decide_what_is_warned_of() -> None:

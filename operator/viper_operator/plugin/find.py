@@ -10,6 +10,8 @@ from viper.spec.forms import OBJECT_NAME
 from viper_operator.plugin.api import ITERATIONS, LOOPS, Cluster, Object, Resource
 from viper_operator.plugin.errors import ClusterError, MissingObjectError
 
+#: Of any object, in characters.
+LONGEST_NAME = 253
 #: What may stand before the slash.
 PREFIXES = {
     **dict.fromkeys(
@@ -25,8 +27,9 @@ def split(name: str) -> tuple[tuple[Resource, ...], str]:
     short = kind.lower().removesuffix(".viper.dev")
     if slash and (short not in PREFIXES or not rest):
         raise ClusterError(f"{shown(name, 80)!r} names nothing", where="NAME", fix=_FORMS)
-    if not OBJECT_NAME.fits(rest):
-        raise ClusterError(f"{shown(rest, 80)!r} is no name: it {OBJECT_NAME.says}", where="NAME", fix=_FORMS)
+    if len(rest) > LONGEST_NAME or not OBJECT_NAME.fits(rest):
+        says = f"it {OBJECT_NAME.says}, and have at most {LONGEST_NAME} characters"
+        raise ClusterError(f"{shown(rest, 80)!r} is no name: {says}", where="NAME", fix=_FORMS)
     return ((PREFIXES[short],) if slash else (ITERATIONS, LOOPS)), rest
 
 
