@@ -29,8 +29,8 @@ def environment() -> Iterator[None]:
     os.environ.update(before)
 
 
-@pytest.fixture(scope="session")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module")
+def report(environment: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of all parts, with some between them that do not end well."""
     out = tmp_path_factory.mktemp("kit")
     with pytest.MonkeyPatch.context() as patch:
