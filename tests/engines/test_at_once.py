@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -49,6 +49,14 @@ def test_the_first_error_ends_it_when_what_was_begun_is_done(error: Exception) -
     assert len(begun) <= 3
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C interrupts, also where the tests run in the background, which a shell starts with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def told(number: int) -> Callable[[], None]:
     return lambda: os.kill(os.getpid(), number)
 
@@ -58,7 +66,9 @@ def told(number: int) -> Callable[[], None]:
     [(told(signal.SIGTERM), SystemExit), (told(signal.SIGINT), KeyboardInterrupt)],
     ids=["SIGTERM", "Ctrl-C"],
 )
-def test_a_signal_waits_for_no_answer(tell: Callable[[], None], leaves: type[BaseException]) -> None:
+def test_a_signal_waits_for_no_answer(
+    tell: Callable[[], None], leaves: type[BaseException], interruptible: None
+) -> None:
     """One that never comes."""
     answer, left, both = threading.Event(), threading.Event(), threading.Barrier(2)
 

@@ -62,8 +62,8 @@ def test_a_directory_behind_the_name_reaches_the_engine(monkeypatch: pytest.Monk
         ("no.such.module:Editor", "cannot be imported"),
         ("argparse:Namespace", "it cannot edit"),
         ("math:pi", "has no constructor"),
-        (":", "there is no engine"),
-        (".relative:Editor", "there is no engine"),
+        (":", "the name of an engine"),
+        (".relative:Editor", "the name of an engine"),
         ("viper.engines.base:Nothing", "cannot be imported"),
     ],
 )
