@@ -36,6 +36,9 @@ _UNFIT = re.compile(
 _MOST_MARKS, _JOINER = 30, "\u034f"
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
+#: `user:password@host` where no scheme stands before it, as people write registries of images; no tag with a digest.
+_BARE_PERSON = re.compile(r"(?<![\w./:@%+~-])[\w.%+~-]{1,64}:[^\s/@'\"]{1,256}@(?!sha\d+:)(?=\w)")
+
 
 def clean(text: str) -> str:
     """The text as everything can keep it; clean text comes back as it is, and a second pass changes nothing.
@@ -56,7 +59,8 @@ def without_credentials(text: str) -> str:
     """
     if ":" not in text and "=" not in text:
         return text
-    return _SECRET.sub(rf"\1{HIDDEN}", _URL.sub(lambda url: _anonymous(url[0]), text))
+    text = _URL.sub(lambda url: _anonymous(url[0]), text)
+    return _SECRET.sub(rf"\1{HIDDEN}", _BARE_PERSON.sub(f"{HIDDEN}@", text))
 
 
 def _anonymous(url: str) -> str:

@@ -24,6 +24,8 @@ from viper.text import without_credentials
         ("https://h/x#access_token=SECRET", "https://h/x#access_token=…"),
         ("photos?token=SECRET", "photos?token=…"),
         ("openai:https://u:SECRET@h/v1#m", "openai:https://…@h/v1#m"),
+        ("ana:SECRET@registry.example.org/viper:1", "…@registry.example.org/viper:1"),
+        ("is 'ana:SE:CR+ET@host' an image", "is '…@host' an image"),
         ("could not open 'http://u:SECRET@h' now", "could not open 'http://…@h' now"),
     ],
 )
@@ -41,6 +43,10 @@ def test_credentials_are_hidden(text: str, shown: str) -> None:
         "smallworld:scenes?count=3&seed=2",
         "s3://bucket/x?endpoint=http://minio:9000",
         "sqlite:////runs/mlflow.db",
+        "bge-m3:models:/bge@live",
+        "viper:1@sha256:0123",
+        "registry.example.org:5000/viper:1@sha256:0123",
+        "registry.example.org/viper@sha256:0123",
         "it.yaml: spec.x: at 12:30, a=b",
     ],
 )
@@ -48,7 +54,10 @@ def test_everything_else_stays(text: str) -> None:
     assert without_credentials(text) == text
 
 
-@pytest.mark.parametrize("text", ["a://" * 5000, "key?key" * 5000, "?" + "key" * 10_000, "http://" + "a:" * 10_000])
+@pytest.mark.parametrize(
+    "text",
+    ["a://" * 5000, "key?key" * 5000, "?" + "key" * 10_000, "http://" + "a:" * 10_000, "(a:" * 9000, "a:" * 9000],
+)
 def test_it_takes_little_time_for_whatever_is_written(text: str) -> None:
     before = time.process_time()
     without_credentials(text)
