@@ -136,7 +136,10 @@ def previous_version(folder: Path) -> Path:
     head, body, tail = _split_template(crd.read_text("utf-8"))
     definition = yaml.safe_load(body)
     schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    del schema["properties"]["spec"]["properties"]["queueName"]
+    spec = schema["properties"]["spec"]
+    del spec["properties"]["queueName"]
+    rules = spec["x-kubernetes-validations"]  # of which one is about a field that there is not yet
+    spec["x-kubernetes-validations"] = [rule for rule in rules if "queueName" not in yaml.safe_dump(rule)]
     crd.write_text(f"{head}\n{yaml.safe_dump(definition)}\n{tail}\n", "utf-8")
     return chart
 
