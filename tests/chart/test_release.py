@@ -428,12 +428,12 @@ def test_a_second_release_leaves_out_what_belongs_to_the_cluster(old: Release) -
 def test_an_uninstall_keeps_resources_and_data_and_nothing_hangs(old: Release) -> None:
     kube, namespace = old.kube, old.namespace
     eventually(lambda: old.get("pvc")["items"][1:])
-    ours = old.get("viper")["items"]
+    ours = old.get("vipers")["items"]
     assert len(ours) >= 3
 
     old.uninstall()
 
-    assert old.get("viper")["items"] == ours
+    assert old.get("vipers")["items"] == ours
     installed = "deployment,statefulset,service,role,rolebinding,serviceaccount,secret,networkpolicy,pdb,configmap,pvc"
     left = old.get(installed, "-l", "app.kubernetes.io/name=viper")["items"]
     assert sorted((o["kind"], o["metadata"]["name"]) for o in left) == [
