@@ -16,11 +16,11 @@ pytestmark = [pytest.mark.kube, pytest.mark.slow]
 def test_a_mistake_is_said_within_a_minute_and_corrected_under_the_same_name(cluster: Cluster) -> None:
     cluster.start()
     engines = {**world.ENGINES, "editor": "photoshop"}
-    cluster.iteration(images={"uri": "http://host/i"}, engines=engines)
+    cluster.iteration(engines=engines)
     status = cluster.until(lambda s: s.get("outcome") == "Failed", patience_s=60)
     said = status["conditions"][0]
     assert (said["status"], said["reason"]) == ("False", "SpecError")
-    for words in ("spec.images.uri", "no images of kind http://", "s3://bucket/prefix", "spec.engines.editor"):
+    for words in ("spec.engines.editor", "no engine 'photoshop'", "qwen-image-edit"):
         assert words in said["message"]
     assert list(cluster.jobs()) == ["it-freeze"], "nothing else was begun"
     assert not list(cluster.store.list("iterations/it/"))
