@@ -92,9 +92,9 @@ class Jobs:
         # The same models as those of the local executor, so that manifests can be compared.
         self.frozen = world.frozen("it", **fields)
         world.write(self.store, self.frozen)
-        # What an earlier release began has the names of its time.
-        there = json.loads(self.store.get("iterations/it/iteration.json"))
-        self.manifest["spec"]["engines"] = there["iteration"]["spec"]["engines"]
+        # What an earlier release began has the names and settings of its time.
+        there = json.loads(self.store.get("iterations/it/iteration.json"))["iteration"]["spec"]
+        self.manifest["spec"] |= {name: there[name] for name in ("engines", "promotion") if name in there}
 
     def run(self, *, suspend: bool = False) -> Plan:
         self._apply(suspend=suspend)
