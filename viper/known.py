@@ -6,7 +6,6 @@ training; what only another image has (vLLM, verl, a module of one's own) is kno
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -29,7 +28,6 @@ STARTER, QUESTIONS = "smallworld:starter", "smallworld:questions"
 #: Whether what this process has (files, modules) is what the process of a stage will have.
 Here = Callable[[str], bool]
 _Check = Callable[[], object]
-_PASSWORD = re.compile(r"//[^/\s@]*@")
 
 
 def everywhere(_: str) -> bool:
@@ -77,11 +75,11 @@ def check_names(spec: IterationSpec, here: Here = nowhere) -> None:
 
 
 def at(field: str, error: ViperError) -> ViperError:
-    """The same error with the field that it is about, without what may be a password."""
-    where, what = (_PASSWORD.sub("//…@", text) for text in (error.where, error.what))
+    """The same error with the field that it is about."""
+    where = error.where
     if field not in where:
         where = f"{field}, {where}" if where else field
-    return type(error)(what, where=where, fix=error.fix)
+    return type(error)(error.what, where=where, fix=error.fix)
 
 
 def together(problems: list[ViperError], what: str) -> None:
@@ -145,17 +143,29 @@ def _engine(spec: IterationSpec, field: str, here: bool) -> Iterator[tuple[str, 
         yield f"spec.engines.{LORA[field]}.lora", lambda: _directory(lora, here)
 
 
-def _directory(place: str, here: bool) -> None:
-    """A model directory of an engine: a path, or a URI of `viper.modelcache`."""
+_MODEL_KINDS = "use a path, file:///directory, hf://org/name@revision, s3://bucket/prefix or models:/name@alias"
+
+
+def _directory(
+    place: str,
+    here: bool,
+    what: str = "models",
+    kinds: str = _MODEL_KINDS,
+    absent: str = "correct the path, or mount its volume",
+) -> None:
+    """A directory, by default that of an engine's model: a path, or a URI of `viper.modelcache`.
+
+    Args:
+        what: is in it.
+        kinds: what to do where the URI is of another kind.
+        absent: what to do where there is none.
+    """
     if is_uri(place):
         _model_form(place)
     elif "://" in place:
-        raise SpecError(
-            f"there are no models of kind {place.partition('://')[0]}://",
-            fix="use a path, file:///directory, hf://org/name@revision, s3://bucket/prefix or models:/name@alias",
-        )
+        raise SpecError(f"there are no {what} of kind {place.partition('://')[0]}://", fix=kinds)
     if here and (path := _path(place)) is not None and not path.is_dir():
-        raise InputError("there is no such directory", where=str(path), fix="correct the path, or mount its volume")
+        raise InputError("there is no such directory", where=str(path), fix=absent)
 
 
 def _path(uri: str) -> Path | None:
@@ -246,13 +256,6 @@ def _file(uri: str) -> None:
 
 
 def _datasets(place: str, here: bool) -> None:
-    if place == HUB:
-        return
-    if is_uri(place):
-        _model_form(place)
-    elif "://" in place:
+    if place != HUB:
         near = nearest(place.partition("://")[0], [HUB], "a directory, file:///folder or s3://bucket/prefix")
-        raise SpecError(f"there are no data sets of kind {place.partition('://')[0]}://", fix=near)
-    if here and (path := _path(place)) is not None and not path.is_dir():
-        near = nearest(place, [HUB], "a directory, file:///folder or s3://bucket/prefix")
-        raise InputError("there is no such directory", where=str(path), fix=near)
+        _directory(place, here, "data sets", kinds=near, absent=near)

@@ -20,7 +20,7 @@ from viper.spec.packed import pieces_of, unpack
 from viper.stage.frozen import ResolvedModel
 from viper.stage.progress import LINE_SECONDS, Progress
 from viper.stage.telling import Spoken, Teller, beating, spoken
-from viper.store import DirectoryStore, child_uri, open_store
+from viper.store import DirectoryStore, ObjectStore, child_uri, open_store
 from viper.stored import MIN_VERSION, check_form, read_object
 from viper_jobs.main import exit_status
 
@@ -54,9 +54,9 @@ def main(
         progress = Progress(tell=tell)
         with spoken(Spoken(tell, progress)), beating(progress.pulse, LINE_SECONDS / 3):
             iteration = _iteration(environment)
-            if IN_A_POD in environment:
-                _check_shared(arguments.store, arguments.tracking)
             store = open_store(arguments.store)
+            if IN_A_POD in environment:
+                _check_shared(store, arguments.tracking)
             tell(f"freeze of {iteration.metadata.name} begins (viper {viper.__version__}, {store.uri})")
             with progress.waits("resolving models, prompts, questions and supplied files"):
                 found = freeze(iteration, store, registry(arguments.tracking), files_here=False)
@@ -66,13 +66,12 @@ def main(
     return exit_status(work, arguments.termination_log)
 
 
-def _check_shared(store: str, tracking: str) -> None:
+def _check_shared(store: ObjectStore, tracking: str) -> None:
     """Raises `SpecError` for a store or a database that only this pod has: the operator and the stages are others."""
-    where, opened = "store.uri of the chart", open_store(store)
-    if isinstance(opened, DirectoryStore) and _is_own(opened.root):
+    if isinstance(store, DirectoryStore) and _is_own(store.root):
         raise SpecError(
-            f"{opened.uri} is a directory of this pod, which no other pod sees",
-            where=where,
+            f"{store.uri} is a directory of this pod, which no other pod sees",
+            where="store.uri of the chart",
             fix="set it to s3://bucket/prefix, or leave it empty for the bundled MinIO",
         )
     database = Registry(tracking).connection.database

@@ -9,11 +9,11 @@ from typing import TextIO
 
 from viper.plan import Plan, StageStatus, State
 from viper.stage.frozen import FrozenIteration
-from viper.stage.progress import ProgressRecord
+from viper.stage.progress import LINE_SECONDS, ProgressRecord
 from viper.words import one_line, took
 
-#: Seconds between two looks at a running stage, and between two lines of a phase where there is no terminal.
-ON_TERMINAL, ELSEWHERE, LINE_SECONDS = 0.5, 5.0, 30.0
+#: Seconds between two looks at a running stage.
+ON_TERMINAL, ELSEWHERE = 0.5, 5.0
 
 
 class Console:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from viper.words import plural, probability
 
@@ -104,7 +104,7 @@ def _unmeasured(c: Candidate, figures: str) -> str:
     return ""
 
 
-def is_measured(compared: object) -> bool:
+def is_measured(compared: object) -> TypeGuard[Mapping[str, Any]]:
     """Whether a comparison (of questions, or of the mean of the benchmarks) has figures: questions, and numbers."""
     if not isinstance(compared, Mapping):
         return False
@@ -127,7 +127,7 @@ def _verdict(c: Candidate, significance: float) -> str:
 
 
 def _measured(c: Candidate) -> list[Mapping[str, Any]]:
-    return [m for m in (c.comparison, c.benchmarks) if m is not None and is_measured(m)]
+    return [m for m in (c.comparison, c.benchmarks) if is_measured(m)]
 
 
 def _version(version: int | None) -> str:
@@ -137,8 +137,8 @@ def _version(version: int | None) -> str:
 def _figures(c: Candidate) -> str:
     if not _measured(c):
         return "Nothing was measured."
-    questions = [_questions(c, c.comparison)] if c.comparison is not None and is_measured(c.comparison) else []
-    benchmarks = [_benchmarks(c.benchmarks)] if c.benchmarks is not None and is_measured(c.benchmarks) else []
+    questions = [_questions(c, c.comparison)] if is_measured(c.comparison) else []
+    benchmarks = [_benchmarks(c.benchmarks)] if is_measured(c.benchmarks) else []
     return " ".join(questions + benchmarks)
 
 
