@@ -13,6 +13,7 @@ from benchmarks.gpu.results import table
 from viper.cli import main
 from viper.costs.device import load_report
 from viper.costs.table import Rate, load_table
+from viper.engines.names import ENGINES
 
 pytestmark = pytest.mark.torch
 
@@ -104,7 +105,8 @@ def iteration(rate: Rate) -> dict[str, Any]:
     }
     role = {"reconstruct": "reconstructor", "edit": "editor"}.get(rate.work)
     if role and rate.engine:  # else of any
-        engines[role] = f"{rate.engine}:/m"
+        known = rate.engine in ENGINES[role]  # or the module of an engine of one's own
+        engines[role] = f"{rate.engine}:{'/m' if known else 'Engine'}"
     return {
         **{"apiVersion": "viper.dev/v1alpha1", "kind": "ViperIteration", "metadata": {"name": "it"}},
         "spec": {

@@ -97,7 +97,7 @@ def klein(kit: Kit) -> None:
             ("reconstruct", kit.chosen((1024, 512, 1536), (64, 32))),
             ("edit", kit.chosen((1024,), (64,))),
         ):
-            run = _Runs(kit, directory, work, "flux2-klein", "FLUX.2-klein-4B", weights=used)
+            run = _Runs(kit, directory, work, "flux2_klein", "FLUX.2-klein-4B", weights=used)
             for side in sides:
                 settings = DiffusionSettings(steps=kit.chosen(4, 2), guidance=1.0, dtype=_dtype(kit))
                 asked = {"prompt": _INSTRUCTION, "image": original} if work == "edit" else {"prompt": words.CAPTION}
@@ -143,7 +143,7 @@ class _Runs:
 
         pixels, guided = side * side, settings.guidance > 1
         passes = "with guidance" if guided else "without guidance"
-        verb = f"{self._work}, " if self._engine == "flux2-klein" else ""
+        verb = f"{self._work}, " if self._engine == "flux2_klein" else ""
         self._kit.measure(
             f"{self._called}: {verb}{side}², {settings.steps} steps, {passes}" + (f", {name}" if name else ""),
             f"one image in {settings.dtype}, text encoding and decoding included",
