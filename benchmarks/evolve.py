@@ -25,8 +25,8 @@ import yaml
 
 from viper.evaluation.statistics import OVERALL, Comparison, Score, Verdicts, comparisons, scores
 from viper.ingest.sources import SceneSource
+from viper.methods.stages import EVALUATE
 from viper.spec import ViperLoop, parse_resource
-from viper.spec.stages import EVALUATE
 from viper.stage import FrozenIteration, StageContext, load_manifest
 from viper.store import open_store
 

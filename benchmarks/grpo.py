@@ -1,4 +1,4 @@
-"""A GRPO step of `viper.training.grpo` against `trl.GRPOTrainer.train()`: same configuration, model and prompts.
+"""A GRPO step of `viper.training.local.grpo` against `trl.GRPOTrainer.train()`: same configuration, model and prompts.
 
     python benchmarks/grpo.py [--prompts 64] [--steps 3] [--model DIRECTORY]
 
@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from viper.engines.base import RlSample
 from viper.smallworld.drawing import STUDIO
-from viper.smallworld.lessons import Teacher
-from viper.training.grpo import GrpoSettings, train_grpo
+from viper.smallworld.making.lessons import Teacher
+from viper.training.local.grpo import GrpoSettings, train_grpo
 
 
 def noise(text: str) -> float:
@@ -67,7 +67,7 @@ def plain(model: Path, data: Sequence[RlSample], settings: GrpoSettings, work: P
     from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCallback
     from trl import GRPOTrainer
 
-    from viper.training.trl_loss import grpo_config
+    from viper.training.local.trl_loss import grpo_config
 
     seconds: list[float] = []
     updates = settings.batch_prompts // settings.mini_batch_prompts

@@ -7,7 +7,7 @@ right, some belong to another picture, one response in ten has no think block. T
 turn in the same process (CPU time, one thread, so that other work on the machine does not count), the best of
 `--rounds` counting for each, and asserted to give the same 640 scores:
 
-- batch: `viper.training.reward.score_batch`;
+- batch: `viper.reward.equations.score_batch`;
 - per response: one call of the model for a response's sentences, one for its ground truth;
 - per sentence: one call of the model for each sentence and each ground truth.
 
@@ -28,11 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from viper.engines.base import SimilarityModel
+from viper.reward.equations import score_batch
+from viper.reward.sentences import parse_output
 from viper.smallworld import language
-from viper.smallworld.lessons import fresh_scene, slip
+from viper.smallworld.making.lessons import fresh_scene, slip
 from viper.smallworld.similarity import SmallWorldSimilarity
-from viper.training.reward import score_batch
-from viper.training.sentences import parse_output
 
 PROMPTS, GROUP, TAU = 128, 5, 0.85
 

@@ -6,7 +6,7 @@ verl's `RewardLoopWorker` (the class that its Ray actors run) decodes and scores
 ask it to. The same 640 responses, tokens included, are scored in one run
 
 - in-process: the reward function that one would write holds the model and scores its response by itself;
-- by the service: the reward function of this project asks `viper.reward_service`, a process of its own on the same
+- by the service: the reward function of this project asks `viper.reward.service`, a process of its own on the same
   machine, which starts without remembering any sentence; with 64 calls at a time, and with all at once, as they
   come when a batch has been generated.
 
@@ -46,8 +46,8 @@ from reward import GROUP, MiniLmShape, responses
 
 from viper.engines import factory
 from viper.engines.base import SimilarityModel
-from viper.reward_service.process import RewardServer, running
-from viper.training.reward import RewardParameters, score_batch
+from viper.reward.equations import RewardParameters, score_batch
+from viper.reward.service.process import RewardServer, running
 from viper.training.verl.reward_function import sentences_of
 
 RESPONSE_TOKENS = 50

@@ -35,13 +35,13 @@ from support.synthesis import FakeVlm, context, frozen, half_inverted
 from viper.engines.base import EditResult, Reconstruction, Sampling, VlmOutput, VlmRequest
 from viper.images import decode, encode_png
 from viper.ingest.stage import ingest
+from viper.modelcache.engines import StageEngines
 from viper.prompts import PromptSet
 from viper.stage import Manifest, StageContext
-from viper.synthesis.captions import synthesize_captions
-from viper.synthesis.engines import StageEngines
-from viper.synthesis.operations import synthesize_operations
-from viper.validation.captions import validate_captions
-from viper.validation.operations import validate_operations
+from viper.tasks.captions.synthesis import synthesize_captions
+from viper.tasks.captions.validation import validate_captions
+from viper.tasks.operations.synthesis import synthesize_operations
+from viper.tasks.operations.validation import validate_operations
 
 SIDE = 1024
 

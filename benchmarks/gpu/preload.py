@@ -12,13 +12,13 @@ MODULES = (
     "transformers.models.xlm_roberta.modeling_xlm_roberta",
     "transformers.models.qwen3.modeling_qwen3",
     "viper.engines.transformers_vlm",
-    "viper.training.policy",
+    "viper.training.local.policy",
     "diffusers.pipelines.qwenimage.pipeline_qwenimage",
     "diffusers.pipelines.qwenimage.pipeline_qwenimage_edit",
     "diffusers.pipelines.flux2.pipeline_flux2_klein",
     "open_clip",
     "FlagEmbedding",
-    "viper.training.trl_loss",
+    "viper.training.local.trl_loss",
 )
 for _name in MODULES:
     with contextlib.suppress(Exception):

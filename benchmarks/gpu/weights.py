@@ -14,7 +14,7 @@ _DIGESTS = (
     ("viper.engines.transformers_vlm", "weights_id"),
     ("viper.engines.diffusion", "weights_id"),
     ("viper.engines.bge_m3", "weights_id"),
-    ("viper.training.grpo", "weights_digest"),
+    ("viper.training.local.grpo", "weights_digest"),
 )
 
 

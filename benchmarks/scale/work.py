@@ -10,8 +10,8 @@ from typing import Any
 
 from fakes import world
 from fakes.kubelet import Connection
+from viper.methods.stages import FREEZE, PROMOTE, StageNode, stage_graph
 from viper.spec import ViperIteration, parse_resource
-from viper.spec.stages import FREEZE, PROMOTE, StageNode, stage_graph
 from viper.stage import FrozenIteration
 from viper.stage.manifest import Manifest, PartRecord, manifest_key
 from viper.store import ObjectStore

@@ -10,7 +10,7 @@ def run(ctx: StageContext) -> Manifest | None:
     if manifest := ctx.done():
         return manifest
     from viper.training.cold_start import cold_start
-    from viper.training.sft import train_sft
+    from viper.training.local.sft import train_sft
     from viper.training.tools import live_curves
     from viper.training.verify import verify_model
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from viper.engines import factory
 from viper.engines.base import VisionLanguageModel
 from viper.evaluation.stage import Checkpoint, evaluate
+from viper.modelcache.resolve import model_dir
 from viper.modelcache.stage import local_spec
-from viper.models import model_dir
 from viper.spec import IterationSpec
 from viper.stage import Manifest, StageContext
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import viper
 from viper.errors import SpecError
-from viper.freeze import Frozen, freeze
+from viper.iteration.freeze import Frozen, freeze
 from viper.registry import Registry
 from viper.spec import ViperIteration, parse_stored
 from viper.spec.packed import pieces_of, unpack
@@ -30,6 +31,7 @@ VARIABLE = "VIPER_ITERATION"
 
 #: Kubernetes sets it in every pod.
 IN_A_POD = "KUBERNETES_SERVICE_HOST"
+_MOUNTS = Path("/proc/self/mountinfo")
 #: Volumes that the operator gives a pod for itself alone.
 _OWN = tuple(map(Path, ("/", "/tmp", "/work", "/dev/shm")))  # noqa: S108
 
@@ -85,8 +87,17 @@ def _check_shared(store: ObjectStore, tracking: str) -> None:
 
 def _is_own(path: Path) -> bool:
     """Whether a path lies in the image or in a volume of the pod's own, and in no volume that is mounted into it."""
-    mounted = next(p for p in (path, *path.parents) if p == Path("/") or p.is_mount())
-    return mounted in _OWN
+    mounts = {Path("/"), *_mount_points(_MOUNTS.read_text("utf-8") if _MOUNTS.exists() else "")}
+    return next(p for p in (path, *path.parents) if p in mounts) in _OWN
+
+
+def _mount_points(mountinfo: str) -> Iterator[Path]:
+    r"""Fifth field of each line of proc(5)'s mountinfo, its `\040` and the like read.
+
+    `Path.is_mount` compares devices: a folder of the node that is mounted beside an emptyDir of the same disk is none.
+    """
+    for line in mountinfo.splitlines():
+        yield Path(re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), line.split()[4]))
 
 
 def _iteration(environment: Mapping[str, str]) -> ViperIteration:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from viper.ingest.samples import ingest_samples
 from viper.stage import Manifest, StageContext
+from viper.tasks.external.ingest import ingest_samples
 
 
 def run(ctx: StageContext) -> Manifest | None:

@@ -20,9 +20,9 @@ from urllib.parse import urlsplit, urlunsplit
 import viper
 from viper.costs.measured import remember
 from viper.errors import SpecError, StageError, StoreError, SupersededError, ViperError
+from viper.iteration.recording import record_stage
+from viper.methods.stages import STAGES, stage_graph
 from viper.plan import headline
-from viper.recording import record_stage
-from viper.spec.stages import STAGES, stage_graph
 from viper.stage import Manifest, StageContext, open_stage
 from viper.stage.progress import LINE_SECONDS
 from viper.stage.telling import Spoken, Teller, beating, spoken

@@ -11,7 +11,7 @@ def run(ctx: StageContext) -> Manifest | None:
         return manifest
     from viper.analysis.attention import AttentionModel
     from viper.analysis.stage import Looker, map_attention
-    from viper.models import model_dir
+    from viper.modelcache.resolve import model_dir
     from viper.stage import ResolvedModel
 
     spec = ctx.frozen.iteration.spec

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from viper.stage import Manifest, StageContext
-from viper.synthesis.captions import synthesize_captions
+from viper.tasks.captions.synthesis import synthesize_captions
 
 
 def run(ctx: StageContext) -> Manifest | None:

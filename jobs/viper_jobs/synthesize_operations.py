@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from viper.stage import Manifest, StageContext
-from viper.synthesis.operations import synthesize_operations
+from viper.tasks.operations.synthesis import synthesize_operations
 
 
 def run(ctx: StageContext) -> Manifest | None:

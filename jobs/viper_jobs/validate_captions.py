@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from viper.stage import Manifest, StageContext
-from viper.validation.captions import validate_captions
+from viper.tasks.captions.validation import validate_captions
 
 
 def run(ctx: StageContext) -> Manifest | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from viper.stage import Manifest, StageContext
-from viper.validation.operations import validate_operations
+from viper.tasks.operations.validation import validate_operations
 
 
 def run(ctx: StageContext) -> Manifest | None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from viper.methods.stages import PROMOTE
 from viper.plan import Condition
-from viper.spec.stages import PROMOTE
 from viper.spec.status import StageStatus, StatusCondition
 
 #: The condition's type.

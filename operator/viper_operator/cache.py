@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from viper.spec.stages import COLD_START
+from viper.methods.stages import COLD_START
 from viper_operator.views import IterationView, JobView, LoopView, Meta, ProfileView, readable
 
 View = TypeVar("View", bound=Meta)

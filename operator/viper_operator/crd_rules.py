@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from viper.spec.evaluation import BENCHMARKS, Benchmarks
+from viper.methods.stages import DISTRIBUTED, FREEZE, SPLITTABLE, STAGES, VALIDATE_OPERATIONS
+from viper.spec.benchmarks import BENCHMARKS
+from viper.spec.evaluation import Benchmarks
 from viper.spec.forms import NAME, NAME_LENGTH, WORDS, Form
 from viper.spec.iteration import (
     GeneratorRef,
@@ -45,7 +47,6 @@ from viper.spec.recipe import (
     JudgeSettings,
     TrainingSettings,
 )
-from viper.spec.stages import DISTRIBUTED, FREEZE, SPLITTABLE, STAGES, VALIDATE_OPERATIONS
 
 
 @dataclass(frozen=True)
@@ -270,7 +271,7 @@ RULES: dict[type, tuple[Rule, ...]] = {
     ),
     Benchmarks: (
         Rule(
-            f"self.tasks.all(k, k in {_listed(BENCHMARKS)})",
+            f"self.tasks.all(k, k in {_listed(tuple(BENCHMARKS))})",
             f"tasks names unknown benchmarks; the benchmarks are {', '.join(BENCHMARKS)}",
             field="tasks",
         ),

@@ -6,13 +6,13 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from viper.methods.stages import FREEZE
 from viper.modelcache.needs import engine_fields, stage_models
 from viper.modelcache.uris import is_remote
 from viper.plan import PERMANENT_EXIT_CODES
 from viper.spec import Profile, StageResources, ViperIteration
 from viper.spec.packed import pack, variables
 from viper.spec.pods import EnvVar
-from viper.spec.stages import FREEZE
 from viper.store import child_uri
 from viper.stored import MIN_VERSION, enveloped, least_version
 from viper_operator.merge import merged

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from viper.methods.stages import FREEZE, stage_graph
 from viper.spec import Profile, StageResources
 from viper.spec.pods import PodTemplate
-from viper.spec.stages import FREEZE, stage_graph
 from viper.words import plural
 from viper_operator.job_specs import CONTAINER, JobRequest, stage_job
 from viper_operator.pod_security import CONTAINERS, MalformedError, overlong, secrets, tokens, violations

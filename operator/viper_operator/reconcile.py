@@ -12,11 +12,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from viper.errors import NewerFormError, SpecError, StoreError
+from viper.methods.stages import FREEZE
 from viper.plan import Done, Observed, Plan, Stage, plan
 from viper.spec import Profile, ViperIteration
 from viper.spec.base import first_problem
 from viper.spec.forms import STORED
-from viper.spec.stages import FREEZE
 from viper.spec.status import IterationStatus
 from viper.stage.frozen import FrozenIteration
 from viper.store import child_uri

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from viper.methods.stages import EVALUATE
 from viper.plan import Condition, Plan, State
 from viper.plan import StageStatus as PlannedStage
-from viper.spec.stages import EVALUATE
 from viper.spec.status import (
     MOST,
     GeneratorStatus,

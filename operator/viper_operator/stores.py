@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from viper.errors import StoreError
-from viper.observe import StoreObserver, read_progress
+from viper.iteration.observe import StoreObserver, read_progress
 from viper.plan import Stage
 from viper.stage.frozen import FrozenIteration, load_frozen, prefix_of
 from viper.stage.manifest import has_data

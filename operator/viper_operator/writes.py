@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from viper.errors import SpecError, StoreError
+from viper.methods.stages import FREEZE, stage_graph
 from viper.spec.pod_fields import hint
-from viper.spec.stages import FREEZE, stage_graph
 from viper_operator.api import GROUPS, Api, ApiError
 from viper_operator.cache import Cache
 from viper_operator.events import Event

@@ -18,11 +18,11 @@ from viper.analysis import heat
 from viper.analysis.stage import chosen, map_attention
 from viper.errors import InputError
 from viper.ingest.stage import ingest
+from viper.methods.stages import INGEST, MAP_ATTENTION, stage_graph
 from viper.report.attention import shown
 from viper.report.collect import collect_iteration
-from viper.spec.stages import INGEST, MAP_ATTENTION, stage_graph
 from viper.stage import Manifest, ResolvedModel, StageContext
-from viper.validation.dataset import split_of
+from viper.tasks.dataset import split_of
 
 RECIPE = {
     "stages": "captions",

@@ -21,7 +21,7 @@ import pytest
 from conformance.executors import Executor, Jobs, Local
 from fakes import older, world
 from fakes.cluster import Cluster, install_definitions
-from viper.spec.stages import stage_graph
+from viper.methods.stages import stage_graph
 from viper.stage import FrozenIteration, Manifest, load_manifest
 from viper.store import ObjectStore, open_store
 

@@ -24,7 +24,7 @@ from fakes.registry import MemoryRegistry
 from servers.faulty_s3 import FaultyS3, ignores_conditions
 from servers.running import ACCESS_KEY, SECRET_KEY, MinioServer, Server, free_port
 from viper.errors import StoreError
-from viper.freeze import freeze, load_frozen
+from viper.iteration.freeze import freeze, load_frozen
 from viper.stage.termination import STOPPED
 from viper.store import open_store
 from viper.store.minio import MinioStore

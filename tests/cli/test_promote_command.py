@@ -10,8 +10,8 @@ from fakes import world
 from fakes.registry import MemoryRegistry
 from viper.cli import main
 from viper.errors import InputError
-from viper.lineage import PARENT_VERSION
 from viper.local import RunDirectory
+from viper.registry.tags import PARENT_VERSION
 from viper.store import DirectoryStore
 
 

@@ -21,7 +21,7 @@ from end_to_end.test_small_world import iteration
 from fakes.cluster import OperatorProcess
 from servers.node import OneNode
 from support.verl_environment import ROOT, verl_python
-from viper.spec.stages import TRAIN_CAPTIONS
+from viper.methods.stages import TRAIN_CAPTIONS
 from viper.stage import Manifest, load_frozen
 from viper.store import open_store
 from viper_operator.crd import definitions

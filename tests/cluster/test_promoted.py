@@ -14,9 +14,9 @@ from watched import run_watched
 
 from fakes import world
 from servers.node import OneNode
-from viper.lineage import PARENT_VERSION
 from viper.registry import Registry
 from viper.registry.moves import ALIAS_MOVE
+from viper.registry.tags import PARENT_VERSION
 from viper.stage import load_frozen
 from viper.store import open_store
 from viper_operator.plugin.main import main as kubectl_viper

@@ -14,8 +14,8 @@ from fakes.cluster import Cluster
 from fakes.local import run_here
 from servers.kube import eventually
 from viper.local import RunDirectory
+from viper.methods.stages import FREEZE
 from viper.plan import Condition, Plan, StageStatus, State
-from viper.spec.stages import FREEZE
 from viper.stage import FrozenIteration
 from viper.store import ObjectStore, open_store
 

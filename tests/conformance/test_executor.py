@@ -6,8 +6,8 @@ import pytest
 
 from conformance.executors import Executor
 from fakes import world
+from viper.methods.stages import INGEST, SYNTHESIZE_CAPTIONS, TRAIN_CAPTIONS, VALIDATE_CAPTIONS, stage_graph
 from viper.plan import State
-from viper.spec.stages import INGEST, SYNTHESIZE_CAPTIONS, TRAIN_CAPTIONS, VALIDATE_CAPTIONS, stage_graph
 
 
 def stages(executor: Executor) -> list[str]:

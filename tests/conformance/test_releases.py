@@ -16,7 +16,7 @@ from fakes import later, world
 from fakes.program import FakeStage
 from support.golden import GOLDEN, expected
 from viper.errors import NewerFormError
-from viper.observe import StoreObserver
+from viper.iteration.observe import StoreObserver
 from viper.plan import plan
 from viper.stage import FrozenIteration, StageContext, load_frozen
 from viper.store import DirectoryStore

@@ -8,14 +8,14 @@ from viper.costs.estimate import Circumstances
 from viper.costs.measured import Measurements
 from viper.costs.ranges import Range
 from viper.costs.table import default_table
-from viper.spec import IterationSpec
-from viper.spec.stages import (
+from viper.methods.stages import (
     INGEST,
     SYNTHESIZE_CAPTIONS,
     SYNTHESIZE_OPERATIONS,
     VALIDATE_CAPTIONS,
     VALIDATE_OPERATIONS,
 )
+from viper.spec import IterationSpec
 
 ENGINES = {
     "vlm": "vllm",

@@ -10,8 +10,8 @@ import pytest
 from viper.costs.profiles import find_profile
 from viper.doctor import Facts, Finding, Gpu, MeasuredMemory, Phase, Place, Volume, Wanted, examine, wanted_by
 from viper.doctor.facts import GB, GIB
+from viper.methods.stages import SYNTHESIZE_CAPTIONS, TRAIN_CAPTIONS
 from viper.spec import Profile
-from viper.spec.stages import SYNTHESIZE_CAPTIONS, TRAIN_CAPTIONS
 
 A100 = Gpu("NVIDIA A100-SXM4-80GB", 81920 * 2**20, 81000 * 2**20)
 NODE = Facts(

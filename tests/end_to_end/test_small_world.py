@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from fakes import world
+from viper.methods.stages import stage_graph
 from viper.registry import Registry
 from viper.spec import ViperIteration, parse_resource
-from viper.spec.stages import stage_graph
 from viper.stage import load_frozen
 from viper.store import open_store
 

@@ -17,10 +17,10 @@ from viper.engines import factory
 from viper.engines.base import Sampling, VlmRequest
 from viper.engines.weights import weights_id
 from viper.errors import EngineError, SpecError
-from viper.freeze import freeze
-from viper.models import resolve_endpoint
+from viper.iteration.freeze import freeze
+from viper.modelcache.engines import StageEngines
+from viper.modelcache.resolve import resolve_endpoint
 from viper.store import DirectoryStore
-from viper.synthesis.engines import StageEngines
 
 NAMES = dict.fromkeys(("reconstructor", "editor", "similarity", "imageSimilarity"), "smallworld")
 

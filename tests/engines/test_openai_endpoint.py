@@ -16,7 +16,7 @@ from viper.engines.endpoints import endpoint
 from viper.engines.openai_endpoint import Clock, OpenAiEndpoint
 from viper.errors import EngineError, SpecError, UnfitEngineError
 from viper.spec.engines import GenerationSettings
-from viper.synthesis.structured import Critique, ask, reader, request_schema
+from viper.tasks.structured import Critique, ask, reader, request_schema
 
 PATIENT = GenerationSettings(timeout_seconds=60)
 

@@ -13,7 +13,7 @@ from viper.engines.model_directory import GIB
 from viper.engines.weights import weights_id, weights_size
 from viper.errors import EngineError, InputError
 from viper.smallworld.drawing import STUDIO
-from viper.smallworld.lessons import ALL_FORMS, Teacher
+from viper.smallworld.making.lessons import ALL_FORMS, Teacher
 from viper.spec.engines import GenerationSettings
 
 torch = pytest.importorskip("torch")

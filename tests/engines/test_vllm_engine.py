@@ -34,7 +34,7 @@ from viper.engines.vllm_offline import (
 from viper.engines.weights import weights_id, weights_size
 from viper.errors import EngineError, InputError, UnfitEngineError
 from viper.spec.engines import GenerationSettings
-from viper.synthesis.structured import Critique, request_schema
+from viper.tasks.structured import Critique, request_schema
 
 STARTER = Path(viper.smallworld.__file__).parent / "assets" / "starter"
 RED, BLUE = drawn((16, 16), "red"), drawn((16, 16), "blue")

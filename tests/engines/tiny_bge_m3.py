@@ -9,7 +9,7 @@ from string import ascii_letters
 from typing import Any
 
 from viper.smallworld import language
-from viper.smallworld.lessons import fresh_scene
+from viper.smallworld.making.lessons import fresh_scene
 
 SENTENCES = (
     "At top left the color is red.",

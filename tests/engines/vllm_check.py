@@ -30,8 +30,8 @@ from vllm.version import __version__
 from viper.engines.base import Sampling, VlmRequest
 from viper.engines.vllm_offline import conversation, engine_arguments, sampling_arguments
 from viper.spec.engines import GenerationSettings
-from viper.synthesis.structured import MAX_FLAWS, MAX_TEXT, CategoryChoice, Critique, Instruction, Verdict
-from viper.synthesis.structured import request_schema as schema_of
+from viper.tasks.structured import MAX_FLAWS, MAX_TEXT, CategoryChoice, Critique, Instruction, Verdict
+from viper.tasks.structured import request_schema as schema_of
 
 
 def engine(directory: Path) -> dict[str, Any]:

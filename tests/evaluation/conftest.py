@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from evaluation_fakes import Opener, iteration
 
-from viper.spec.stages import EVALUATE, PROMOTE, stage_graph
+from viper.methods.stages import EVALUATE, PROMOTE, stage_graph
 from viper.stage import FrozenIteration, ResolvedModel, StageContext
 from viper.stage.frozen import Tracking
 from viper.store import open_store

@@ -21,9 +21,9 @@ import viper.smallworld
 from engines.chat_server import serving
 from support.environments import interpreter
 from viper.engines.base import Sampling, VlmOutput, VlmRequest
+from viper.methods.stages import EVALUATE, TRAIN_CAPTIONS
 from viper.registry import Registry, sqlite_uri
-from viper.spec.evaluation import BENCHMARKS
-from viper.spec.stages import EVALUATE, TRAIN_CAPTIONS
+from viper.spec.benchmarks import BENCHMARKS
 from viper.stage import Manifest, ResolvedModel, StageContext
 from viper.stage.frozen import Tracking
 from viper.store.transfer import directory_digest

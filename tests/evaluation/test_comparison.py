@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from viper.evaluation.comparison import normalise
-from viper.synthesis.text import comparable
+from viper.tasks.text import comparable
 
 #: Answers of which each is another one than every other in its row.
 DIFFERENT = [

@@ -9,9 +9,10 @@ from evaluation_fakes import iteration
 
 from viper.errors import InputError
 from viper.evaluation.datasets import find
+from viper.methods.stages import EVALUATE, TRAIN_CAPTIONS
 from viper.modelcache.needs import all_models, benchmark_data, stage_models
-from viper.spec.evaluation import BENCHMARKS, Benchmark, Benchmarks
-from viper.spec.stages import EVALUATE, TRAIN_CAPTIONS
+from viper.spec.benchmarks import BENCHMARKS
+from viper.spec.evaluation import Benchmark, Benchmarks
 from viper.store import ObjectStore
 from viper.store.transfer import directory_digest, upload_directory
 

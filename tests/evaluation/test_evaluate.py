@@ -9,7 +9,7 @@ import pytest
 from evaluation_fakes import FakeVlm, Opener, question_file
 
 from viper.evaluation.stage import Checkpoint, evaluate
-from viper.spec.stages import COLD_START, EVALUATE, TRAIN_CAPTIONS, TRAIN_OPERATIONS
+from viper.methods.stages import COLD_START, EVALUATE, TRAIN_CAPTIONS, TRAIN_OPERATIONS
 from viper.stage import Manifest, ResolvedModel
 
 # θ0 knows 0 and 1, θ1 knows 1 and 2, θ2 knows 0 to 3; of six questions, even ones coarse, odd ones fine.

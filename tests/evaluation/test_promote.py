@@ -15,9 +15,9 @@ from viper.evaluation.benchmarks import Verdict
 from viper.evaluation.promotion import missing, promote
 from viper.evaluation.stage import evaluate
 from viper.evaluation.summary import benchmark_comparisons, benchmark_scores
+from viper.methods.stages import EVALUATE, PROMOTE, TRAIN_CAPTIONS, TRAIN_OPERATIONS
 from viper.registry import LOCKS, Registry, sqlite_uri
 from viper.spec.evaluation import Benchmarks, Evaluation
-from viper.spec.stages import EVALUATE, PROMOTE, TRAIN_CAPTIONS, TRAIN_OPERATIONS
 from viper.stage import ResolvedModel, StageContext
 from viper.stage.frozen import Tracking
 

@@ -16,8 +16,8 @@ from viper.errors import StageError
 from viper.evaluation import stage
 from viper.evaluation.stage import Checkpoint, evaluate
 from viper.evaluation.suites import Result, describe, parquet
+from viper.methods.stages import EVALUATE
 from viper.spec import IterationSpec
-from viper.spec.stages import EVALUATE
 from viper.stage.progress import Progress
 from viper.store import DirectoryStore, ObjectStore, named_by_content
 from viper.stored import enveloped

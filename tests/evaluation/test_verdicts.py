@@ -11,7 +11,8 @@ from viper.evaluation import paper
 from viper.evaluation.benchmarks import CATALOGUE, Verdict, disagreements, headline, level_scores
 from viper.evaluation.statistics import OVERALL
 from viper.evaluation.summary import below_floor, benchmark_comparisons, benchmark_scores, counts, in_order
-from viper.spec.evaluation import BENCHMARKS, Benchmark
+from viper.spec.benchmarks import BENCHMARKS
+from viper.spec.evaluation import Benchmark
 
 
 def hallusion(question: str, figure: str, said: str, truth: str, **judged: Any) -> Verdict:

@@ -10,7 +10,7 @@ from evaluation_fakes import Opener
 from viper.engines.base import VisionLanguageModel
 from viper.errors import InputError
 from viper.evaluation.stage import Checkpoint, evaluate
-from viper.spec.stages import EVALUATE
+from viper.methods.stages import EVALUATE
 
 
 def test_the_stage_names_the_image_that_has_it(tmp_path: Path, open_context: Opener) -> None:

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from viper.costs.profiles import shipped_profiles
-from viper.freeze import differences
+from viper.iteration.freeze import differences
+from viper.methods.stages import stage_graph
 from viper.spec import ViperIteration, ViperLoop, parse_resource, parse_stored
-from viper.spec.stages import stage_graph
 from viper_operator.plugin.main import main as kubectl_viper
 from viper_operator.plugin.render import assumed, rendered
 

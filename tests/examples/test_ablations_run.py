@@ -11,9 +11,7 @@ import yaml
 
 from support.small_runs import iteration, loop, run_small, small_demo
 from viper.cli import main
-from viper.prompts import PromptSet
-from viper.registry import Registry, sqlite_uri
-from viper.spec.stages import (
+from viper.methods.stages import (
     COLD_START,
     INGEST_SAMPLES,
     MAP_ATTENTION,
@@ -24,6 +22,8 @@ from viper.spec.stages import (
     VALIDATE_CAPTIONS,
     VALIDATE_OPERATIONS,
 )
+from viper.prompts import PromptSet
+from viper.registry import Registry, sqlite_uri
 from viper.stage import Manifest, StageContext, load_frozen, load_manifest
 from viper.store import ObjectStore, open_store
 

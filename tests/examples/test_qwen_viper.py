@@ -11,10 +11,10 @@ import yaml
 
 from viper.cli import main
 from viper.costs.profiles import shipped_profiles
+from viper.methods.stages import stage_graph
 from viper.modelcache.uris import engine_uri, hub_uri
 from viper.spec import IterationSpec, ViperIteration, ViperLoop, load_runnable, parse_stored
 from viper.spec.packed import pieces_of, unpack
-from viper.spec.stages import stage_graph
 from viper_operator.plugin.render import assumed, rendered
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -76,9 +76,9 @@ def main(argv: list[str]) -> None:
     import viper
     from fakes import world
     from fakes.program import FakeStage
-    from viper.observe import StoreObserver
+    from viper.iteration.observe import StoreObserver
+    from viper.methods.stages import stage_graph
     from viper.plan import plan
-    from viper.spec.stages import stage_graph
     from viper.stage import StageContext, load_frozen
     from viper.stored import least_version
 

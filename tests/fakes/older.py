@@ -21,8 +21,8 @@ from typing import Any, cast
 from fakes.program import PARTS, ROWS, SCHEMA
 from viper.errors import NotFoundError
 from viper.evaluation.promotion import promote
+from viper.methods.stages import EVALUATE, INGEST, PROMOTE, stage_graph
 from viper.registry import ModelVersion, Registry
-from viper.spec.stages import EVALUATE, INGEST, PROMOTE, stage_graph
 from viper.stage import Manifest, StageContext
 from viper.stage.context import in_order
 from viper.store import DirectoryStore, ObjectInfo, ObjectStore, open_store

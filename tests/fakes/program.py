@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from fakes.world import MarkedStore
 from viper.errors import InputError, NotFoundError
-from viper.spec.stages import INGEST, PROMOTE, StageNode, stage_graph
+from viper.methods.stages import INGEST, PROMOTE, StageNode, stage_graph
 from viper.stage import Manifest, StageContext
 from viper.store import ObjectStore, open_store
 from viper_jobs.main import main as run_stage

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from viper.errors import AlreadyExistsError
+from viper.methods.stages import stage_graph
 from viper.spec import ViperIteration, parse_resource
-from viper.spec.stages import stage_graph
 from viper.stage import FrozenIteration, ResolvedModel, load_manifest
 from viper.stage.frozen import Tracking
 from viper.store import ObjectInfo, ObjectStore

@@ -12,10 +12,10 @@ from fakes import world
 from fakes.registry import MemoryRegistry
 from fakes.world import model
 from viper.errors import InputError, SpecError
-from viper.freeze import freeze
-from viper.lineage import BASE_VERSION, PARENT_VERSION
-from viper.observe import StoreObserver
+from viper.iteration.freeze import freeze
+from viper.iteration.observe import StoreObserver
 from viper.registry import LOCKS
+from viper.registry.tags import BASE_VERSION, PARENT_VERSION
 from viper.spec import ViperIteration
 from viper.stage import FrozenIteration, StageContext, load_frozen
 from viper.store import DirectoryStore, child_uri
@@ -312,5 +312,5 @@ def test_a_change_of_library_versions_is_reported(
     store: DirectoryStore, registry: MemoryRegistry, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     freeze(initial(folder), store, registry)
-    monkeypatch.setattr("viper.freeze.library_versions", lambda: {"viper": "99"})
+    monkeypatch.setattr("viper.iteration.freeze.library_versions", lambda: {"viper": "99"})
     assert "viper" in freeze(initial(folder), store, registry).changed

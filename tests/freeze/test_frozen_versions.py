@@ -13,10 +13,10 @@ from fakes import world
 from fakes.registry import MemoryRegistry
 from viper import __version__
 from viper.errors import InputError, NewerFormError
-from viper.freeze import freeze
+from viper.iteration.freeze import freeze
 from viper.lineage.archive import open_iteration
 from viper.modelcache.pull import of_stage
-from viper.models import model_dir
+from viper.modelcache.resolve import model_dir
 from viper.report.collect import collect_iteration
 from viper.stage import FrozenIteration, ResolvedModel, StageContext, load_frozen, open_stage
 from viper.store import DirectoryStore, child_uri, upload_directory

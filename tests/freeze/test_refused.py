@@ -13,7 +13,7 @@ import pytest
 from fakes import world
 from fakes.registry import MemoryRegistry
 from viper.errors import ViperError
-from viper.freeze import freeze
+from viper.iteration.freeze import freeze
 from viper.plan import PERMANENT_EXIT_CODES
 from viper.spec.packed import pack, variables
 from viper.stage import load_frozen
@@ -284,7 +284,7 @@ def test_names_are_told_apart_without_a_deep_learning_library() -> None:
     code = (
         "import sys\nfor name in ('torch', 'transformers', 'open_clip', 'trl', 'mlflow', 'pyarrow', 'vllm', 'verl'):\n"
         "    sys.modules[name] = None\n"
-        "from fakes import world\nfrom viper.known import check_names, everywhere\n"
+        "from fakes import world\nfrom viper.iteration.known import check_names, everywhere\n"
         "check_names(world.iteration('it').spec, everywhere)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])

@@ -15,7 +15,7 @@ from fakes import world
 from fakes.registry import MemoryRegistry
 from fakes.world import model
 from viper.errors import InputError
-from viper.freeze import freeze
+from viper.iteration.freeze import freeze
 from viper.stage import load_frozen
 from viper.store import DirectoryStore
 

@@ -76,16 +76,16 @@ def others(folder: Path) -> None:
     from PIL import Image
 
     from fakes import world
-    from viper.freeze import load_frozen
-    from viper.ingest.samples import ingest_samples
     from viper.ingest.stage import ingest
+    from viper.iteration.freeze import load_frozen
+    from viper.iteration.observe import StoreObserver
     from viper.modelcache.cache import Entry, ModelCache
-    from viper.observe import StoreObserver
     from viper.plan import plan
     from viper.spec.status import IterationStatus
     from viper.stage import StageContext
     from viper.stage.termination import leave_message
     from viper.store import open_store, upload_directory
+    from viper.tasks.external.ingest import ingest_samples
     from viper_operator.status import Facts, iteration_status
 
     target = folder / "others"

@@ -17,26 +17,26 @@ from viper.costs.measured import Measurement, load_measurements
 from viper.digests import digest_of
 from viper.engines import factory
 from viper.errors import StageError
-from viper.freeze import differences
-from viper.ingest.samples import _pin
 from viper.ingest.stage import _listing
+from viper.iteration.freeze import differences
+from viper.iteration.observe import StoreObserver, stage_progress
 from viper.local.directory import RunRecord
+from viper.methods.stages import INGEST, INGEST_SAMPLES, TRAIN_CAPTIONS, stage_graph
 from viper.modelcache.cache import ModelCache
-from viper.models import model_dir, policy_of
-from viper.observe import StoreObserver, stage_progress
+from viper.modelcache.resolve import model_dir, policy_of
 from viper.plan import State, plan
 from viper.prompts import PromptSet
 from viper.report.collect import collect
-from viper.spec.stages import INGEST, INGEST_SAMPLES, TRAIN_CAPTIONS, stage_graph
 from viper.spec.status import IterationStatus
 from viper.stage import FrozenIteration, Manifest, PartRecord, ProgressRecord, StageContext, load_frozen, load_manifest
 from viper.store import DirectoryStore, open_store, stored_digests
 from viper.store.transfer import DirectoryDigests
 from viper.stored import read_object
+from viper.tasks.external.ingest import _pin
 from viper.training.attempt import node_of
-from viper.training.checkpoints import check_own
 from viper.training.data import training_data
-from viper.training.grpo import GrpoRun
+from viper.training.local.checkpoints import check_own
+from viper.training.local.grpo import GrpoRun
 from viper.training.stage import grpo_settings
 from viper_operator.observed import _termination
 

@@ -15,10 +15,10 @@ from PIL import Image
 
 from support.synthesis import context, frozen, interrupt_after
 from viper.errors import InputError, StageError
-from viper.ingest.samples import drawn, ingest_samples
+from viper.methods.stages import INGEST_SAMPLES, TRAIN_MIXED, stage_graph
 from viper.prompts import PromptSet
-from viper.spec.stages import INGEST_SAMPLES, TRAIN_MIXED, stage_graph
 from viper.stage import Manifest, StageContext
+from viper.tasks.external.ingest import drawn, ingest_samples
 from viper.training.data import training_data
 
 

@@ -20,9 +20,9 @@ from PIL import Image
 from support.synthesis import context, frozen
 from viper.errors import InputError
 from viper.evaluation.questions import load_questions
-from viper.ingest.samples import ingest_samples
-from viper.spec.stages import INGEST_SAMPLES
+from viper.methods.stages import INGEST_SAMPLES
 from viper.stage.context import Row
+from viper.tasks.external.ingest import ingest_samples
 from viper.training.cold_start import read_samples
 
 LONG = "x" * 256 + ".png"

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from viper.ingest.supplied import open_supplied
-from viper.ingest.unwrapped import unwrapped
+from viper.reward.sentences import split_sentences
 from viper.spec.options import ExternalColumns
-from viper.training.sentences import split_sentences
+from viper.tasks.external.supplied import open_supplied
+from viper.tasks.external.unwrapped import unwrapped
 
 
 @pytest.mark.parametrize(

@@ -143,13 +143,17 @@ def test_what_only_a_later_release_can_carry_out_is_refused_with_its_name(
         (("/tmp/store", "http://m:5000"), ("/tmp",), "no other pod sees"),
         (("/data/store", "sqlite:////mlflow.db"), ("/data",), "the tracking URI of the chart"),
         (("/data/store", "http://m:5000"), ("/data",), ""),
+        (("/tmp/my data/store", "http://m:5000"), ("/tmp", "/tmp/my\\040data"), ""),
+        (("/tmp/my data/store", "http://m:5000"), ("/tmp", "/tmp/my\\040dat"), "no other pod sees"),
         (("s3://bucket", "http://m:5000"), (), ""),
     ],
 )
 def test_what_only_this_pod_has_is_no_store_of_a_cluster(
     places: tuple[str, str], mounts: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Path, "is_mount", lambda path: str(path) in mounts)
+    table = tmp_path / "mountinfo"  # proc(5); all of one disk, as folders of a node are
+    table.write_text("".join(f"9{i} 80 8:1 /x {m} rw - ext4 /dev/sda1 rw\n" for i, m in enumerate(("/", *mounts))))
+    monkeypatch.setattr("viper_jobs.freeze._MOUNTS", table)
     store, tracking = places
     uri = store if "://" in store else Path(store).as_uri()
     log = tmp_path / "end.json"

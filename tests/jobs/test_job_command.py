@@ -18,7 +18,7 @@ from servers.kube import eventually
 from servers.running import UNSHARE
 from viper.costs.measured import load_measurements
 from viper.errors import InputError, SpecError, StoreError
-from viper.spec.stages import STAGES
+from viper.methods.stages import STAGES
 from viper.stage import Manifest, PartRecord, StageContext, load_manifest
 from viper.stage.termination import STOPPED, TERMINATION_BYTES
 from viper.store import open_store

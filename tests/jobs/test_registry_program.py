@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fakes.registry import MemoryRegistry
-from viper.lineage import PARENT_VERSION
 from viper.registry import Registry, sqlite_uri
+from viper.registry.tags import PARENT_VERSION
 from viper.store import DirectoryStore
 from viper_jobs.registry import main
 

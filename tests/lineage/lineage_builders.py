@@ -7,9 +7,9 @@ from pathlib import Path
 
 from report.report_builders import Plan, build_iteration, model
 from viper.evaluation.promotion import lineage
-from viper.lineage import BASE_VERSION
+from viper.methods.stages import PROMOTE
 from viper.registry import Registry, sqlite_uri
-from viper.spec.stages import PROMOTE
+from viper.registry.tags import BASE_VERSION
 from viper.stage import FrozenIteration, StageContext
 from viper.store import DirectoryStore
 

@@ -12,12 +12,12 @@ import pytest
 from lineage_builders import NAME, Ancestry
 
 from viper.errors import InputError, StageError
-from viper.lineage import ITERATION_URI, PARENT_VERSION
 from viper.lineage.archive import Records
 from viper.lineage.records import VersionRecord
 from viper.lineage.samples import find_sample, samples, score_table
 from viper.lineage.walk import walk
 from viper.registry import ModelVersion
+from viper.registry.tags import ITERATION_URI, PARENT_VERSION
 from viper.stage import FrozenIteration, Manifest
 
 

@@ -14,7 +14,7 @@ import pytest
 from fakes import world
 from fakes.local import run_here
 from viper.local import RunDirectory
-from viper.spec.stages import stage_graph
+from viper.methods.stages import stage_graph
 from viper.stage import FrozenIteration
 from viper.store import ObjectStore, open_store
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from fakes import world
-from viper.observe import StoreObserver, manifest_problem
+from viper.iteration.observe import StoreObserver, manifest_problem
+from viper.methods.stages import stage_graph
 from viper.plan import headline
-from viper.spec.stages import stage_graph
 from viper.stage import Manifest, PartRecord, ProgressRecord
 from viper.store import open_store
 

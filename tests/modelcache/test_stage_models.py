@@ -13,11 +13,11 @@ from fakes.hub import FakeHub
 from fakes.registry import MemoryRegistry
 from viper.cli import main
 from viper.errors import InputError, StageError
-from viper.freeze import freeze
+from viper.iteration.freeze import freeze
 from viper.modelcache import ModelCache
 from viper.modelcache.needs import all_models, stage_models
+from viper.modelcache.resolve import model_dir
 from viper.modelcache.stage import local_spec
-from viper.models import model_dir
 from viper.spec import ViperIteration
 from viper.stage import ResolvedModel, StageContext
 from viper.store import DirectoryStore

@@ -11,7 +11,7 @@ from fakes import world
 from servers.running import MlflowServer
 from viper.errors import InputError, StoreError
 from viper.modelcache import ModelCache, fetch, locate, pin
-from viper.models import model_dir
+from viper.modelcache.resolve import model_dir
 from viper.registry import Registry
 from viper.stage import ResolvedModel, StageContext
 from viper.store import DirectoryStore, ObjectStore, child_uri, directory_digest, upload_directory

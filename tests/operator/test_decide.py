@@ -8,8 +8,8 @@ import pytest
 from kube_objects import NOW, iteration, job
 
 from plan.builders import done, spec
+from viper.methods.stages import FREEZE, stage_graph
 from viper.plan import Observed, Stage, plan
-from viper.spec.stages import FREEZE, stage_graph
 from viper.spec.status import IterationStatus
 from viper_operator.decide import Decision, NewJob, decide, left_over, quiet
 from viper_operator.observed import Problem, current_jobs, shards_of

@@ -11,9 +11,9 @@ from kube_objects import SETTINGS
 from fakes import world
 from fakes.kubelet import Connection
 from servers.kube import KubeApi
+from viper.methods.stages import FREEZE, STAGES
 from viper.spec import ViperIteration, parse_stored
 from viper.spec.packed import pieces_of, unpack
-from viper.spec.stages import FREEZE, STAGES
 from viper_operator.job_specs import JobRequest, stage_job
 
 RICH: dict[str, Any] = {

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from viper.spec.stages import FREEZE, STAGES
+from viper.methods.stages import FREEZE, STAGES
 from viper_operator.names import JOB_NAME_LENGTH, job_name
 
 

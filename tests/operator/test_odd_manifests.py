@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from report.report_builders import Plan, build_iteration
-from viper.observe import StoreObserver
+from viper.iteration.observe import StoreObserver
 from viper.plan import Done, plan
 from viper.report.collect import collect
 from viper.report.page import render

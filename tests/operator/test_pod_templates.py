@@ -12,9 +12,9 @@ import pytest
 from kube_objects import SETTINGS
 
 from viper.errors import SpecError
+from viper.methods.stages import FREEZE, stage_graph
 from viper.spec import ViperIteration, parse_resource, parse_stored
 from viper.spec.packed import pieces_of, unpack
-from viper.spec.stages import FREEZE, stage_graph
 from viper_operator.job_specs import JobRequest, stage_job
 from viper_operator.names import pod_labels
 from viper_operator.pod_security import violations

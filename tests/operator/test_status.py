@@ -9,8 +9,8 @@ from kube_objects import NOW, START, job
 
 from fakes import world
 from plan.builders import done, spec
+from viper.methods.stages import FREEZE, stage_graph
 from viper.plan import Done, Observed, Stage, plan
-from viper.spec.stages import FREEZE, stage_graph
 from viper.spec.status import IterationStatus
 from viper.stage.progress import ProgressRecord
 from viper_operator.aliases import AliasSeen, Begun, claim

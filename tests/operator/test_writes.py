@@ -15,7 +15,7 @@ from fakes import world
 from fakes.kubelet import Connection
 from servers.kube import KubeApi
 from viper.errors import StoreError
-from viper.spec.stages import FREEZE
+from viper.methods.stages import FREEZE
 from viper_operator import writes
 from viper_operator.api import Api, ApiError, connect
 from viper_operator.cache import Cache

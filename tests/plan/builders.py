@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from viper.methods.stages import stage_graph
 from viper.plan import Done, Exit, Observed, Shard, Stage
 from viper.spec import IterationSpec
-from viper.spec.stages import stage_graph
 
 ENGINES = dict.fromkeys(("reconstructor", "editor", "similarity", "image_similarity"), "fake")
 NOW = 1000.0

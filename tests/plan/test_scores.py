@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from viper.methods.stages import EVALUATE
 from viper.plan.types import Done
-from viper.spec.stages import EVALUATE
 from viper.stage import Manifest
 
 

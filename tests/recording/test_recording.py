@@ -10,11 +10,8 @@ import pyarrow as pa
 import pytest
 
 from viper.errors import RegistryError
-from viper.recording import CONCERNS, metrics, params, record_stage
-from viper.registry import Registry, sqlite_uri
-from viper.spec import parse_resource
-from viper.spec.iteration import ViperIteration
-from viper.spec.stages import (
+from viper.iteration.recording import CONCERNS, metrics, params, record_stage
+from viper.methods.stages import (
     EVALUATE,
     PROMOTE,
     STAGES,
@@ -23,6 +20,9 @@ from viper.spec.stages import (
     VALIDATE_CAPTIONS,
     stage_graph,
 )
+from viper.registry import Registry, sqlite_uri
+from viper.spec import parse_resource
+from viper.spec.iteration import ViperIteration
 from viper.stage import FrozenIteration, Manifest, ResolvedModel, StageContext
 from viper.stage.frozen import Tracking
 from viper.store import open_store

@@ -8,9 +8,9 @@ import pytest
 
 from fakes.registry import MemoryRegistry
 from viper.errors import InputError, RegistryError
-from viper.lineage import PARENT_VERSION
 from viper.registry import MissingError
 from viper.registry.moves import Choice, Move, move_alias
+from viper.registry.tags import PARENT_VERSION
 
 TARGET = ("m", "generator")
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)

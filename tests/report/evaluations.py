@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from viper.evaluation import statistics
-from viper.evaluation.benchmarks import CATALOGUE, Verdict
+from viper.evaluation.benchmarks import Verdict
 from viper.evaluation.summary import benchmark_comparisons, benchmark_scores
-from viper.spec.evaluation import BENCHMARKS
+from viper.spec.benchmarks import BENCHMARKS
 
 DOMAINS = {"coarse perception": 100, "fine-grained perception": 600, "math": 100, "logical reasoning": 100}
 
@@ -50,7 +50,13 @@ def benchmarks(shares: Mapping[str, float], judge: str = "rules") -> dict[str, A
     for model, share in shares.items():
         answered[model] = {task: _verdicts(task, share + 0.02 * k) for k, task in enumerate(BENCHMARKS)}
     tasks: dict[str, dict[str, Any]] = {
-        t: {"n": ASKED, "digest": "d" * 64, "version": "0.7.3+abc", "dataset": CATALOGUE[t].dataset, "data": "sha256:1"}
+        t: {
+            "n": ASKED,
+            "digest": "d" * 64,
+            "version": "0.7.3+abc",
+            "dataset": BENCHMARKS[t].dataset,
+            "data": "sha256:1",
+        }
         for t in BENCHMARKS
     }
     tasks["hallusion_bench_image"]["judge"] = judge

@@ -14,12 +14,12 @@ from typing import Any
 
 from report.evaluations import benchmarks, evaluation
 from report.rows import counters_of, digest, mistaken, png, schema_of
+from viper.methods.stages import stage_graph
 from viper.smallworld import language
 from viper.smallworld.drawing import render
 from viper.smallworld.scenes import Scene, scene_from_seed
 from viper.spec import ViperIteration, parse_resource
 from viper.spec.recipe import CATEGORIES
-from viper.spec.stages import stage_graph
 from viper.stage import FrozenIteration, ResolvedModel, StageContext
 from viper.stage.frozen import Tracking
 from viper.store import DirectoryStore

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from engines.contracts import SimilarityContract
 from viper.engines.base import SimilarityModel
-from viper.reward_service.batching import Limits, MicroBatcher, Observer, QueueFullError
-from viper.reward_service.scorer import Remembering, ScoreItem, Scorer
-from viper.training.reward import RewardParameters, score_batch
+from viper.reward.equations import RewardParameters, score_batch
+from viper.reward.service.batching import Limits, MicroBatcher, Observer, QueueFullError
+from viper.reward.service.scorer import Remembering, ScoreItem, Scorer
 
 
 class TestFakeSimilarity(SimilarityContract):

@@ -22,13 +22,13 @@ import urllib3
 from engines import tiny_bge_m3
 from viper.engines.bge_m3 import BgeM3
 from viper.errors import EngineError
-from viper.reward_service.app import MAX_BODY_BYTES
-from viper.reward_service.batching import Limits
-from viper.reward_service.process import RewardServer, running
+from viper.reward.equations import RewardParameters, score_batch
+from viper.reward.service.app import MAX_BODY_BYTES
+from viper.reward.service.batching import Limits
+from viper.reward.service.process import RewardServer, running
 from viper.smallworld import language
-from viper.smallworld.lessons import fresh_scene, slip
+from viper.smallworld.making.lessons import fresh_scene, slip
 from viper.smallworld.similarity import SmallWorldSimilarity
-from viper.training.reward import RewardParameters, score_batch
 from viper.training.verl.reward_function import compute_score
 
 pytestmark = [pytest.mark.torch, pytest.mark.server]
@@ -245,8 +245,8 @@ def test_a_model_that_fails_is_an_error_to_the_caller_at_once_and_the_service_go
 
 def test_the_service_ends_with_the_process_that_started_it(tmp_path: Path, fake: str) -> None:
     program = (
-        "import os, sys; from pathlib import Path; from viper.reward_service.process import running;"
-        "from viper.training.reward import RewardParameters;"
+        "import os, sys; from pathlib import Path; from viper.reward.service.process import running;"
+        "from viper.reward.equations import RewardParameters;"
         f"c = running({fake!r}, 'cpu', RewardParameters(), Path({str(tmp_path)!r})); s = c.__enter__();"
         "print(s.pid, flush=True); os.kill(os.getpid(), 9)"
     )

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from support.verl_environment import ROOT, verl_python, without_gpu
+from viper.reward.equations import score_batch
 from viper.smallworld.similarity import SmallWorldSimilarity
-from viper.training.reward import score_batch
 
 pytestmark = [pytest.mark.torch, pytest.mark.server, pytest.mark.slow]
 

@@ -18,9 +18,9 @@ from reward import responses
 
 from reward_service import as_verl_has_it, loop_worker, scored
 from viper.errors import EngineError
-from viper.reward_service.process import RewardServer, running
+from viper.reward.equations import RewardParameters
+from viper.reward.service.process import RewardServer, running
 from viper.smallworld.model import build_processor
-from viper.training.reward import RewardParameters
 
 
 async def checked(server: RewardServer, work: Path) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def test_it_is_an_image_similarity_model(model: SmallWorldClip) -> None:
 
 
 def test_wholesale_drift_scores_below_edits(model: SmallWorldClip) -> None:
-    from viper.smallworld.clip_training import RUINS, separation
+    from viper.smallworld.making.clip_training import RUINS, separation
 
     measured = separation(model, count=150, seed=90_000_000)
     assert measured["auc_scene"] >= 0.92
@@ -37,7 +37,7 @@ def test_wholesale_drift_scores_below_edits(model: SmallWorldClip) -> None:
 
 
 def test_the_recommended_threshold_lies_between_edits_and_drift(model: SmallWorldClip) -> None:
-    from viper.smallworld.clip_training import RUINS, separation
+    from viper.smallworld.making.clip_training import RUINS, separation
 
     measured = separation(model, count=150, seed=91_000_000)
     threshold = recommended_min_score()
@@ -80,7 +80,7 @@ def test_a_directory_that_lacks_files_is_refused(tmp_path: Path, missing: str) -
 
 
 def test_training_writes_a_loadable_model_and_its_measures(tmp_path: Path) -> None:
-    from viper.smallworld.clip_training import train_clip
+    from viper.smallworld.making.clip_training import train_clip
 
     measured = train_clip(tmp_path, seed=1, steps=1, pool=64)
     assert json.loads((tmp_path / "calibration.json").read_text("utf-8")) == measured

@@ -15,10 +15,10 @@ pytestmark = pytest.mark.torch
 from transformers import AutoModelForImageTextToText, AutoProcessor  # noqa: E402
 
 from viper.engines.vision_batching import batch_vision_attention  # noqa: E402
-from viper.smallworld.batches import Coder  # noqa: E402
-from viper.smallworld.lessons import ALL_FORMS, SEEING, Lesson, Teacher  # noqa: E402
+from viper.smallworld.making.batches import Coder  # noqa: E402
+from viper.smallworld.making.lessons import ALL_FORMS, SEEING, Lesson, Teacher  # noqa: E402
+from viper.smallworld.making.starter import Round, StarterPlan, train_starter  # noqa: E402
 from viper.smallworld.model import build_model, build_processor, save  # noqa: E402
-from viper.smallworld.starter import Round, StarterPlan, train_starter  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import random
 from collections import Counter
 
 from viper.smallworld import questions
-from viper.smallworld.lessons import fresh_scene
+from viper.smallworld.making.lessons import fresh_scene
 from viper.smallworld.questions import DOMAINS, FINE_GRAINED, is_held_out
 
 

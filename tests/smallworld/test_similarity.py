@@ -48,7 +48,7 @@ def test_training_speaks_the_language_of_the_world() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_fresh_paraphrases_hit_and_counterfactuals_miss(model: SmallWorldSimilarity, kind: str) -> None:
-    from viper.smallworld.similarity_training import discrimination
+    from viper.smallworld.making.similarity_training import discrimination
 
     shares = discrimination(model, TRAINING, count=250, seed=77, kinds=(kind,))  # type: ignore[arg-type]
     assert shares["paraphrase"] >= 0.97
@@ -57,7 +57,7 @@ def test_fresh_paraphrases_hit_and_counterfactuals_miss(model: SmallWorldSimilar
 
 
 def test_sentence_forms_that_training_never_saw_are_told_apart_as_well(model: SmallWorldSimilarity) -> None:
-    from viper.smallworld.similarity_training import discrimination
+    from viper.smallworld.making.similarity_training import discrimination
 
     shares = discrimination(model, NEW_FORMS, count=1000, seed=78)
     assert shares["paraphrase"] >= 0.97
@@ -66,7 +66,7 @@ def test_sentence_forms_that_training_never_saw_are_told_apart_as_well(model: Sm
 
 def test_free_sentences_are_missed_sometimes_but_rarely_taken_for_another_fact(model: SmallWorldSimilarity) -> None:
     """A floor against regressions, set after measuring 0.85 and 0.012."""
-    from viper.smallworld.similarity_training import discrimination
+    from viper.smallworld.making.similarity_training import discrimination
 
     shares = discrimination(model, FREE_FORMS, count=1000, seed=80)
     assert shares["paraphrase"] >= 0.8
@@ -74,7 +74,7 @@ def test_free_sentences_are_missed_sometimes_but_rarely_taken_for_another_fact(m
 
 
 def test_words_that_training_never_saw_never_make_a_wrong_fact_right(model: SmallWorldSimilarity) -> None:
-    from viper.smallworld.similarity_training import discrimination
+    from viper.smallworld.making.similarity_training import discrimination
 
     shares = discrimination(model, NEW_WORDS, count=1000, seed=79)
     assert shares["counterfactual"] <= 0.02
@@ -182,7 +182,7 @@ def test_the_tokenizer_round_trips(tmp_path: Path) -> None:
 
 
 def test_training_is_reproducible_and_writes_a_loadable_model(tmp_path: Path) -> None:
-    from viper.smallworld.similarity_training import train_similarity
+    from viper.smallworld.making.similarity_training import train_similarity
 
     for name in ("one", "two"):
         train_similarity(tmp_path / name, seed=3, steps=2)

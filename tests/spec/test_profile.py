@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from viper.errors import SpecError
+from viper.methods.stages import FREEZE, STAGES
 from viper.spec import (
     Profile,
     StageResources,
@@ -24,7 +25,6 @@ from viper.spec import (
     parse_stored,
 )
 from viper.spec.pods import amount
-from viper.spec.stages import FREEZE, STAGES
 
 SPEC: dict[str, Any] = {
     "model": "small",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from viper.methods.stages import STAGES, THETA0, StageNode, stage_graph
 from viper.spec.options import ExternalData
 from viper.spec.recipe import ColdStart, Recipe
-from viper.spec.stages import STAGES, THETA0, StageNode, stage_graph
 
 
 def graph(**recipe: object) -> dict[str, StageNode]:

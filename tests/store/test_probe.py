@@ -29,7 +29,7 @@ from servers.faulty_s3 import (
 from servers.running import MinioServer
 from viper.cli import main
 from viper.errors import AlreadyExistsError, StoreError, UnfitStoreError
-from viper.freeze import freeze
+from viper.iteration.freeze import freeze
 from viper.store import DirectoryStore, ObjectStore, open_store, probe
 from viper.store.minio import MinioStore
 from viper.store.probe import RACERS, stand_in

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
 from viper.engines.base import EditResult, Reconstruction, Sampling, VlmOutput, VlmRequest
+from viper.modelcache.engines import StageEngines
 from viper.prompts import PromptSet
 from viper.spec import parse_resource
 from viper.spec.iteration import ViperIteration
@@ -22,7 +23,6 @@ from viper.spec.recipe import CATEGORIES
 from viper.stage import FrozenIteration, ResolvedModel, StageContext
 from viper.stage.frozen import Tracking
 from viper.store import open_store
-from viper.synthesis.engines import StageEngines
 
 #: Answers one request of a template: (request, seed of the batch, place in the batch) → text.
 Script = Callable[[VlmRequest, int, int], str]

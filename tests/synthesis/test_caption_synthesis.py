@@ -11,7 +11,7 @@ from support.synthesis import FakeEngines, FakeVlm, context, frozen, say_critiqu
 from viper.images import decode
 from viper.ingest.stage import ingest
 from viper.stage import FrozenIteration, StageContext
-from viper.synthesis.captions import synthesize_captions
+from viper.tasks.captions.synthesis import synthesize_captions
 
 SCENES = "smallworld:scenes?count=6&seed=3"
 

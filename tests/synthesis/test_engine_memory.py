@@ -10,7 +10,7 @@ import pytest
 from support.synthesis import FakeEngines, context, frozen
 from viper.errors import UnfitEngineError
 from viper.ingest.stage import ingest
-from viper.synthesis.captions import synthesize_captions
+from viper.tasks.captions.synthesis import synthesize_captions
 
 GIB = 2**30
 

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from viper.synthesis.flawless import says_none
-from viper.synthesis.operations import weakness
-from viper.synthesis.structured import Critique, parse
+from viper.tasks.captions.flawless import says_none
+from viper.tasks.operations.synthesis import weakness
+from viper.tasks.structured import Critique, parse
 
 NONE = [
     *("N/A.", "n/a", "N / A", "N.A.", "NA", "None", "NONE!", "none.", "(none)", "[None]", "**None**", "“None.”", "nil"),

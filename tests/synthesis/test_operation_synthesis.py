@@ -15,10 +15,10 @@ from support.synthesis import FakeEngines, FakeVlm, context, frozen, say_instruc
 from viper.ingest.stage import ingest
 from viper.spec.recipe import CATEGORIES
 from viper.stage import FrozenIteration, Manifest, StageContext
-from viper.synthesis.balance import quotas, steer
-from viper.synthesis.captions import synthesize_captions
-from viper.synthesis.operations import MAX_INSTRUCTION, synthesize_operations
-from viper.validation.captions import validate_captions
+from viper.tasks.captions.synthesis import synthesize_captions
+from viper.tasks.captions.validation import validate_captions
+from viper.tasks.operations.balance import quotas, steer
+from viper.tasks.operations.synthesis import MAX_INSTRUCTION, synthesize_operations
 
 SCENES = "smallworld:scenes?count=6&seed=3"
 ONLY = {"stages": "operations", "partSize": 4}

@@ -19,7 +19,7 @@ from support.shard import Death, preload, run_shard  # noqa: E402
 from support.synthesis import context, frozen  # noqa: E402
 from viper.images import decode  # noqa: E402
 from viper.ingest.stage import ingest  # noqa: E402
-from viper.models import resolve_model  # noqa: E402
+from viper.modelcache.resolve import resolve_model  # noqa: E402
 from viper.stage import FrozenIteration, Manifest, load_manifest  # noqa: E402
 from viper.store import open_store  # noqa: E402
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from support.synthesis import FakeEngines, context, frozen
 from viper.ingest.stage import ingest
 from viper.stage import FrozenIteration, load_manifest
-from viper.synthesis.captions import synthesize_captions
+from viper.tasks.captions.synthesis import synthesize_captions
 
 SCENES = "smallworld:scenes?count=24&seed=3"
 

@@ -12,7 +12,7 @@ from support.shard import Death, preload, run_shard
 from support.synthesis import context, frozen
 from viper.images import decode
 from viper.ingest.stage import ingest
-from viper.models import resolve_model
+from viper.modelcache.resolve import resolve_model
 from viper.stage import FrozenIteration, Manifest, StageContext, load_manifest
 from viper.store import open_store
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from viper.engines.base import VlmOutput
-from viper.synthesis.structured import (
+from viper.tasks.structured import (
     MAX_FLAWS,
     CategoryChoice,
     Critique,

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from viper.engines.base import EditResult, Reconstruction, VlmOutput
 from viper.errors import InputError
 from viper.stage.termination import leave_message
-from viper.synthesis.structured import Critique, Instruction, Verdict, parse
+from viper.tasks.structured import Critique, Instruction, Verdict, parse
 from viper.text import clean, clean_json, decoded, load_json, normal
 
 R = "\ufffd"

@@ -22,19 +22,19 @@ from viper.errors import ViperError
 from viper.evaluation.comparison import normalise as compared
 from viper.images import Unusable
 from viper.ingest.rows import prompt_of
-from viper.ingest.unwrapped import unwrapped
 from viper.jsonl import parsed
 from viper.prompts import without_marks
 from viper.reader import fenced, objects, read
+from viper.reward.lists import without_markers
+from viper.reward.sentences import normalise, parse_output, split_sentences
 from viper.smallworld.reading import read_caption, read_instruction
 from viper.store import split_iteration_path
-from viper.synthesis.flawless import says_none
-from viper.synthesis.structured import CategoryChoice, Critique, Verdict, parse
-from viper.synthesis.text import comparable
+from viper.tasks.captions.flawless import says_none
+from viper.tasks.captions.validation import clean_flaws
+from viper.tasks.external.unwrapped import unwrapped
+from viper.tasks.structured import CategoryChoice, Critique, Verdict, parse
+from viper.tasks.text import comparable
 from viper.text import clean, load_json
-from viper.training.lists import without_markers
-from viper.training.sentences import normalise, parse_output, split_sentences
-from viper.validation.captions import clean_flaws
 from viper_jobs.main import parse_shard, split_iteration_uri
 
 #: Letters of a text.

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from viper.engines.base import VlmOutput
 from viper.evaluation.runner import answer_of
 from viper.reader import CUT_OFF, EMPTY, UNENDED, fenced, objects, read
-from viper.synthesis.structured import (
+from viper.reward.sentences import parse_output
+from viper.tasks.structured import (
     CategoryChoice,
     Critique,
     Instruction,
@@ -21,7 +22,6 @@ from viper.synthesis.structured import (
     read_text,
     reader,
 )
-from viper.training.sentences import parse_output
 
 YES, NO = '{"is_valid": true}', '{"is_valid": false}'
 #: What a model wrote, whether it ended by itself, the answer, and why there is none.

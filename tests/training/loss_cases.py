@@ -12,8 +12,8 @@ from equations import Bounds
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from viper.training.policy import PromptBatch
-from viper.training.trl_loss import Chunk, SharedPromptGrpo
+from viper.training.local.policy import PromptBatch
+from viper.training.local.trl_loss import Chunk, SharedPromptGrpo
 
 BOUNDS = Bounds(low=0.2, high=0.28)
 #: Ratios a hair off the bounds, where the gradient of min() is not unique, prove nothing.

@@ -11,14 +11,14 @@ import pytest
 from training_fakes import Verified, model_directory, open_stage, png
 
 from viper.errors import InputError
-from viper.spec.stages import COLD_START
+from viper.methods.stages import COLD_START
 from viper.stage import StageContext
 from viper.store import open_store
 from viper.training.cold_start import SuppliedSamples, cold_start, read_samples, sft_settings
 from viper.training.settings import SftResult, SftSettings, StepMetrics
 
 if TYPE_CHECKING:
-    from viper.training.sft import SftSample
+    from viper.training.local.sft import SftSample
 
 
 def sample_file(folder: Path, count: int = 6) -> Path:

@@ -8,8 +8,8 @@ import pytest
 from training_fakes import SCHEMA, model_directory, open_stage, validated
 
 from viper.errors import StageError
+from viper.methods.stages import TRAIN_CAPTIONS, TRAIN_MIXED, TRAIN_OPERATIONS, VALIDATE_CAPTIONS
 from viper.prompts import PromptSet
-from viper.spec.stages import TRAIN_CAPTIONS, TRAIN_MIXED, TRAIN_OPERATIONS, VALIDATE_CAPTIONS
 from viper.stage import StageContext
 from viper.store import open_store
 from viper.training.attempt import node_of

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from tiny_qwen import samples
 
 from viper.digests import digest_of
-from viper.training.policy import Policy, PromptBatch
-from viper.training.reward import RewardParameters, score_batch
+from viper.reward.equations import RewardParameters, score_batch
+from viper.training.local.policy import Policy, PromptBatch
+from viper.training.local.trl_loss import SharedPromptGrpo
 from viper.training.settings import GrpoSettings, group_advantages
-from viper.training.trl_loss import SharedPromptGrpo
 
 # ---- equations 5 to 7: reward ----
 

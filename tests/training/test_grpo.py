@@ -20,7 +20,7 @@ from tiny_qwen import SharedWords, samples
 
 from viper.engines.base import RlSample
 from viper.errors import InputError, StageError, StoreError
-from viper.training.grpo import GrpoSettings, StepMetrics, train_grpo
+from viper.training.local.grpo import GrpoSettings, StepMetrics, train_grpo
 from viper.training.settings import data_order
 
 pytestmark = pytest.mark.torch
@@ -213,7 +213,7 @@ def test_a_full_disk_is_said_and_the_run_continues_when_there_is_room(
         real(descriptor)
 
     with monkeypatch.context() as patch:
-        patch.setattr("viper.training.checkpoints.os.fsync", full)
+        patch.setattr("viper.training.local.checkpoints.os.fsync", full)
         with pytest.raises(StoreError, match="No space left on device"):
             train_grpo(tiny_model, TRAIN, HELD_OUT, SharedWords(), SETTINGS, tmp_path)
     train_grpo(tiny_model, TRAIN, HELD_OUT, SharedWords(), SETTINGS, tmp_path)

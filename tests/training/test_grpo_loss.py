@@ -12,10 +12,10 @@ from datasets import Dataset
 from tiny_qwen import samples
 from trl import GRPOTrainer
 
-from viper.training.policy import Policy
-from viper.training.rollouts import Rollout, chunk_of, chunk_rows
+from viper.training.local.policy import Policy
+from viper.training.local.rollouts import Rollout, chunk_of, chunk_rows
+from viper.training.local.trl_loss import Chunk, SharedPromptGrpo, grpo_config
 from viper.training.settings import GrpoSettings, group_advantages
-from viper.training.trl_loss import Chunk, SharedPromptGrpo, grpo_config
 
 pytestmark = pytest.mark.torch
 

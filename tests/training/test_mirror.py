@@ -11,8 +11,8 @@ import pytest
 from training_fakes import FakeTrainer, Killed, Verified, model_directory, open_stage, tools
 
 from viper.errors import StoreError
-from viper.models import model_dir
-from viper.spec.stages import TRAIN_CAPTIONS
+from viper.methods.stages import TRAIN_CAPTIONS
+from viper.modelcache.resolve import model_dir
 from viper.stage import StageContext
 from viper.store import DirectoryStore, ObjectStore, upload_directory
 from viper.training.mirror import NoMirror, StoreMirror, mirror_for

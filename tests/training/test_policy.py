@@ -13,7 +13,7 @@ import torch
 from tiny_qwen import samples
 
 from viper.errors import InputError
-from viper.training.policy import Policy, _draw, backward
+from viper.training.local.policy import Policy, _draw, backward
 
 pytestmark = pytest.mark.torch
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from viper.errors import StageError
-from viper.training.reward import RewardParameters, score_batch
-from viper.training.sentences import parse_output
+from viper.reward.equations import RewardParameters, score_batch
+from viper.reward.sentences import parse_output
 
 THOUGHT = "<think>t</think>"
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from viper.training.sentences import (
+from viper.reward.sentences import (
     MAX_CHARACTERS,
     MAX_SEQUENCES,
     normalise,

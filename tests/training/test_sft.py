@@ -11,8 +11,8 @@ import pytest
 from tiny_qwen import samples
 
 from viper.errors import InputError, StageError
+from viper.training.local.sft import SftSample, SftSettings, train_sft
 from viper.training.settings import StepMetrics
-from viper.training.sft import SftSample, SftSettings, train_sft
 
 pytestmark = pytest.mark.torch
 
@@ -38,7 +38,7 @@ def undisturbed(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def test_the_model_learns_the_responses(undisturbed: Path) -> None:
     from viper.engines.base import RlSample
-    from viper.training.policy import Policy
+    from viper.training.local.policy import Policy
 
     rows = [json.loads(line) for line in (undisturbed / "metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in rows] == [1, 2, 3, 4, 5, 6]
@@ -58,7 +58,7 @@ def test_the_first_loss_is_the_mean_negative_log_likelihood_of_the_response_toke
     import torch
 
     from viper.engines.base import RlSample
-    from viper.training.policy import Policy
+    from viper.training.local.policy import Policy
     from viper.training.settings import data_order
 
     policy, total, tokens = Policy(tiny_model), 0.0, 0

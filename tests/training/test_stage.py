@@ -14,8 +14,8 @@ import pytest
 from training_fakes import FakeTrainer, Killed, Verified, model_directory, open_stage, tools
 
 from viper.errors import InputError, SpecError, StageError, StoreError, SupersededError
-from viper.models import model_dir
-from viper.spec.stages import TRAIN_CAPTIONS, TRAIN_MIXED, TRAIN_OPERATIONS, VALIDATE_CAPTIONS, VALIDATE_OPERATIONS
+from viper.methods.stages import TRAIN_CAPTIONS, TRAIN_MIXED, TRAIN_OPERATIONS, VALIDATE_CAPTIONS, VALIDATE_OPERATIONS
+from viper.modelcache.resolve import model_dir
 from viper.stage import Manifest, Progress, StageContext
 from viper.store import directory_digests, open_store, stored_digests
 from viper.store.transfer import MANIFEST

@@ -15,11 +15,11 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
 from viper.errors import StageError  # noqa: E402
-from viper.models import model_dir  # noqa: E402
-from viper.recording import record_stage  # noqa: E402
+from viper.iteration.recording import record_stage  # noqa: E402
+from viper.methods.stages import COLD_START, TRAIN_CAPTIONS, TRAIN_OPERATIONS  # noqa: E402
+from viper.modelcache.resolve import model_dir  # noqa: E402
 from viper.registry import Registry, sqlite_uri  # noqa: E402
 from viper.smallworld.model import build_model, build_processor, save  # noqa: E402
-from viper.spec.stages import COLD_START, TRAIN_CAPTIONS, TRAIN_OPERATIONS  # noqa: E402
 from viper.stage import Manifest, ResolvedModel, StageContext  # noqa: E402
 from viper.stage.frozen import Tracking  # noqa: E402
 from viper.store import open_store  # noqa: E402

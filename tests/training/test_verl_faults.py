@@ -19,7 +19,7 @@ from servers.running import UNSHARE  # noqa: E402
 from support.mounts import need_private_mounts  # noqa: E402
 from support.verl_environment import without_gpu  # noqa: E402
 from viper.errors import StageError, StoreError  # noqa: E402
-from viper.spec.stages import TRAIN_CAPTIONS  # noqa: E402
+from viper.methods.stages import TRAIN_CAPTIONS  # noqa: E402
 
 SIZE = "256m"
 

@@ -28,14 +28,14 @@ from support.verl_environment import ROOT  # noqa: E402
 from viper.cli import main  # noqa: E402
 from viper.errors import RegistryError  # noqa: E402
 from viper.local import RunDirectory  # noqa: E402
-from viper.registry import Registry  # noqa: E402
-from viper.spec.stages import (  # noqa: E402
+from viper.methods.stages import (  # noqa: E402
     SYNTHESIZE_CAPTIONS,
     TRAIN_CAPTIONS,
     TRAIN_OPERATIONS,
     VALIDATE_CAPTIONS,
     VALIDATE_OPERATIONS,
 )
+from viper.registry import Registry  # noqa: E402
 from viper.stage import (  # noqa: E402
     Manifest,
     StageContext,
@@ -182,7 +182,7 @@ def test_what_our_stages_wrote_is_trained_on_registered_and_writes_the_next_capt
     said = run.said(TRAIN_OPERATIONS, 1)
     until(said, "step:1 -", run)
     stage = pids(TRAIN_OPERATIONS)
-    service = [pid for parent in stage for pid in pids("viper.reward_service", parent=parent)]
+    service = [pid for parent in stage for pid in pids("viper.reward.service", parent=parent)]
     assert len(service) == 1
     mlflow.kill()
     os.kill(service[0], signal.SIGKILL)

@@ -19,10 +19,10 @@ from tiny_qwen import samples
 
 from support.verl_environment import Answers, ask
 from viper.spec.engines import VerlSettings
-from viper.training.policy import Policy, PromptBatch
-from viper.training.rollouts import Rollout, chunk_of
+from viper.training.local.policy import Policy, PromptBatch
+from viper.training.local.rollouts import Rollout, chunk_of
+from viper.training.local.trl_loss import SharedPromptGrpo
 from viper.training.settings import GrpoSettings, group_advantages
-from viper.training.trl_loss import SharedPromptGrpo
 from viper.training.verl.config import VerlHardware, VerlPaths, arguments, verl_config
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]

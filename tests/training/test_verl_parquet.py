@@ -85,7 +85,7 @@ def test_verls_own_dataset_class_reads_one_and_two_images(tmp_path: Path) -> Non
     assert second["colours"][0] == [250, 0, 0]
     assert json.loads(second["ground_truth"])["sample_id"] == "b"
 
-    from viper.training.policy import Policy
+    from viper.training.local.policy import Policy
 
     policy = Policy(MODEL)
     ours = policy.encode([replace(ONE, prompt=first["text"]).decoded(), two.decoded()], 4096).attention_mask.sum(1)

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.torch
 from safetensors.numpy import load_file, save_file  # noqa: E402
 
 from viper.errors import RegistryError, SpecError, StageError, StoreError  # noqa: E402
+from viper.methods.stages import TRAIN_CAPTIONS  # noqa: E402
 from viper.spec.engines import VerlSettings  # noqa: E402
-from viper.spec.stages import TRAIN_CAPTIONS  # noqa: E402
 from viper.stage import Manifest, ResolvedModel, StageContext  # noqa: E402
 from viper.store import open_store  # noqa: E402
 from viper.store.transfer import directory_digest  # noqa: E402

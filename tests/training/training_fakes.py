@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from viper.engines.base import RlSample
+from viper.methods.stages import VALIDATE_CAPTIONS, VALIDATE_OPERATIONS
 from viper.spec import parse_resource
 from viper.spec.iteration import ViperIteration
-from viper.spec.stages import VALIDATE_CAPTIONS, VALIDATE_OPERATIONS
 from viper.stage import FrozenIteration, ResolvedModel, StageContext
 from viper.stage.frozen import Tracking
 from viper.store import ObjectStore

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from verl_jobs import command, environment
 
-from viper.spec.stages import TRAIN_CAPTIONS, TRAIN_OPERATIONS
+from viper.methods.stages import TRAIN_CAPTIONS, TRAIN_OPERATIONS
 from viper_jobs.main import main
 
 

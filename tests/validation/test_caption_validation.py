@@ -12,8 +12,8 @@ import pytest
 from support.synthesis import FakeEngines, FakeVlm, Script, context, frozen, interrupt_after, say_critique
 from viper.ingest.stage import ingest
 from viper.stage import FrozenIteration, Manifest, StageContext
-from viper.synthesis.captions import synthesize_captions
-from viper.validation.captions import clean_flaws, validate_captions
+from viper.tasks.captions.synthesis import synthesize_captions
+from viper.tasks.captions.validation import clean_flaws, validate_captions
 
 
 def validated(

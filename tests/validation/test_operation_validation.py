@@ -17,12 +17,12 @@ from viper.images import decode, image_id
 from viper.ingest.stage import ingest
 from viper.spec.recipe import CATEGORIES, ClipFilter
 from viper.stage import FrozenIteration, Manifest, StageContext
-from viper.synthesis.operations import synthesize_operations
-from viper.synthesis.structured import Answer, Verdict
-from viper.validation.clip_filter import clip_problem, clip_scores
-from viper.validation.dataset import split_of
-from viper.validation.judge import tally
-from viper.validation.operations import validate_operations
+from viper.tasks.dataset import split_of
+from viper.tasks.operations.clip_filter import clip_problem, clip_scores
+from viper.tasks.operations.judge import tally
+from viper.tasks.operations.synthesis import synthesize_operations
+from viper.tasks.operations.validation import validate_operations
+from viper.tasks.structured import Answer, Verdict
 
 SCENES = "smallworld:scenes?count=8&seed=3"
 

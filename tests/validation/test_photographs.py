@@ -14,10 +14,10 @@ from support.synthesis import FakeEngines, FakeVlm, context, frozen
 from viper.images import decode
 from viper.ingest.stage import ingest
 from viper.spec.recipe import CATEGORIES
-from viper.synthesis.captions import synthesize_captions
-from viper.synthesis.operations import synthesize_operations
-from viper.validation.captions import validate_captions
-from viper.validation.operations import validate_operations
+from viper.tasks.captions.synthesis import synthesize_captions
+from viper.tasks.captions.validation import validate_captions
+from viper.tasks.operations.synthesis import synthesize_operations
+from viper.tasks.operations.validation import validate_operations
 
 BUNDLED = Path(skimage.data.__file__).parent
 PHOTOGRAPHS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "hubble_deep_field.jpg", "camera.png")

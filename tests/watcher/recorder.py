@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from viper.errors import StoreError, ViperError
-from viper.observe import read_progress
-from viper.spec.stages import FREEZE
+from viper.iteration.observe import read_progress
+from viper.methods.stages import FREEZE
 from viper.stage import load_manifest
 from viper.stage.frozen import load_frozen
 from viper.store import ObjectStore

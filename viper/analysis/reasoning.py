@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from viper.reward.sentences import normalise, parse_output
 from viper.stored import known
-from viper.training.sentences import normalise, parse_output
 
 #: What a model says it does to look closer (the paper names scan, zoom in, focus on): what it is called → its forms.
 OPERATIONS: dict[str, str] = {

@@ -15,11 +15,11 @@ from viper.analysis.heat import Grid, panel
 from viper.errors import InputError
 from viper.evaluation.stage import NAMES, THETA0
 from viper.images import decode
-from viper.models import trained_model
+from viper.methods.stages import INGEST, INGEST_SAMPLES, MAP_ATTENTION, stage_graph
+from viper.modelcache.resolve import trained_model
 from viper.prompts import PromptSet
-from viper.spec.stages import INGEST, INGEST_SAMPLES, MAP_ATTENTION, stage_graph
 from viper.stage import Manifest, ResolvedModel, StageContext
-from viper.validation.dataset import split_of
+from viper.tasks.dataset import split_of
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from viper.cli.options import SHARE, device, whole
 from viper.engines import factory
-from viper.training.calibration import Calibration, Limits, calibrate, read_pairs, small_world_pairs
-from viper.training.reward import RewardParameters
+from viper.reward.calibration import Calibration, Limits, calibrate, read_pairs, small_world_pairs
+from viper.reward.equations import RewardParameters
 
 _EXAMPLE = """\
 examples:

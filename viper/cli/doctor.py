@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from viper.cli.options import folder
     from viper.doctor import Wanted, examine, wanted_by
     from viper.errors import SpecError
-    from viper.spec.stages import STAGES
+    from viper.methods.stages import STAGES
 
     if args.stage is not None and args.stage not in STAGES:
         raise SpecError(f"there is no stage {args.stage!r}", where="--stage", fix=f"use one of {', '.join(STAGES)}")

@@ -81,10 +81,10 @@ def _pull(args: argparse.Namespace, cache: ModelCache) -> int:
     from urllib.parse import unquote, urlsplit
 
     from viper.errors import InputError, SpecError
+    from viper.methods.stages import STAGES
     from viper.modelcache import fetch
     from viper.modelcache.pull import of_stage, wanted
     from viper.modelcache.reporting import FetchProgress
-    from viper.spec.stages import STAGES
 
     if bool(args.iteration) != bool(args.stage) or bool(args.what) == bool(args.iteration):
         raise SpecError("name files or URIs, or a frozen iteration and a stage", fix="viper models pull FILE|URI…")

@@ -57,7 +57,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Prints the plan."""
     from viper.costs import iteration_cost, loop_cost
-    from viper.known import check_names
+    from viper.iteration.known import check_names
     from viper.spec import ViperLoop
 
     resource = _resource(args.file, args.profile)

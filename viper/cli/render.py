@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     import yaml
 
     from viper.cli.options import folder
-    from viper.known import check_names
+    from viper.iteration.known import check_names
     from viper.spec import load_runnable
     from viper.store import open_store
 
@@ -62,8 +62,8 @@ def iterations(resource: ViperIteration | ViperLoop) -> Iterator[ViperIteration]
 def commands(iteration: ViperIteration, store: str, directory: Path) -> Iterator[str]:
     """The stages, what they wait for, which policy they load, and the command of each of their processes."""
     from viper.local.executor import stage_arguments
+    from viper.methods.stages import DISTRIBUTED, THETA0, stage_graph
     from viper.plan import StartStage
-    from viper.spec.stages import DISTRIBUTED, THETA0, stage_graph
 
     spec, name = iteration.spec, iteration.metadata.name
     yield f"The stages of {name}:"

@@ -14,8 +14,8 @@ from viper.cli import calibrate
 from viper.cli.options import SHARE, whole
 from viper.engines import factory
 from viper.errors import InputError
+from viper.reward.equations import Reward, RewardParameters, score_batch
 from viper.text import clean, load_json
-from viper.training.reward import Reward, RewardParameters, score_batch
 
 _EXAMPLE = """\
 examples:

@@ -116,15 +116,15 @@ def _draw(args: argparse.Namespace) -> None:
 
 
 def _train_starter(args: argparse.Namespace) -> None:
-    from viper.smallworld.starter import main
+    from viper.smallworld.making.starter import main
 
     main(["--out", str(args.out), "--seed", str(args.seed), "--threads", str(args.threads)])
     print(f"starter model written to {args.out}")
 
 
 def _train_similarity(args: argparse.Namespace) -> None:
+    from viper.smallworld.making.similarity_training import discrimination, train_similarity
     from viper.smallworld.similarity import SmallWorldSimilarity
-    from viper.smallworld.similarity_training import discrimination, train_similarity
 
     train_similarity(args.out, args.seed, args.steps, log=_timed())
     shares = discrimination(SmallWorldSimilarity(args.out))
@@ -133,7 +133,7 @@ def _train_similarity(args: argparse.Namespace) -> None:
 
 
 def _train_clip(args: argparse.Namespace) -> None:
-    from viper.smallworld.clip_training import train_clip
+    from viper.smallworld.making.clip_training import train_clip
 
     measured = train_clip(args.out, args.seed, args.steps, log=_timed())
     print(f"CLIP model written to {args.out}:")

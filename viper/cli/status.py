@@ -94,7 +94,7 @@ def observe(directory: RunDirectory, record: RunRecord, store: ObjectStore) -> I
 
 def _iteration(iteration: ViperIteration, directory: RunDirectory, store: ObjectStore) -> dict[str, Any]:
     from viper.errors import StageError
-    from viper.observe import StoreObserver
+    from viper.iteration.observe import StoreObserver
     from viper.plan import plan
     from viper.stage import load_frozen
 

@@ -9,10 +9,7 @@ from typing import Any
 
 from viper.costs.ranges import Range
 from viper.costs.table import CPU, RateTable, Work
-from viper.spec import IterationSpec
-from viper.spec.engines import DiffusionSettings, EditingSettings
-from viper.spec.recipe import TrainingSettings
-from viper.spec.stages import (
+from viper.methods.stages import (
     COLD_START,
     EVALUATE,
     INGEST,
@@ -26,6 +23,9 @@ from viper.spec.stages import (
     VALIDATE_CAPTIONS,
     VALIDATE_OPERATIONS,
 )
+from viper.spec import IterationSpec
+from viper.spec.engines import DiffusionSettings, EditingSettings
+from viper.spec.recipe import TrainingSettings
 
 #: What an item is, by stage.
 UNITS = {

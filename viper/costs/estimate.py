@@ -23,8 +23,8 @@ from viper.costs.measured import Measurements
 from viper.costs.ranges import ZERO, Range, total
 from viper.costs.storage import stage_bytes
 from viper.costs.table import CPU, DEFAULT_GPU, Rate, RateTable, Work
+from viper.methods.stages import STAGES, stage_graph
 from viper.spec import IterationSpec, LoopSpec
-from viper.spec.stages import STAGES, stage_graph
 
 #: Assumed where no name tells the model's size, in billions of parameters: the paper's larger one.
 DEFAULT_SIZE = 7.0

@@ -9,11 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from viper.costs.ranges import ZERO, Range, total
-from viper.evaluation.benchmarks import CATALOGUE
-from viper.spec import IterationSpec
-from viper.spec.options import ExternalData
-from viper.spec.recipe import TrainingSettings
-from viper.spec.stages import (
+from viper.methods.stages import (
     COLD_START,
     EVALUATE,
     INGEST,
@@ -28,6 +24,10 @@ from viper.spec.stages import (
     VALIDATE_OPERATIONS,
     stage_graph,
 )
+from viper.spec import IterationSpec
+from viper.spec.benchmarks import BENCHMARKS
+from viper.spec.options import ExternalData
+from viper.spec.recipe import TrainingSettings
 from viper.stage.quota import candidates
 from viper.words import plural
 
@@ -209,7 +209,7 @@ def _answers(spec: IterationSpec, questions: int | None, trained: int) -> Items:
     if evaluation.questions and known is None:
         notes.append("the number of questions is not known: give --questions N")
     own = known or 0 if evaluation.questions else 0
-    sizes = {name: CATALOGUE[name].size for name in tasks}
+    sizes = {name: BENCHMARKS[name].size for name in tasks}
     asked = own + sum(min(size, tasks[name].limit or size) for name, size in sizes.items())
     if asked == 0:
         return Items(ZERO, notes=tuple(notes))

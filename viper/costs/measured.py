@@ -13,8 +13,8 @@ from viper.costs.ranges import Range
 from viper.costs.table import LARGEST, default_table
 from viper.digests import digest_of
 from viper.errors import AlreadyExistsError, NewerFormError, NotFoundError, StageError
+from viper.methods.stages import EVALUATE, PROMOTE, SPLITTABLE, TRAIN_CAPTIONS, TRAIN_MIXED, TRAIN_OPERATIONS
 from viper.spec.base import setting
-from viper.spec.stages import EVALUATE, PROMOTE, SPLITTABLE, TRAIN_CAPTIONS, TRAIN_MIXED, TRAIN_OPERATIONS
 from viper.stage import FrozenIteration, Manifest, PartRecord
 from viper.stage.quota import usable
 from viper.store import ObjectStore

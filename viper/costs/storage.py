@@ -6,8 +6,7 @@ from viper.costs.demand import generator_size
 from viper.costs.items import Items
 from viper.costs.ranges import ZERO, Range
 from viper.costs.table import RateTable
-from viper.spec import IterationSpec
-from viper.spec.stages import (
+from viper.methods.stages import (
     COLD_START,
     INGEST,
     INGEST_SAMPLES,
@@ -19,6 +18,7 @@ from viper.spec.stages import (
     VALIDATE_CAPTIONS,
     VALIDATE_OPERATIONS,
 )
+from viper.spec import IterationSpec
 
 #: Photographs are about 4:3, their longer side as long as allowed.
 ASPECT = 0.75

@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 from viper.doctor.facts import Phase, Place
 from viper.engines.endpoints import is_endpoint
 from viper.errors import RegistryError, ViperError
+from viper.methods.stages import SYNTHESIZE_CAPTIONS, VALIDATE_OPERATIONS, stage_graph
 from viper.modelcache import ModelCache, pull_command
 from viper.modelcache.needs import FIELDS, LORA, all_models, engine_fields, with_directories
 from viper.modelcache.uris import engine_uri, is_remote, is_uri
 from viper.spec import IterationSpec
-from viper.spec.stages import SYNTHESIZE_CAPTIONS, VALIDATE_OPERATIONS, stage_graph
 
 TIMEOUT_S = 5.0
 _URL = re.compile(r"https?://[^\s#]+")

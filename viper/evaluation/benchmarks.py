@@ -1,4 +1,4 @@
-"""The seven benchmarks: where lmms-eval has them, and what its per-question results mean. Pure.
+"""The seven benchmarks: what lmms-eval's per-question results mean. Pure.
 
 lmms-eval's tasks report in seven forms. Here each becomes a `Verdict` per question, and back: `counted` computes from
 verdicts the very numbers that the task's own aggregation gives, which is how the two are held against each other.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from viper.spec.evaluation import BENCHMARKS
+from viper.spec.benchmarks import BENCHMARKS, BenchmarkFacts
 
 Document = Mapping[str, Any]
 """A row of a data set, without its images."""
@@ -38,14 +38,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class BenchmarkInfo:
-    """A benchmark of lmms-eval.
+    """How answers to a benchmark of lmms-eval are judged.
 
     Args:
-        task: the task's name, or its group's.
-        title: as the paper writes it.
-        dataset: `org/name` on the Hugging Face hub.
-        folder: below `lmms_eval/tasks`.
-        size: questions that it has, for estimates.
+        task: a key of `BENCHMARKS`, which has its title, data set, folder and size.
         judge: see `Verdict`; raises `KeyError` when document or metrics are not the task's.
         aggregates: what the task's own aggregation gives, from verdicts: metric → value.
         cluster: questions of one cluster are drawn together when there is a limit.
@@ -53,14 +49,15 @@ class BenchmarkInfo:
     """
 
     task: str
-    title: str
-    dataset: str
-    folder: str
-    size: int
     judge: Callable[[Document, Metrics], Verdict]
     aggregates: Callable[[Sequence[Verdict]], dict[str, float]]
     cluster: Callable[[Document], str] | None = None
     judged: bool = False
+
+    @property
+    def facts(self) -> BenchmarkFacts:
+        """Where it is, and how large."""
+        return BENCHMARKS[self.task]
 
 
 def _mmstar(doc: Document, metrics: Metrics) -> Verdict:
@@ -160,53 +157,20 @@ def headline(verdicts: Sequence[Verdict]) -> float:
     return fmean(level_scores(verdicts)) if verdicts else 0.0
 
 
+#: Task of lmms-eval → how its answers are judged and added up.
 CATALOGUE: dict[str, BenchmarkInfo] = {
     info.task: info
     for info in (
-        BenchmarkInfo("mmstar", "MMStar", "Lin-Chen/MMStar", "mmstar", 1_500, _mmstar, _mmstar_aggregates),
-        BenchmarkInfo(
-            "realworldqa",
-            "RealWorldQA",
-            "lmms-lab-encoder/RealWorldQA",
-            "realworldqa",
-            765,
-            _exact_match("answer"),
-            _mean("exact_match"),
-        ),
-        BenchmarkInfo(
-            "mmerealworld",
-            "MME-RealWorld",
-            "yifanzhang114/MME-RealWorld-Lmms-eval",
-            "mme_realworld",
-            23_609,
-            _mmerealworld,
-            _mean("mme_realworld_score"),
-        ),
-        BenchmarkInfo("blink", "BLINK", "BLINK-Benchmark/BLINK", "blink", 1_901, _blink, _mean("blink_acc")),
-        BenchmarkInfo("mantis", "Mantis-Eval", "TIGER-Lab/Mantis-Eval", "mantis", 217, _mantis, _mean("mantis_score")),
-        BenchmarkInfo(
-            "hallusion_bench_image",
-            "HallusionBench",
-            "lmms-lab-encoder/HallusionBench",
-            "hallusion_bench",
-            951,
-            _hallusion,
-            _hallusion_aggregates,
-            cluster=hallusion_set,
-            judged=True,
-        ),
-        BenchmarkInfo(
-            "crpe_relation",
-            "CRPE (relation)",
-            "nv-njb/CRPE",
-            "crpe_relation",
-            7_576,
-            _exact_match("correct_option", "category"),
-            _mean("exact_match"),
-        ),
+        BenchmarkInfo("mmstar", _mmstar, _mmstar_aggregates),
+        BenchmarkInfo("realworldqa", _exact_match("answer"), _mean("exact_match")),
+        BenchmarkInfo("mmerealworld", _mmerealworld, _mean("mme_realworld_score")),
+        BenchmarkInfo("blink", _blink, _mean("blink_acc")),
+        BenchmarkInfo("mantis", _mantis, _mean("mantis_score")),
+        BenchmarkInfo("hallusion_bench_image", _hallusion, _hallusion_aggregates, cluster=hallusion_set, judged=True),
+        BenchmarkInfo("crpe_relation", _exact_match("correct_option", "category"), _mean("exact_match")),
     )
 }
-assert tuple(CATALOGUE) == BENCHMARKS  # noqa: S101 - the specification names what is here
+assert tuple(CATALOGUE) == tuple(BENCHMARKS)  # noqa: S101 - the specification names what is here
 
 
 def disagreements(

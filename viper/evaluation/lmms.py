@@ -61,7 +61,7 @@ def task_version(info: BenchmarkInfo) -> str:
     """`<version of lmms-eval>+<digest of the task's definition>`: what was published as one version may be edited."""
     folder = tasks_folder()
     digest = hashlib.sha256()
-    for place in (folder / info.folder, folder / _SHARED):
+    for place in (folder / info.facts.folder, folder / _SHARED):
         for path in sorted(p for p in place.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
             digest.update(f"{path.relative_to(folder)}\n".encode() + path.read_bytes())
     return f"{importlib.metadata.version(PACKAGE)}+{digest.hexdigest()[:12]}"
@@ -219,7 +219,7 @@ def _load(info: BenchmarkInfo, overrides: dict[str, Any], data: Path) -> list[_L
     from lmms_eval.tasks import TaskManager  # type: ignore[import-not-found]
     from tenacity import RetryError
 
-    manager = TaskManager(include_path=[str(tasks_folder() / info.folder)], include_defaults=False)
+    manager = TaskManager(include_path=[str(tasks_folder() / info.facts.folder)], include_defaults=False)
     try:
         found = manager.load_task_or_group([{"task": info.task, **overrides}], "simple")
     except (RetryError, ValueError, KeyError, TypeError, OSError) as error:
@@ -227,7 +227,7 @@ def _load(info: BenchmarkInfo, overrides: dict[str, Any], data: Path) -> list[_L
         raise InputError(
             f"lmms-eval's task {info.task} cannot read the data set: {type(inner).__name__}: {inner}",
             where=str(data),
-            fix=f"it has to be {info.dataset} as the hub has it, with its README.md",
+            fix=f"it has to be {info.facts.dataset} as the hub has it, with its README.md",
         ) from error
     return [_Leaf(name, task) for name, task in _flat(found)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from viper.spec.evaluation import BENCHMARKS
+from viper.spec.benchmarks import BENCHMARKS
 
 #: Model → score of each benchmark, in the order of `BENCHMARKS`.
 _SCORES = {

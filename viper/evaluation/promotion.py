@@ -11,12 +11,13 @@ from viper.evaluation.gate import Candidate, Decision, decide, is_measured, is_n
 from viper.evaluation.stage import THETA0, final_stage, overall
 from viper.evaluation.statistics import OVERALL
 from viper.evaluation.summary import below_floor, has_result, in_order
-from viper.lineage import BASE_VERSION, PARENT_VERSION
-from viper.models import trained_model
+from viper.methods.stages import EVALUATE, PROMOTE, stage_graph
+from viper.modelcache.resolve import trained_model
 from viper.registry import LOCKS, AliasMovedError, Registry
 from viper.registry.moves import set_alias
-from viper.spec.evaluation import BENCHMARKS, Evaluation
-from viper.spec.stages import EVALUATE, PROMOTE, stage_graph
+from viper.registry.tags import BASE_VERSION, PARENT_VERSION
+from viper.spec.benchmarks import BENCHMARKS
+from viper.spec.evaluation import Evaluation
 from viper.stage import Manifest, ResolvedModel, StageContext
 from viper.store import child_uri
 

@@ -19,7 +19,7 @@ from viper.evaluation.statistics import OVERALL
 from viper.images import decode
 from viper.ingest.checked import checked, image_beside
 from viper.jsonl import read_rows
-from viper.known import QUESTIONS as SMALL_WORLD
+from viper.smallworld import QUESTIONS as SMALL_WORLD
 from viper.store import ObjectStore
 
 SetName = Literal["selection", "test"]
@@ -117,7 +117,7 @@ def _from_file(uri: str, name: SetName) -> list[Question]:
 
 
 def _domain_problem(domain: str) -> str:
-    """Why scores cannot be kept under a domain; empty where they can. What MLflow calls it is `viper.recording`'s."""
+    """Why scores cannot be kept under a domain; empty where they can. MLflow's name for it is the record's."""
     if not domain.strip():
         return f"domain: {domain!r} names nothing; write a word"
     if domain == OVERALL:

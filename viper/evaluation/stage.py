@@ -15,11 +15,11 @@ from viper.evaluation.questions import load_questions
 from viper.evaluation.statistics import OVERALL, Verdicts, comparisons, scores
 from viper.evaluation.suites import QUESTIONS, BenchmarkSuite, QuestionSuite, Result, Suite, schema, verdict_of
 from viper.evaluation.summary import Answered, benchmark_comparisons, benchmark_scores, counts, in_order
-from viper.models import trained_model
+from viper.methods.stages import COLD_START, EVALUATE, TRAIN_CAPTIONS, TRAIN_MIXED, TRAIN_OPERATIONS, stage_graph
+from viper.modelcache.resolve import trained_model
 from viper.prompts import PromptSet
-from viper.spec.evaluation import BENCHMARKS
+from viper.spec.benchmarks import BENCHMARKS
 from viper.spec.recipe import Recipe
-from viper.spec.stages import COLD_START, EVALUATE, TRAIN_CAPTIONS, TRAIN_MIXED, TRAIN_OPERATIONS, stage_graph
 from viper.stage import Manifest, Progress, ResolvedModel, StageContext
 from viper.stored import enveloped, read_content
 

@@ -137,7 +137,7 @@ class BenchmarkSuite:
 
         self.name, self._spec, self._work_dir = task, spec, work_dir
         self._info, self._settings = CATALOGUE[task], spec.evaluation.benchmarks
-        self._data = datasets.find(self._settings, self._info.dataset)
+        self._data = datasets.find(self._settings, self._info.facts.dataset)
         self._judge = self._settings.judge if self._info.judged else ""
         generation = spec.engines.generation
         decides = {
@@ -155,7 +155,7 @@ class BenchmarkSuite:
         self._about: dict[str, Any] = {
             "digest": self.digest,
             "version": decides["version"],
-            "dataset": self._info.dataset,
+            "dataset": self._info.facts.dataset,
             "data": self._data.digest,
             **({"limit": limit} if limit is not None else {}),
             **({"judge": self._judge} if self._judge else {}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -97,7 +97,7 @@ def counts(rows: Iterable[Row]) -> dict[str, int]:
     return {"truncated": cut, "unanswered": unanswered}
 
 
-def in_order(tasks: Iterable[str], order: Sequence[str]) -> list[str]:
+def in_order(tasks: Iterable[str], order: Iterable[str]) -> list[str]:
     """Tasks in the order of the paper's table, however the specification lists them."""
     wanted = set(tasks)
     return [name for name in order if name in wanted]

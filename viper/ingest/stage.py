@@ -17,13 +17,13 @@ from viper.errors import AlreadyExistsError, InputError, NotFoundError, StoreErr
 from viper.images import Limits, Prepared, Unusable, decode, prepare, reading
 from viper.ingest.near import NearDuplicates, NearEmbeddings
 from viper.ingest.sources import Entry, Listing, Source, open_source
+from viper.methods.stages import INGEST
+from viper.modelcache.engines import StageEngines
 from viper.plan.types import LEFT_OUT, counted
 from viper.spec.iteration import Images
-from viper.spec.stages import INGEST
 from viper.stage import Manifest, StageContext
 from viper.stage.context import Row, in_order
 from viper.stored import KEEP, enveloped, read_content
-from viper.synthesis.engines import StageEngines
 from viper.words import plural
 
 if TYPE_CHECKING:

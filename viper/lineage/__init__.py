@@ -1,12 +1,1 @@
-"""Where model versions come from: the tags that tell it, and (`walk`, `samples`) the walk back to the base."""
-
-from __future__ import annotations
-
-#: Version of the same registered model whose data and weights a version was made from (θ0 of its iteration).
-PARENT_VERSION = "viper.parent_version"
-#: First version of the lineage.
-BASE_VERSION = "viper.base_version"
-#: The iteration that made a version: `<store URI>/iterations/<name>`.
-ITERATION_URI = "viper.store"
-#: Before the name of a stage: content digest of its manifest.
-MANIFEST = "viper.manifest."
+"""Where model versions come from: the walk back to the base, and what each sample and stage did on the way."""

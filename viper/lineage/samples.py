@@ -12,7 +12,7 @@ from viper.errors import InputError, ViperError
 from viper.jsonl import stored_lines
 from viper.lineage.archive import open_iteration
 from viper.lineage.records import Checkpoint, IterationRecord, VersionRecord
-from viper.spec.stages import (
+from viper.methods.stages import (
     INGEST,
     INGEST_SAMPLES,
     TRAIN_CAPTIONS,

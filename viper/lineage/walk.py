@@ -10,10 +10,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from viper.errors import ViperError
-from viper.lineage import BASE_VERSION, ITERATION_URI, MANIFEST, PARENT_VERSION
 from viper.lineage.records import Checkpoint, IterationRecord, Origin, StageRecord, State, VersionRecord
-from viper.registry import ModelVersion
-from viper.spec.stages import (
+from viper.methods.stages import (
     COLD_START,
     PROMOTE,
     SYNTHESIZE_CAPTIONS,
@@ -25,6 +23,8 @@ from viper.spec.stages import (
     StageNode,
     stage_graph,
 )
+from viper.registry import ModelVersion
+from viper.registry.tags import BASE_VERSION, ITERATION_URI, MANIFEST, PARENT_VERSION
 from viper.stage import FrozenIteration, Manifest, ResolvedModel
 
 #: How checkpoints are called for people, by the stage that made them.

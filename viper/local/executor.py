@@ -15,9 +15,9 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Protocol
 
+from viper.iteration.observe import StoreObserver
 from viper.local.directory import RunDirectory
 from viper.local.process import StageProcess
-from viper.observe import StoreObserver
 from viper.plan import Exit, Plan, Shard, StartStage, StopStage, plan
 from viper.stage.frozen import FrozenIteration
 from viper.stage.progress import ProgressRecord

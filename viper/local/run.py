@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from viper.freeze import freeze
+from viper.iteration.freeze import freeze
+from viper.iteration.observe import StoreObserver
 from viper.local.directory import RunDirectory, RunRecord
 from viper.local.executor import STAGE_PROGRAM, Listener, LocalExecutor
 from viper.local.process import warm_up
-from viper.observe import StoreObserver
 from viper.plan import Condition, LoopObserved, Plan, plan, plan_loop
 from viper.registry import Registry, RunStatus
 from viper.spec import ViperIteration, ViperLoop

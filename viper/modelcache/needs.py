@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from viper.evaluation.benchmarks import CATALOGUE
-from viper.modelcache.uris import engine_uri, is_uri
-from viper.spec.engines import Engines
-from viper.spec.evaluation import Benchmarks
-from viper.spec.iteration import IterationSpec
-from viper.spec.stages import (
+from viper.methods.stages import (
     COLD_START,
     EVALUATE,
     FREEZE,
@@ -23,6 +18,11 @@ from viper.spec.stages import (
     VALIDATE_OPERATIONS,
     stage_graph,
 )
+from viper.modelcache.uris import engine_uri, is_uri
+from viper.spec.benchmarks import BENCHMARKS
+from viper.spec.engines import Engines
+from viper.spec.evaluation import Benchmarks
+from viper.spec.iteration import IterationSpec
 
 #: Fields of `spec.engines` with settings that may name weights of their own.
 LORA = {"reconstructor": "reconstruction", "editor": "editing"}
@@ -82,7 +82,7 @@ def benchmark_data(benchmarks: Benchmarks) -> dict[str, str]:
     path, place = "spec.evaluation.benchmarks.datasets", benchmarks.datasets
     if not is_uri(place):
         return {}
-    return {f"{path} ({task})": f"{place.rstrip('/')}/{CATALOGUE[task].dataset}" for task in benchmarks.tasks}
+    return {f"{path} ({task})": f"{place.rstrip('/')}/{BENCHMARKS[task].dataset}" for task in benchmarks.tasks}
 
 
 def all_models(spec: IterationSpec) -> dict[str, str]:

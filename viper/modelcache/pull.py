@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from viper.errors import InputError, StoreError
+from viper.methods.stages import EVALUATE, SYNTHESIZE_CAPTIONS, THETA0, VALIDATE_OPERATIONS, stage_graph
 from viper.modelcache.needs import all_models, benchmark_data, engine_fields, engine_models
 from viper.modelcache.uris import is_remote, is_uri
 from viper.spec import ViperIteration, ViperLoop, load_runnable
 from viper.spec.documents import shown
-from viper.spec.stages import EVALUATE, SYNTHESIZE_CAPTIONS, THETA0, VALIDATE_OPERATIONS, stage_graph
 from viper.stage.frozen import FrozenIteration, load_frozen
 from viper.stage.manifest import load_manifest
 from viper.store import ObjectStore, store_of

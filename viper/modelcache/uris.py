@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
-from viper.errors import SpecError
+from viper.errors import InputError, SpecError
+from viper.smallworld import STARTER
+from viper.store import open_store
 
 #: Schemes that name a model directory; everything else after an engine's name is a path or the engine's own affair.
 SCHEMES = ("hf://", "s3://", "models:/", "file:///")
@@ -77,3 +79,27 @@ def engine_uri(name: str) -> str | None:
     """The URI behind an engine's name (`qwen-image:hf://Qwen/Qwen-Image`), None when there is none."""
     _, _, rest = name.partition(":")
     return rest if is_uri(rest) else None
+
+
+def check_model_uri(uri: str) -> None:
+    """Raises `InputError` for what is no URI of a model that iterations begin with, `SpecError` for a malformed one."""
+    if uri == STARTER:
+        return
+    if urlsplit(uri).scheme == "file" or uri.startswith(("hf://", "models:/", "s3://")):
+        model_form(uri)
+        return
+    raise InputError(
+        "is not the URI of a model",
+        where=uri,
+        fix=f"use file:///directory, s3://bucket/prefix, hf://org/name@revision, models:/name@alias or {STARTER}",
+    )
+
+
+def model_form(uri: str) -> None:
+    """Raises `SpecError` for a malformed URI of a kind that names models."""
+    if uri.startswith("hf://"):
+        hub_uri(uri)
+    elif uri.startswith("models:/"):
+        registered_model(uri)
+    else:
+        open_store(uri)

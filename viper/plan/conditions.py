@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from viper.plan.types import Condition, Done, Observed, Outcome, Stage, StageStatus, State
-from viper.spec.stages import (
+from viper.methods.stages import (
     INGEST,
     INGEST_SAMPLES,
     SYNTHESIZE_CAPTIONS,
@@ -15,6 +14,7 @@ from viper.spec.stages import (
     StageNode,
     stage_graph,
 )
+from viper.plan.types import Condition, Done, Observed, Outcome, Stage, StageStatus, State
 from viper.words import in_brackets, plural
 
 if TYPE_CHECKING:

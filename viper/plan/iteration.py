@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from viper.methods.stages import FREEZE, PROMOTE, StageNode, stage_graph
 from viper.plan.conditions import SOURCES, VALIDATIONS, conditions_of, funnel, outcome_of
 from viper.plan.types import (
     Action,
@@ -22,7 +23,6 @@ from viper.plan.types import (
     State,
     StopStage,
 )
-from viper.spec.stages import FREEZE, PROMOTE, StageNode, stage_graph
 from viper.words import plural
 
 if TYPE_CHECKING:

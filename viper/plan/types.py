@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
-from viper.spec.stages import PROMOTE
+from viper.methods.stages import PROMOTE
 from viper.words import plural
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from viper.errors import NotFoundError, StageError
+from viper.methods.stages import MAP_ATTENTION
 from viper.report.collect import SYMBOLS, IterationReport
 from viper.report.words import one_line
-from viper.spec.stages import MAP_ATTENTION
 from viper.stage import Manifest, StageContext
 from viper.store import ObjectStore
 

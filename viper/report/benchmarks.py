@@ -8,13 +8,13 @@ from functools import partial
 from typing import Any
 
 from viper.evaluation import paper
-from viper.evaluation.benchmarks import CATALOGUE
 from viper.evaluation.stage import BASE, THETA0, THETA1
 from viper.evaluation.statistics import OVERALL
+from viper.methods.stages import EVALUATE
 from viper.report import words
 from viper.report.collect import MODELS, SYMBOLS, IterationReport, LoopReport
 from viper.report.guarded import guarded
-from viper.spec.stages import EVALUATE
+from viper.spec.benchmarks import BENCHMARKS
 from viper.words import plural
 
 #: Base and result of the paper's two experiments: columns beside ours.
@@ -152,7 +152,7 @@ def _notes(found: Mapping[str, Any]) -> list[str]:
 
 
 def _title(task: str) -> str:
-    return "mean" if task == OVERALL else CATALOGUE[task].title
+    return "mean" if task == OVERALL else BENCHMARKS[task].title
 
 
 def _papers(task: str) -> list[str]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from viper.evaluation.stage import BASE, THETA0, THETA1
 from viper.evaluation.statistics import OVERALL
+from viper.methods.stages import SYNTHESIZE_OPERATIONS, VALIDATE_OPERATIONS
 from viper.report import words
 from viper.report.collect import HELD_OUT_REWARD, RECALL, REWARD, SYMBOLS, TASKS, TRAININGS, IterationReport, LoopReport
 from viper.report.svg import Axes, Mark, Series, line_chart
 from viper.spec.recipe import CATEGORIES
-from viper.spec.stages import SYNTHESIZE_OPERATIONS, VALIDATE_OPERATIONS
 from viper.words import plural
 
 #: Curves beside the reward: (name, title, what it means to a reader, axis). Shares have the same axis everywhere.

@@ -15,11 +15,9 @@ from pydantic import TypeAdapter, ValidationError
 from viper.errors import NewerFormError, NotFoundError, StageError
 from viper.evaluation.stage import BASE, NAMES, THETA0, THETA1, THETA2
 from viper.evaluation.statistics import OVERALL, Comparison, Score
-from viper.observe import StoreObserver
-from viper.plan import Plan, StageStatus, State, plan
-from viper.report.guarded import guarded, why
-from viper.spec import stages
-from viper.spec.stages import (
+from viper.iteration.observe import StoreObserver
+from viper.methods import stages
+from viper.methods.stages import (
     EVALUATE,
     INGEST,
     INGEST_SAMPLES,
@@ -32,6 +30,8 @@ from viper.spec.stages import (
     VALIDATE_CAPTIONS,
     VALIDATE_OPERATIONS,
 )
+from viper.plan import Plan, StageStatus, State, plan
+from viper.report.guarded import guarded, why
 from viper.stage import FrozenIteration, Manifest, ProgressRecord, load_frozen, load_manifest
 from viper.store import ObjectStore
 

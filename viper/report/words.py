@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from viper.evaluation.stage import BASE, THETA0
 from viper.evaluation.statistics import OVERALL, Comparison, Score
 from viper.report.collect import SYMBOLS, IterationReport, LoopReport
-from viper.training.sentences import normalise
+from viper.reward.sentences import normalise
 
 DASH = "–"
 MINUS = "−"

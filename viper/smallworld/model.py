@@ -23,7 +23,7 @@ from transformers import (
 
 from viper.prompts import PromptSet
 from viper.smallworld.drawing import IMAGE_PIXELS, STUDIO
-from viper.smallworld.lessons import ALL_FORMS, Teacher
+from viper.smallworld.making.lessons import ALL_FORMS, Teacher
 
 END: Final = "<|im_end|>"
 PAD: Final = "<|endoftext|>"

@@ -7,19 +7,10 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from viper.spec.base import SpecModel, setting
+from viper.spec.benchmarks import BENCHMARKS
 from viper.spec.forms import DATASETS, JUDGE, QUESTIONS, TEXT
 from viper.spec.recipe import OURS, PAPER
 
-#: Tasks of lmms-eval, in the order of the paper's table.
-BENCHMARKS = (
-    "mmstar",
-    "realworldqa",
-    "mmerealworld",
-    "blink",
-    "mantis",
-    "hallusion_bench_image",
-    "crpe_relation",
-)
 #: `datasets` that come from the Hugging Face hub, and the judge that is none.
 HUB, RULES = "hub", "rules"
 URI_LENGTH = 1024

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import SerializerFunctionWrapHandler, ValidationInfo, model_serializer, model_validator
 
 from viper.errors import SpecError
+from viper.methods.stages import DISTRIBUTED, FREEZE, SPLITTABLE, STAGES, VALIDATE_OPERATIONS
 from viper.spec.base import SpecModel, setting
 from viper.spec.engines import Engines
 from viper.spec.evaluation import URI_LENGTH, Evaluation, Gate
@@ -27,7 +28,6 @@ from viper.spec.forms import (
 )
 from viper.spec.profile import CLUSTER, Profile
 from viper.spec.recipe import OURS, Recipe
-from viper.spec.stages import DISTRIBUTED, FREEZE, SPLITTABLE, STAGES, VALIDATE_OPERATIONS
 
 API_VERSION = "viper.dev/v1alpha1"
 #: Longest name in a registry or of an engine.

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Self
 
 from viper.digests import digest_of
 from viper.errors import NotFoundError, StageError, StoreError
+from viper.methods.stages import STAGES
 from viper.spec.base import setting
-from viper.spec.stages import STAGES
 from viper.store import ObjectStore, relative_uri, resolve_uri
 from viper.stored import ENVELOPE, StoredForm
 

@@ -57,7 +57,7 @@ def bytes_of(draft: Draft) -> bytes:
 
 @dataclass(frozen=True)
 class Phase(Generic[T]):
-    """One step over all parts, with one engine (`role`, see `viper.synthesis.engines.StageEngines`).
+    """One step over all parts, with one engine (`role`, see `viper.modelcache.engines.StageEngines`).
 
     `chunks(part)`: always the same, and cheap. `work(part, inputs)`: what the engine is needed for.
     """

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from viper.engines.base import RlSample
 from viper.errors import StageError, StoreError
-from viper.spec.stages import THETA0, StageNode, stage_graph
+from viper.methods.stages import THETA0, StageNode, stage_graph
 from viper.stage import StageContext
 from viper.store import child_uri
 from viper.store.places import cache_dir

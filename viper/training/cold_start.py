@@ -15,11 +15,11 @@ from viper.errors import InputError, StageError
 from viper.images import decode
 from viper.ingest.checked import checked
 from viper.jsonl import read_rows
-from viper.models import model_dir, policy_of
+from viper.methods.stages import COLD_START
+from viper.modelcache.resolve import model_dir, policy_of
 from viper.reader import read
 from viper.seeds import derive
 from viper.spec import IterationSpec
-from viper.spec.stages import COLD_START
 from viper.stage import Manifest, StageContext
 from viper.store import ObjectStore
 from viper.training.attempt import (
@@ -37,7 +37,7 @@ from viper.training.live import Send
 from viper.training.settings import SftResult, SftSettings, StepMetrics
 
 if TYPE_CHECKING:
-    from viper.training.sft import SftSample
+    from viper.training.local.sft import SftSample
 
 _PROBES = 4
 
@@ -78,7 +78,7 @@ class SuppliedSamples(Sequence["SftSample"]):
     def __getitem__(self, index: slice) -> SuppliedSamples: ...
 
     def __getitem__(self, index: int | slice) -> SftSample | SuppliedSamples:
-        from viper.training.sft import SftSample
+        from viper.training.local.sft import SftSample
 
         if isinstance(index, slice):
             return SuppliedSamples(self._samples[index])
@@ -87,7 +87,7 @@ class SuppliedSamples(Sequence["SftSample"]):
 
 
 class SftTrainer(Protocol):
-    """`viper.training.sft.train_sft`."""
+    """`viper.training.local.sft.train_sft`."""
 
     def __call__(
         self,

@@ -10,10 +10,10 @@ from typing import Any, TypeVar, overload
 from viper.engines.base import RlSample
 from viper.errors import StageError
 from viper.images import lazily
+from viper.methods.stages import INGEST_SAMPLES, VALIDATE_CAPTIONS, VALIDATE_OPERATIONS, StageNode
 from viper.prompts import PromptSet
-from viper.spec.stages import INGEST_SAMPLES, VALIDATE_CAPTIONS, VALIDATE_OPERATIONS, StageNode
+from viper.reward.sentences import split_sentences
 from viper.stage import StageContext
-from viper.training.sentences import split_sentences
 
 Row = Mapping[str, Any]
 T = TypeVar("T")

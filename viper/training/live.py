@@ -18,7 +18,7 @@ Send = Callable[[Sequence[CurveRow]], object]
 class LiveCurves:
     """Buffers rows and sends them every `interval` seconds; rows that cannot be sent wait for the next time.
 
-    What is still unsent at the end is not lost: the stage's record (`viper.recording`) sends the complete curve, and
+    What is still unsent at the end is not lost: the record (`viper.iteration.recording`) sends the complete curve, and
     points that are there are not recorded twice.
 
     Args:

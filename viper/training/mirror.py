@@ -53,7 +53,7 @@ class NoMirror:
 
 
 class StoreMirror:
-    """Keeps `<prefix>/checkpoints/<step>-<digest>/` up to date with a work directory of `viper.training.checkpoints`.
+    """Keeps `<prefix>/checkpoints/<step>-<digest>/` like a work directory of `viper.training.local.checkpoints`.
 
     Called by its content, a checkpoint is whole or not there, whatever other attempts store: theirs have other places.
     (Older ones lie under `<step>/` and are read all the same.)

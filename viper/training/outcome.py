@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from viper.errors import StageError
-from viper.training.checkpoints import check_own, write_json
+from viper.training.local.checkpoints import check_own, write_json
 from viper.training.settings import GrpoResult
 from viper.words import plural
 

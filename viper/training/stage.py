@@ -9,11 +9,11 @@ from typing import Protocol
 
 from viper.engines.names import check_trainer
 from viper.errors import InputError
-from viper.models import model_dir, policy_of
+from viper.methods.stages import TRAIN_OPERATIONS
+from viper.modelcache.resolve import model_dir, policy_of
 from viper.prompts import PromptSet
 from viper.seeds import derive
 from viper.spec import IterationSpec, Recipe, TrainingSettings
-from viper.spec.stages import TRAIN_OPERATIONS
 from viper.stage import Manifest, StageContext
 from viper.training.attempt import (
     History,
@@ -37,7 +37,7 @@ _PROBES = 4
 
 
 class Trainer(Protocol):
-    """`viper.training.grpo.train_grpo` with the reward's similarity model, or `viper.training.verl.run.VerlTrainer`."""
+    """`viper.training.local.grpo.train_grpo` with its similarity model, or `viper.training.verl.run.VerlTrainer`."""
 
     def __call__(
         self,

@@ -20,8 +20,8 @@ from viper.spec.pods import amount
 from viper.spec.profile import StageResources
 from viper.stage import StageContext
 from viper.training.data import RlDataset
-from viper.training.grpo import train_grpo
 from viper.training.live import CurveRow, Send
+from viper.training.local.grpo import train_grpo
 from viper.training.mirror import FOLDERS
 from viper.training.settings import GrpoResult, GrpoSettings, StepMetrics
 from viper.training.stage import Tools, Trainer, training_settings

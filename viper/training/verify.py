@@ -9,7 +9,7 @@ import torch
 
 from viper.engines.base import RlSample
 from viper.errors import StageError
-from viper.training.policy import Policy
+from viper.training.local.policy import Policy
 
 TOLERANCE = 1e-4
 """Largest difference of logits, relative to the largest logit; equal float32 weights give 0."""

@@ -10,11 +10,11 @@ from typing import Any
 from viper.cli.options import whole
 from viper.cli.render import iterations
 from viper.errors import SpecError
-from viper.known import check_names
+from viper.iteration.known import check_names
+from viper.methods.stages import FREEZE, THETA0, stage_graph
 from viper.spec import Profile, Resource, ViperIteration, ViperLoop, ViperProfile, parse_resource, parse_stored
 from viper.spec.documents import read_documents
 from viper.spec.pod_fields import check_pod_fields
-from viper.spec.stages import FREEZE, THETA0, stage_graph
 from viper.words import plural
 from viper_operator.job_specs import JobRequest, stage_job, stage_service
 from viper_operator.plugin.options import connection, written

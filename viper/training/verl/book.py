@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from viper.errors import StageError
-from viper.training.checkpoints import Log
+from viper.training.local.checkpoints import Log
 from viper.training.outcome import best_step, stop_when_collapsed
 from viper.training.settings import GrpoSettings, StepMetrics
 from viper.training.verl import checkpoints

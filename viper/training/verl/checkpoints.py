@@ -22,7 +22,7 @@ from typing import Any
 
 from viper.errors import StageError
 from viper.stored import enveloped, read_object
-from viper.training.checkpoints import check_own, read_state, write_json, writing
+from viper.training.local.checkpoints import check_own, read_state, write_json, writing
 
 STATE, TRACKER = "state.json", "latest_checkpointed_iteration.txt"
 #: Whole checkpoints that stay: a damaged one then costs one save interval.

@@ -16,7 +16,7 @@ from typing import Any
 
 from viper.errors import StageError
 from viper.store.transfer import MANIFEST
-from viper.training.checkpoints import publish, writing
+from viper.training.local.checkpoints import publish, writing
 
 INDEX = "model.safetensors.index.json"
 

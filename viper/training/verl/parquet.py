@@ -16,8 +16,8 @@ from typing import Any
 
 from viper.images import decode, encode_png, plain
 from viper.prompts import without_marks
-from viper.training.checkpoints import writing
 from viper.training.data import EncodedSample
+from viper.training.local.checkpoints import writing
 
 _ROWS_PER_GROUP = 64
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from viper.methods.stages import DISTRIBUTED, VALIDATE_CAPTIONS, VALIDATE_OPERATIONS, stage_graph
 from viper.spec import IterationSpec
-from viper.spec.stages import DISTRIBUTED, VALIDATE_CAPTIONS, VALIDATE_OPERATIONS, stage_graph
 from viper.training.stage import grpo_settings
 from viper.training.verl.config import VerlHardware, VerlPaths, arguments, verl_config
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from viper.errors import StageError
 from viper.text import clean
-from viper.training.checkpoints import writing
+from viper.training.local.checkpoints import writing
 from viper.training.settings import group_advantages
 from viper.words import plural
 
@@ -98,7 +98,7 @@ def read_dump(path: Path, expected: int) -> list[Row]:
 
 
 def rollout_rows(dump: Sequence[Row], step: int, group: int) -> list[Row]:
-    """Our rows of a training dump (as `viper.training.rollouts` writes them), with the sample's generator.
+    """Our rows of a training dump (as `viper.training.local.rollouts` writes them), with the sample's generator.
 
     `dump` is sorted by prompt; every `group` rows belong together.
     """

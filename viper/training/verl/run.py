@@ -21,14 +21,14 @@ from typing import TextIO
 
 from viper.digests import digest_of
 from viper.errors import InputError, SpecError, StageError, StoreError
-from viper.reward_service.process import RewardServer
-from viper.reward_service.process import running as reward_service
+from viper.reward.equations import RewardParameters
+from viper.reward.service.process import RewardServer
+from viper.reward.service.process import running as reward_service
 from viper.spec.engines import VerlSettings
-from viper.training.checkpoints import weights_digest
 from viper.training.data import RlDataset
 from viper.training.interrupt import StopRequest, stop_requests
+from viper.training.local.checkpoints import weights_digest
 from viper.training.outcome import record_result, recorded_result
-from viper.training.reward import RewardParameters
 from viper.training.settings import GrpoResult, GrpoSettings, StepMetrics, data_order
 from viper.training.verl import checkpoints, preflight, process, untrusted
 from viper.training.verl.book import Book
@@ -74,7 +74,7 @@ class VerlTrainer:
         on_step: OnStep,
         evaluate: Callable[[Path], float] | None,
     ) -> GrpoResult:
-        """See `viper.training.grpo.train_grpo`; one run per `work_dir`, run again it goes on from its checkpoint.
+        """See `viper.training.local.grpo.train_grpo`; one run per `work_dir`, run again it goes on from its checkpoint.
 
         Raises:
             SpecError: a way of selecting the step that verl cannot serve, or no verl.

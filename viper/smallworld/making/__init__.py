@@ -1,0 +1,1 @@
+"""What made the small world's assets, and makes its starter."""

@@ -1,0 +1,1 @@
+"""What a model learns from: a folder for each task, and what the tasks share."""

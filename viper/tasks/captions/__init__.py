@@ -1,0 +1,1 @@
+"""Task 1: captions with their flaws (synthesis, validation)."""

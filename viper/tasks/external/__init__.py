@@ -1,0 +1,1 @@
+"""Supplied samples: verifiable questions of somebody else's."""

@@ -1,0 +1,1 @@
+"""Task 2: visual operations with their edits (synthesis, validation)."""

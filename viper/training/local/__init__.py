@@ -1,0 +1,1 @@
+"""Training on this machine: GRPO by TRL's loss, supervised fine-tuning."""
