@@ -160,7 +160,7 @@ def test_every_pair_of_writes(tmp_path: Path, stage: str) -> None:
                 break
         if not woke["slept"]:
             break
-    assert pairs > 9
+    assert pairs > 5, "a stage writes at least three times"
 
 
 CLUSTER = pytest.param("cluster", marks=[pytest.mark.kube, pytest.mark.slow])
