@@ -31,6 +31,7 @@ VARIABLE = "VIPER_ITERATION"
 
 #: Kubernetes sets it in every pod.
 IN_A_POD = "KUBERNETES_SERVICE_HOST"
+#: What is mounted in this process's file system, by proc(5).
 _MOUNTS = Path("/proc/self/mountinfo")
 #: Volumes that the operator gives a pod for itself alone.
 _OWN = tuple(map(Path, ("/", "/tmp", "/work", "/dev/shm")))  # noqa: S108

@@ -7,6 +7,7 @@ with. CEL treats a null in a nullable field as an absent one, so that `has` is e
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +67,7 @@ class Rule:
         return {"rule": self.rule, **said, **path}
 
 
-def _listed(names: tuple[str, ...]) -> str:
+def _listed(names: Iterable[str]) -> str:
     return "[" + ", ".join(f"'{n}'" for n in names) + "]"
 
 
@@ -271,7 +272,7 @@ RULES: dict[type, tuple[Rule, ...]] = {
     ),
     Benchmarks: (
         Rule(
-            f"self.tasks.all(k, k in {_listed(tuple(BENCHMARKS))})",
+            f"self.tasks.all(k, k in {_listed(BENCHMARKS)})",
             f"tasks names unknown benchmarks; the benchmarks are {', '.join(BENCHMARKS)}",
             field="tasks",
         ),

@@ -1,1 +1,1 @@
-"""Methods: the stages that there are, each declared once, and how a recipe hangs them together."""
+"""Methods: the stages that there are, and how a recipe hangs them together."""

@@ -1,4 +1,4 @@
-"""URIs of model directories: what they name. Pure."""
+"""URIs of model directories: what they name, and which forms they have. Nothing is contacted."""
 
 from __future__ import annotations
 
