@@ -138,7 +138,7 @@ def grpo(kit: Kit) -> None:
     """A step of the local trainer with Qwen2.5-VL-3B in float32: sampling five outputs a prompt, and the update."""
     from viper.engines.base import RlSample
     from viper.reward.equations import Reward
-    from viper.training import grpo as trainer
+    from viper.training.local import grpo as trainer
     from viper.training.settings import GrpoSettings
 
     name, size, tokens = "qwen2.5-vl-3b", kit.chosen((784, 560), (56, 56)), kit.chosen(256, 6)
