@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from plugin_builders import NOW, condition, iteration, loop, stage
 
-from viper.cli.tree import tree
+from viper.terminal import printed
 from viper_operator.plugin.view import (
     Iteration,
     Loop,
@@ -43,7 +43,7 @@ PROMOTED = iteration(
 
 
 def lines_of(one: Iteration) -> list[str]:
-    return list(tree(iteration_node(one, NOW)))
+    return printed(iteration_node(one, NOW)).split("\n")
 
 
 def test_an_iteration_shows_its_stages_with_time_gpu_time_progress_rate_and_what_they_made() -> None:
@@ -126,14 +126,14 @@ def test_a_retry_that_nobody_has_begun_is_not_the_end(asked: str, finished: bool
 
 def test_a_loop_shows_the_stages_of_the_iterations_that_are_not_promoted() -> None:
     body = loop("evolve", "Unknown", "Running", iteration=2, of=3, current="evolve-2", version=5, gpuSeconds=200000.0)
-    lines = list(tree(loop_node(Loop(body, (Iteration(PROMOTED), Iteration(RUNNING))), NOW)))
+    lines = printed(loop_node(Loop(body, (Iteration(PROMOTED), Iteration(RUNNING))), NOW)).split("\n")
     assert lines[:4] == [
         "evolve  Running  iteration 2 of 3  promoted: version 5  55.6 GPU-h",
         "├─ evolve-1  Promoted  version 5  80.3 % (+8.4)",
         "└─ evolve-2  Running  θ0: m version 5  16.0 GPU-h",
         "   ├─ ✔ freeze                 Succeeded          7.0 s                generator is version 5 of m",
     ]
-    wide = list(tree(loop_node(Loop(body, (Iteration(PROMOTED), Iteration(RUNNING))), NOW, wide=True)))
+    wide = printed(loop_node(Loop(body, (Iteration(PROMOTED), Iteration(RUNNING))), NOW, wide=True)).split("\n")
     assert wide[2] == "│  └─ ✔ freeze                 Succeeded"
 
 

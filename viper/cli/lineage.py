@@ -6,11 +6,15 @@ import argparse
 import json
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from viper.cli.tree import Node, tree
+from rich.console import Group, RenderableType
+from rich.tree import Tree
+
+from viper.terminal import columns, printed, tree
 from viper.words import plural
 
 if TYPE_CHECKING:
@@ -53,20 +57,19 @@ def run(args: argparse.Namespace) -> int:
     version = walk(Records(registry), found)
     if args.sample is not None:
         sample = find_sample(version, args.sample)
-        _print(args, sample.dump(), sample_lines(sample))
+        _print(args, sample.dump(), (_sample(sample),))
         return 0
     listed = samples(version.iteration) if args.samples and version.iteration is not None else None
     dump = version.dump() if listed is None else {**version.dump(), "samples": [s.dump() for s in listed]}
-    _print(args, dump, (*lines(version), *(() if listed is None else sample_table(listed))))
+    _print(args, dump, (*map(_version, version.chain()), *(() if listed is None else sample_table(listed))))
     return 0
 
 
-def _print(args: argparse.Namespace, dump: Mapping[str, Any], text: Iterable[str]) -> None:
+def _print(args: argparse.Namespace, dump: Mapping[str, Any], text: Iterable[RenderableType]) -> None:
     if args.json:
         print(json.dumps(dump, indent=1, ensure_ascii=False))
         return
-    for line in text:
-        print(line)
+    print(printed(Group(*text), sys.stdout))
 
 
 def _asked(args: argparse.Namespace) -> tuple[Registry, ModelVersion]:
@@ -91,38 +94,33 @@ def _asked(args: argparse.Namespace) -> tuple[Registry, ModelVersion]:
     return registry, registry.resolve(model, reference)
 
 
-def lines(version: VersionRecord) -> Iterator[str]:
-    """The version, then every one that it came from, each as a tree."""
-    for one in version.chain():
-        yield from tree(_version(one))
-
-
-def _version(v: VersionRecord) -> Node:
+def _version(v: VersionRecord) -> Tree:
     title = f"{v.model} version {v.version}"
     title += "".join(f" @{alias}" for alias in v.aliases)
     words = {"base": "the base", "foreign": "of foreign origin"}
     about = words.get(v.origin, "") or (f"{v.decision}: {v.reason}" if v.decision else "")
-    children = [Node(f"weights {short(v.digest)}  {v.uri}")]
+    children = [tree(f"weights {short(v.digest)}  {v.uri}")]
     if v.scores:
-        children.append(Node("scores", tuple(Node(f"{name:12} {score}") for name, score in v.scores.items())))
+        children.append(tree("scores", map(tree, columns(v.scores.items(), least={0: 11}))))
     if v.iteration is not None:
         children.append(_iteration(v.iteration))
     if v.parent is not None:
-        children.append(Node(f"from version {v.parent.version} (below)"))
-    return Node("  ".join(x for x in (title, about) if x), tuple(children), v.problems)
+        children.append(tree(f"from version {v.parent.version} (below)"))
+    return tree("  ".join(x for x in (title, about) if x), children, v.problems)
 
 
-def _iteration(i: IterationRecord) -> Node:
-    roles = Node(
+def _iteration(i: IterationRecord) -> Tree:
+    roles = tree(
         f"θ0: {_origin(i.generator)}; base: {_origin(i.base)}; critic: {_role(i.critic)}; judge: {_role(i.judge)}"
     )
     title = f"iteration {i.name}  {i.uri}  identity {short(i.identity)}  MLflow run {i.run}"
-    return Node(title, (roles, Node(f"images {i.images}"), *(Node(_stage(s)) for s in i.stages)))
+    stages = columns((s.name, _stage(s)) for s in i.stages)
+    return tree(title, (roles, tree(f"images {i.images}"), *map(tree, stages)))
 
 
 def _stage(s: StageRecord) -> str:
     if s.state == "missing":
-        return f"{s.name:22} no manifest"
+        return "no manifest"
     said = []
     if s.parts:
         rejected = sum(s.rejected.values())
@@ -139,7 +137,7 @@ def _stage(s: StageRecord) -> str:
         said.append(f"→ {s.made.name} {short(s.made.digest)}")
     said += [f"{name.replace('_', ' ')} {value}" for name, value in s.facts.items()]
     doubt = "" if s.state in ("as recorded", "not recorded") else f"  {s.state.upper()}"
-    return f"{s.name:22} {short(s.manifest)}{doubt}  {'; '.join(said)}"
+    return f"{short(s.manifest)}{doubt}  {'; '.join(said)}"
 
 
 def _who(c: Checkpoint) -> str:
@@ -163,20 +161,17 @@ def short(digest: str) -> str:
     return f"{kind}:{digits[:12]}" if kind else digits[:12]
 
 
-def sample_table(listed: Sequence[SampleRecord]) -> Iterator[str]:
+def sample_table(listed: Sequence[SampleRecord]) -> Iterator[RenderableType]:
     """One line a sample: who wrote it, and how its outputs scored in the first and the last step that had it."""
     yield ""
     yield f"{plural(len(listed), 'sample')}, {sum(bool(s.rollouts) for s in listed)} of them with rollouts"
-    yield f"{'sample':12}  {'stage':20} {'split':9} {'written by':14} {'outputs':>7}  {'reward':15} {'recall':15} items"
+    rows: list[tuple[str, ...]] = [("sample", "stage", "split", "written by", "outputs", "reward", "recall", "items")]
     for s in listed[:SHOWN]:
         author = _DASH if s.author is None else s.author.name
-        outputs = sum(r.outputs for r in s.rollouts)
-        reward, recall, items = (
-            _ends([getattr(r, name) for r in s.rollouts]) for name in ("reward", "recall", "items")
-        )
-        yield (
-            f"{s.sample_id[:12]:12}  {s.stage:20} {s.split:9} {author:14} {outputs:7}  {reward:15} {recall:15} {items}"
-        )
+        outputs = str(sum(r.outputs for r in s.rollouts))
+        ends = (_ends([getattr(r, name) for r in s.rollouts]) for name in ("reward", "recall", "items"))
+        rows.append((s.sample_id[:12], s.stage, s.split, author, outputs, *ends))
+    yield from columns(rows, right=(4,))
     if len(listed) > SHOWN:
         yield f"… and {len(listed) - SHOWN} more (--json lists all)"
 
@@ -187,7 +182,7 @@ def _ends(values: Sequence[float]) -> str:
     return f"{values[0]:.2f}" if len(values) == 1 else f"{values[0]:.2f} → {values[-1]:.2f}"
 
 
-def sample_lines(s: SampleRecord) -> Iterator[str]:
+def _sample(s: SampleRecord) -> Tree:
     """One sample with its passport and its rollouts."""
     state = f"accepted, {s.split}" if s.accepted else f"rejected: {s.reason}"
     image = f"image {s.image_id}" + (f"  {s.image_source}" if s.image_source else "")
@@ -204,19 +199,9 @@ def sample_lines(s: SampleRecord) -> Iterator[str]:
         f"items {r.items:.1f}, duplicates {r.duplicates:.2f}"
         for r in s.rollouts
     ]
-    yield from tree(
-        Node(
-            f"sample {s.sample_id}",
-            (
-                Node(f"{s.stage} of {s.iteration}: {state}"),
-                Node(image),
-                *map(Node, written),
-                *map(Node, texts),
-                Node("passport", tuple(map(Node, passport))),
-                Node("rollouts" if rollouts else "no rollouts", tuple(map(Node, rollouts))),
-            ),
-        )
-    )
+    above = (f"{s.stage} of {s.iteration}: {state}", image, *written, *texts)
+    below = tree("passport", map(tree, passport)), tree("rollouts" if rollouts else "no rollouts", map(tree, rollouts))
+    return tree(f"sample {s.sample_id}", (*map(tree, above), *below))
 
 
 def _text(value: Any) -> str:

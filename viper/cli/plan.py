@@ -8,7 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.rule import Rule
+
 from viper.cli.options import real, whole
+from viper.terminal import columns
 from viper.words import plural
 
 if TYPE_CHECKING:
@@ -181,15 +184,10 @@ def _affordable(loop: LoopCost) -> str:
 
 
 def _table(cost: IterationCost) -> Iterator[str]:
-    rows = [_HEAD, *(_row(s) for s in cost.stages)]
     money = "" if cost.money is None else _show(cost.money)
-    rows.append(("in all", "", "", "", "", _duration(cost.wall), _show(cost.gpu_hours), _bytes(cost.storage), money))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
-    for number, row in enumerate(rows):
-        if number in (1, len(rows) - 1):
-            yield "  ".join("-" * w for w in widths)
-        cells = (row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)))
-        yield "  ".join(cells).rstrip()
+    total = ("in all", "", "", "", "", _duration(cost.wall), _show(cost.gpu_hours), _bytes(cost.storage), money)
+    rule = [Rule(characters="-")] * len(_HEAD)
+    yield from map(str, columns([_HEAD, rule, *map(_row, cost.stages), rule, total], right=range(1, len(_HEAD))))
 
 
 def _row(stage: StageCost) -> tuple[str, ...]:

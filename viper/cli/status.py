@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from viper.cli.tree import Node, stage_line, telling, tree
+from viper.cli.tree import stage_lines, stage_row, telling
+from viper.terminal import printed, tree
 
 if TYPE_CHECKING:
+    from rich.text import Text
+    from rich.tree import Tree
+
     from viper.local import RunDirectory, RunRecord
     from viper.plan import Plan, StageStatus
     from viper.spec import ViperIteration
@@ -44,8 +49,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(f"{directory.path}" + ("" if directory.busy() else "  (nothing runs here now)"))
         for state in states:
-            for line in lines(state):
-                print(line)
+            print(printed(_tree(state), sys.stdout))
     for state in states:
         if state["outcome"] == UNREADABLE:
             raise StageError(
@@ -145,22 +149,22 @@ def _stage(status: StageStatus, progress: ProgressRecord | None, *, active: bool
     return entry
 
 
-def lines(state: dict[str, Any]) -> Iterator[str]:
+def _tree(state: dict[str, Any]) -> Tree:
     """An iteration and its stages, one line each."""
     generator = state["generator"]
     origin = ""
     if generator is not None:
         origin = f"θ0: {'version ' + str(generator['version']) if generator['version'] else generator['uri']}"
     title = "  ".join(x for x in (state["name"], state["outcome"], origin, state["message"]) if x)
-    yield from tree(Node(title, tuple(Node(_line(stage)) for stage in state["stages"])))
+    return tree(title, map(tree, stage_lines(map(_row, state["stages"]))))
 
 
-def _line(stage: dict[str, Any]) -> str:
+def _row(stage: dict[str, Any]) -> Sequence[str | Text]:
     if "made" in stage:
-        return stage_line(stage["name"], stage["state"], stage["made"], stage["seconds"])
+        return stage_row(stage["name"], stage["state"], stage["made"], stage["seconds"])
     if "progress" in stage:
-        return stage_line(stage["name"], stage["state"], stage["progress"]["line"])
-    return stage_line(stage["name"], stage["state"], telling(stage["state"], stage["message"]))
+        return stage_row(stage["name"], stage["state"], stage["progress"]["line"])
+    return stage_row(stage["name"], stage["state"], telling(stage["state"], stage["message"]))
 
 
 def latest() -> Path:

@@ -1,45 +1,35 @@
-"""Trees for a terminal: what `viper status` and `kubectl viper status` print."""
+"""The lines of stages in the trees that `viper status` and `kubectl viper status` print."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
 
+from rich.text import Text
+
+from viper.terminal import columns
 from viper.words import duration, one_line
 
-_MARKS = {"Succeeded": "✔", "Running": "▶", "Failed": "✘", "Held": "■", "Retrying": "↻", "Suspended": "‖"}
+_MARKS = {
+    "Succeeded": ("✔", "green"),
+    "Running": ("▶", "cyan"),
+    "Failed": ("✘", "red"),
+    "Held": ("■", "yellow"),
+    "Retrying": ("↻", "yellow"),
+    "Suspended": ("‖", "dim"),
+}
 #: States whose message says nothing that the tree does not show.
 _OBVIOUS = ("Waiting", "Suspended", "Succeeded")
 
 
-class Node(NamedTuple):
-    """A line, what is below it, and notes: lines without a branch of their own."""
-
-    text: str
-    children: tuple[Node, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-def tree(node: Node) -> Iterator[str]:
-    """The lines of a tree."""
-    yield node.text
-    yield from _below(node, "")
-
-
-def _below(node: Node, indent: str) -> Iterator[str]:
-    for note in node.notes:
-        yield f"{indent}{'│' if node.children else ' '}    ! {note}"
-    for i, child in enumerate(node.children):
-        last = i == len(node.children) - 1
-        yield f"{indent}{'└─' if last else '├─'} {child.text}"
-        yield from _below(child, f"{indent}{'   ' if last else '│  '}")
-
-
-def stage_line(name: str, state: str, text: str, seconds: float | None = None, *more: str) -> str:
+def stage_row(name: str, state: str, text: str, seconds: float | None = None, *more: str) -> Sequence[str | Text]:
     """One stage. `seconds`: how long it took or takes; `more`: further columns before the text."""
     took = "" if seconds is None else duration(seconds, 1)
-    columns = [f"{_MARKS.get(state, ' ')} {name:22} {state:11} {took:>12}", *more, one_line(text)]
-    return "  ".join(columns).rstrip()
+    return Text.assemble(_MARKS.get(state, " "), f" {name}"), state, took, *more, one_line(text)
+
+
+def stage_lines(rows: Iterable[Sequence[str | Text]]) -> list[Text]:
+    """The rows of an iteration's stages, aligned; figures stay where they are from one picture to the next."""
+    return columns(rows, right=(2, 3), least={0: 23, 1: 11, 2: 11, 3: 12})
 
 
 def telling(state: str, message: str) -> str:

@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TextIO
 
-from viper.cli.tree import Node, tree
+from rich.console import RenderableType
+
+from viper.terminal import printed
 from viper_operator.names import ITERATION, LOOP
 from viper_operator.observed import JOB_OF_POD
 from viper_operator.plugin.api import EVENTS, ITERATIONS, JOBS, LOOPS, PODS, Cluster, Object, connect, patiently
@@ -171,7 +173,7 @@ def _next(happen: Callable[[str], Iterator[object]], version: str) -> None:
     next(happen(version), None)
 
 
-def _shown(args: argparse.Namespace, data: Object, node: Node) -> str:
+def _shown(args: argparse.Namespace, data: Object, node: RenderableType) -> str:
     if args.output in ("json", "yaml"):
         return written(data, args.output)
-    return "\n".join(tree(node)) + "\n"
+    return printed(node, sys.stdout) + "\n"

@@ -7,9 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from viper.cli.tree import Node, stage_line, telling
+from rich.text import Text
+from rich.tree import Tree
+
+from viper.cli.tree import stage_lines, stage_row, telling
 from viper.spec.status import GeneratorStatus, IterationStatus, LoopStatus, StageStatus, read_status
 from viper.stage.progress import ProgressRecord
+from viper.terminal import columns, tree
 from viper.words import joined, own_time
 from viper_operator.names import LOOP, RETRY
 from viper_operator.views import whole
@@ -124,7 +128,7 @@ class Loop:
 # ---- trees -----------------------------------------------------------------------------------------------------------
 
 
-def loop_node(loop: Loop, now: datetime, *, wide: bool = False) -> Node:
+def loop_node(loop: Loop, now: datetime, *, wide: bool = False) -> Tree:
     """A loop, its iterations, and the stages of those that are not promoted (`wide`: of all)."""
     status = loop.status
     title = _title(
@@ -135,10 +139,10 @@ def loop_node(loop: Loop, now: datetime, *, wide: bool = False) -> Node:
         _gpu_time(status.gpu_seconds),
         loop.message,
     )
-    return Node(title, tuple(iteration_node(i, now, stages=wide or i.state != "Promoted") for i in loop.iterations))
+    return tree(title, (iteration_node(i, now, stages=wide or i.state != "Promoted") for i in loop.iterations))
 
 
-def iteration_node(iteration: Iteration, now: datetime, *, stages: bool = True) -> Node:
+def iteration_node(iteration: Iteration, now: datetime, *, stages: bool = True) -> Tree:
     """An iteration and its stages."""
     status = iteration.status
     made = "" if status.version is None else f"version {status.version}"
@@ -153,11 +157,12 @@ def iteration_node(iteration: Iteration, now: datetime, *, stages: bool = True) 
         iteration.message,
     )
     if not stages:
-        return Node(title)
+        return tree(title)
     known = {s.name for s in status.stages}
     other = tuple(t for stage, texts in iteration.problems.items() if stage not in known for t in texts)
-    nodes = tuple(_stage(s, now, _notes(s, iteration.problems)) for s in status.stages)
-    return Node(title, nodes, other)
+    notes = [_notes(s, iteration.problems) for s in status.stages]
+    lines = stage_lines(_stage(s, now, bool(n)) for s, n in zip(status.stages, notes, strict=True))
+    return tree(title, (tree(line, (), n) for line, n in zip(lines, notes, strict=True)), other)
 
 
 def origin(generator: GeneratorStatus) -> str:
@@ -171,13 +176,13 @@ def _title(*parts: str) -> str:
     return "  ".join(p for p in parts if p)
 
 
-def _stage(stage: StageStatus, now: datetime, notes: tuple[str, ...]) -> Node:
+def _stage(stage: StageStatus, now: datetime, noted: bool) -> Sequence[str | Text]:
     seconds = active_seconds(stage, now)
     # What the operator says of pods is what they say themselves, a while ago.
-    message = "" if notes and stage.state in ("Pending", "Running") else telling(stage.state, stage.message)
+    message = "" if noted and stage.state in ("Pending", "Running") else telling(stage.state, stage.message)
     own = own_time(seconds, stage.seconds) if stage.state == "Succeeded" else ""
-    text, used = joined([stage_text(stage, message), own]), f"{_gpu_time(stage.gpu_seconds):>12}"
-    return Node(stage_line(stage.name, stage.state, text, seconds, used), notes=notes)
+    text = joined([stage_text(stage, message), own])
+    return stage_row(stage.name, stage.state, text, seconds, _gpu_time(stage.gpu_seconds))
 
 
 def active_seconds(stage: StageStatus, now: datetime) -> float | None:
@@ -230,9 +235,7 @@ def table(loops: Iterable[Loop], single: Iterable[Iteration], now: datetime, *, 
             branch = "└─ " if i == len(loop.iterations) - 1 else "├─ "
             rows.append(_row(iteration, now, branch))
     rows += [_row(i, now) for i in sorted(single, key=lambda x: (_namespace(x.body), x.name))]
-    shown = rows if namespaces else [row[1:] for row in rows]
-    widths = [max(len(row[i]) for row in shown) for i in range(len(shown[0]))]
-    return ["   ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in shown]
+    return [str(line) for line in columns(rows if namespaces else [row[1:] for row in rows], gap=3)]
 
 
 def _row(iteration: Iteration, now: datetime, branch: str = "") -> tuple[str, ...]:

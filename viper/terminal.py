@@ -1,0 +1,88 @@
+"""Text for a terminal, by rich: columns and trees, measured in the cells that are shown (CJK, combining accents).
+
+Nothing is read as markup or emoji, wrapped, or cut. Colours only on a terminal that has them and without `NO_COLOR`;
+plain letters for the branches where the encoding has no others. Imported by the commands that print, never by `--help`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TextIO
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+#: Columns of what may be as wide as it needs to be.
+_ENDLESS = 2**31
+_GUIDES = ("   ", "│  ", "├─ ", "└─ ")
+
+
+class _Tree(Tree):
+    TREE_GUIDES = [_GUIDES] * 3
+    ASCII_GUIDES = ("   ", "|  ", "+- ", "`- ")
+
+
+def console(out: TextIO, *, width: int | None = None) -> Console:
+    """A console for `out`; `width` is the terminal's if not given."""
+    return Console(
+        file=out,
+        force_terminal=out.isatty(),
+        color_system=None if os.environ.get("NO_COLOR") else "auto",
+        width=width,
+        height=None if width is None else 25,  # without one, a dumb terminal has 80 columns whatever is asked
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+
+
+def printed(shown: RenderableType, out: TextIO | None = None) -> str:
+    """What to write to `out` (none: a plain file of UTF-8) for it; no blanks at the end of a line, nor a newline."""
+    on = console(io.StringIO() if out is None else out, width=_ENDLESS)
+    with on.capture() as captured:
+        on.print(shown)
+    return "\n".join(line.rstrip() for line in captured.get().removesuffix("\n").split("\n"))
+
+
+def columns(
+    rows: Iterable[Sequence[RenderableType]],
+    *,
+    right: Collection[int] = (),
+    least: Mapping[int, int] | None = None,
+    indent: int = 0,
+    gap: int = 2,
+) -> list[Text]:
+    """The rows as lines: columns as wide as their widest cell.
+
+    Args:
+        rows: cells, as many in each row; one of several lines makes a row of several.
+        right: columns that are aligned at their right end.
+        least: cells that a column has at least.
+        indent: blanks before the first column.
+        gap: blanks between two columns.
+    """
+    cells = [[Text(c) if isinstance(c, str) else c for c in row] for row in rows]
+    table = Table.grid(padding=(0, gap, 0, 0))
+    for i in range(max(map(len, cells), default=0)):
+        table.add_column(justify="right" if i in right else "left", min_width=(least or {}).get(i), no_wrap=True)
+    for row in cells:
+        table.add_row(*row)
+    lines = []
+    for segments in console(io.StringIO(), width=_ENDLESS).render_lines(table, pad=False) if cells else ():
+        line = Text.assemble(" " * indent, *((s.text, s.style or "") for s in segments))
+        line.rstrip()
+        lines.append(line)
+    return lines
+
+
+def tree(label: str | Text, children: Iterable[Tree] = (), notes: Sequence[str] = ()) -> Tree:
+    """A line, what is below it, and notes: lines without a branch of their own."""
+    below = list(children)
+    first = Text(label) if isinstance(label, str) else label
+    made = _Tree(Text("\n").join([first, *(Text(f"{'│' if below else ' '}    ! {note}") for note in notes)]))
+    made.children.extend(below)
+    return made
