@@ -130,7 +130,7 @@ class LmmsBenchmark:
         judge does not answer.
         """
         from lmms_eval import evaluator  # type: ignore[import-not-found]
-        from tenacity import RetryError  # type: ignore[import-not-found]
+        from tenacity import RetryError
 
         model = _model(self._leaves, answer, self._instruction)
         tasks = {}
