@@ -37,7 +37,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="N",
         help="stage processes at a time (default: 1)",
     )
-    parser.add_argument("--resume", action="store_true", default=True, help="go on with what is there (the default)")
 
 
 def run(args: argparse.Namespace) -> int:
