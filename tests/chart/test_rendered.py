@@ -265,6 +265,16 @@ def test_the_dashboard_asks_only_for_metrics_that_the_operator_has() -> None:
     }
 
 
+def test_every_panel_of_the_dashboard_says_what_it_shows() -> None:
+    panels = json.loads((CHART / "dashboards" / "viper.json").read_text("utf-8"))["panels"]
+    said = {p["title"]: p["description"] for p in panels if p["type"] != "row"}
+    assert said, "the dashboard shows something"
+    assert [title for title, text in said.items() if len(text.split()) < 4 or not text.endswith(".")] == []
+    assert len(set(said.values())) == len(said)
+    for panel in (p for p in panels if len(p.get("targets", ())) > 1):
+        assert all(t["legendFormat"] for t in panel["targets"]), f"{panel['title']} names its lines"
+
+
 def _metrics(expression: str) -> set[str]:
     return set(re.findall(r"\b([a-z_]+)\{", expression))
 
