@@ -26,13 +26,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from viper.stage.termination import leave, leave_message
+from viper.stage.termination import JOB_UID, OTHER_NODE_WENT, leave, leave_message
 from viper_jobs.meeting import Caller, Meeting, serving
 
-#: Another node's failure (sysexits.h EX_TEMPFAIL).
-TEMPORARY = 75
-#: Uid of the Job, which its pods have as a label and nobody can guess.
-JOB_UID = "VIPER_JOB_UID"
 #: Ray's port and that of the meeting on node 0.
 RAY_PORT, MEETING_PORT = 6379, 6378
 #: Logical CPUs of a node, at least: verl's actors reserve more than they use, and wait for ever where there are fewer.
@@ -107,7 +103,7 @@ def _lead(args: argparse.Namespace) -> int:
             with _child(args.command, environment, max(GRACE, args.grace - GRACE)) as stage:
                 while (code := stage.poll()) is None:
                     if gone := meeting.gone():
-                        raise LostError(TEMPORARY, "NodeLost", f"node {gone} of {args.nodes} has left")
+                        raise LostError(OTHER_NODE_WENT, "NodeLost", f"node {gone} of {args.nodes} has left")
                     if silent := meeting.silent():
                         message = f"node {silent} of {args.nodes} has said nothing for {args.silence:g} s"
                         raise LostError(1, "NodeLost", message)
@@ -179,18 +175,18 @@ def _follow(args: argparse.Namespace) -> int:
             while ray.poll() is None:
                 answer = say("beat")
                 if answer.unknown:
-                    raise LostError(TEMPORARY, "HeadLost", "node 0 has begun anew")
+                    raise LostError(OTHER_NODE_WENT, "HeadLost", "node 0 has begun anew")
                 if answer.address:
                     heard = time.monotonic()
                 elif time.monotonic() - heard > args.silence:
                     raise LostError(
-                        TEMPORARY, "HeadLost", f"node 0 has not answered for {args.silence:g} s: see its pod"
+                        OTHER_NODE_WENT, "HeadLost", f"node 0 has not answered for {args.silence:g} s: see its pod"
                     )
                 time.sleep(PAUSE)
     finally:
         say("leave")
     if not say("beat").address:  # it was the head that ended, and Ray noticed first
-        raise LostError(TEMPORARY, "HeadLost", "node 0 has ended: see its pod")
+        raise LostError(OTHER_NODE_WENT, "HeadLost", "node 0 has ended: see its pod")
     raise LostError(1, "RayEnded", f"Ray ended with status {ray.returncode} on node {args.node}")
 
 

@@ -28,7 +28,7 @@ from viper_operator.settings import Settings
 from viper_operator.status import INTERNAL_ERROR, KUBERNETES_ERROR, Facts, conditions
 from viper_operator.tracking import TrackingServer
 from viper_operator.views import IterationView, LoopView
-from viper_operator.writes import AWAY, UnreadableError, Writer, complaint
+from viper_operator.writes import AWAY, REFUSED_AGAIN, UnreadableError, Writer, complaint
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +37,6 @@ KIND = "ViperLoop"
 LOOK_AGAIN = 30.0
 #: Why a loop stops whose next iteration the API server does not take.
 ITERATION_REFUSED = "IterationRefused"
-#: Seconds after which it is asked again.
-REFUSED_AGAIN = 60.0
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from viper.plan import Exit, Shard
+from viper.stage.termination import OTHER_NODE_WENT
 from viper_operator.job_specs import CONTAINER
 from viper_operator.names import JOB, RAY
-from viper_operator.ray_specs import TEMPORARY
 from viper_operator.shallow import loads
 from viper_operator.views import JobView, seconds, whole
 
@@ -132,7 +132,7 @@ def _exit(body: Mapping[str, Any]) -> Exit | None:
     )
     at = seconds(ended.get("finishedAt")) or created
     code = ended.get("exitCode", 1) or 1
-    if code == TEMPORARY and RAY in body["metadata"].get("labels", {}):
+    if code == OTHER_NODE_WENT and RAY in body["metadata"].get("labels", {}):
         return None
     if status.get("reason"):  # DeadlineExceeded, Evicted, UnexpectedAdmissionError, …
         return Exit(at, 143 if status["reason"] == "DeadlineExceeded" else code, status["reason"], _message(status))

@@ -8,18 +8,15 @@ import shlex
 from typing import Any
 
 from viper.spec import StageResources
+from viper.stage.termination import JOB_UID, OTHER_NODE_WENT
 from viper_operator.names import JOB, RAY
 
-#: Exit status of a node that ends because another one went (sysexits.h EX_TEMPFAIL).
-TEMPORARY = 75
 #: Ray in images/training, as KubeRay has to be told.
 RAY_VERSION = "2.60.0"
 RAY_GROUP, RAY_GROUP_VERSION = "ray.io", "v1"
 _STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
 #: Where Ray's agent on every node says how that is.
 _AGENT_PORT = 52365
-#: The uid of the Job, in the environment of its pods: their token is made from it (`viper_jobs.ray_node.secret`).
-JOB_UID = "VIPER_JOB_UID"
 _UID_LABEL = "metadata.labels['batch.kubernetes.io/controller-uid']"
 #: Hosts of an Indexed Job's pods are called `<job>-<index>`.
 _INDEX = "$(JOB_COMPLETION_INDEX)"
@@ -37,7 +34,7 @@ def headless_service(name: str, namespace: str, labels: dict[str, str], owner: d
 
 def left_by_others(container: str) -> dict[str, Any]:
     """Rule of a Job: pods that ended because another one did are made again and count as no failure."""
-    codes = {"containerName": container, "operator": "In", "values": [TEMPORARY]}
+    codes = {"containerName": container, "operator": "In", "values": [OTHER_NODE_WENT]}
     return {"action": "Ignore", "onExitCodes": codes}
 
 

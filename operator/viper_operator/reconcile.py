@@ -52,15 +52,13 @@ from viper_operator.stores import LostError, Stores
 from viper_operator.tracking import TrackingServer
 from viper_operator.troubles import at_rest, failures
 from viper_operator.views import FINISHED, IterationView, JobView
-from viper_operator.writes import RefusedError, UnreadableError, Writer, complaint
+from viper_operator.writes import REFUSED_AGAIN, RefusedError, UnreadableError, Writer, complaint
 
 log = logging.getLogger(__name__)
 
 KIND = "ViperIteration"
 #: Seconds after which an iteration that waits for its model looks by itself; usually it is told before.
 LOOK_AGAIN = 30.0
-#: Seconds between attempts to make a Job that a quota or policy forbids.
-REFUSED_AGAIN = 60.0
 
 
 class SpecProblemError(Exception):

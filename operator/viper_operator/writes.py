@@ -52,6 +52,8 @@ NEVER = (400, 413, 422)
 AWAY = (0, 409, 429, 502, 503, 504)
 #: Characters of an error's text that a status keeps.
 LONGEST = 1000
+#: Seconds after which what a quota, a policy or a rule of the API server forbids is asked for again.
+REFUSED_AGAIN = 60.0
 
 
 def is_internal(error: Exception) -> bool:

@@ -15,9 +15,9 @@ import pytest
 
 from servers.kube import eventually
 from servers.running import free_port
+from viper.stage.termination import JOB_UID, OTHER_NODE_WENT
 from viper_jobs import ray_node
 from viper_jobs.meeting import Answer, Caller, Meeting, serving
-from viper_operator import ray_specs
 
 FAKE = Path(__file__).parent / "fake_ray"
 ROOT = Path(__file__).parents[2]
@@ -67,7 +67,7 @@ class Nodes:
         command += [*self.options, "--termination-log", str(self.folder / f"end-{number}.json"), "--"]
         command += [sys.executable, "-c", self.program, str(self.folder)]
         path = os.pathsep.join(map(str, (ROOT, ROOT / "jobs", FAKE)))
-        environment = {**os.environ, "PYTHONPATH": path, "FAKE_RAY": str(self.folder / "ray"), ray_node.JOB_UID: "uid"}
+        environment = {**os.environ, "PYTHONPATH": path, "FAKE_RAY": str(self.folder / "ray"), JOB_UID: "uid"}
         self.made.append(subprocess.Popen(command, env=environment))
         return self.made[-1]
 
@@ -114,7 +114,7 @@ def test_node_0_does_the_work_once_all_are_there_and_ends_as_it_does(nodes: Node
     assert len(nodes.alive()) == 2
     nodes.end(code)
     assert head.wait(30) == code
-    assert other.wait(30) == ray_node.TEMPORARY
+    assert other.wait(30) == OTHER_NODE_WENT
     assert nodes.said(0)["reason"] == "HeadLost"
     assert not (nodes.folder / "end-1.json").exists(), "the stage's own last word stays"
     assert nodes.alive() == []
@@ -133,7 +133,7 @@ def test_a_name_that_leads_nowhere_is_said_to(tmp_path: Path) -> None:
     log = tmp_path / "end.json"
     command += ["--join-seconds", "0", "--termination-log", str(log), "--", "true"]
     path = os.pathsep.join(map(str, (ROOT, ROOT / "jobs")))
-    environment = {**os.environ, "PYTHONPATH": path, ray_node.JOB_UID: "uid"}
+    environment = {**os.environ, "PYTHONPATH": path, JOB_UID: "uid"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "head.invalid has no address" in log.read_text()
@@ -145,7 +145,7 @@ def test_a_node_that_leaves_ends_the_attempt_which_is_no_failure_of_node_0(nodes
     _, stage = nodes.stage()
     other.terminate()
     assert other.wait(30) == 128 + signal.SIGTERM
-    assert head.wait(30) == ray_node.TEMPORARY
+    assert head.wait(30) == OTHER_NODE_WENT
     assert nodes.said(0) == {"reason": "NodeLost", "message": "node 1 of 2 has left"}
     assert not Path(f"/proc/{stage}").exists()
     assert nodes.alive() == []
@@ -165,7 +165,7 @@ def test_a_node_that_comes_again_ends_the_attempt_and_belongs_to_the_next(nodes:
     nodes.stage()
     other.kill()
     nodes.start(1)
-    assert head.wait(30) == ray_node.TEMPORARY
+    assert head.wait(30) == OTHER_NODE_WENT
     (nodes.folder / "stage").unlink()
     again = nodes.start(0)
     nodes.stage()
@@ -180,7 +180,7 @@ def test_a_head_that_ends_ends_the_attempt(nodes: Nodes) -> None:
     os.kill(ray, signal.SIGKILL)
     assert head.wait(30) == 1
     assert nodes.said(0)["reason"] == "RayEnded"
-    assert other.wait(30) == ray_node.TEMPORARY
+    assert other.wait(30) == OTHER_NODE_WENT
     assert not Path(f"/proc/{stage}").exists()
 
 
@@ -196,7 +196,7 @@ def test_a_stage_that_is_stopped_has_the_grace_period_to_end_in_order(nodes: Nod
     nodes.end(0)
     assert head.wait(30) == 128 + signal.SIGTERM
     assert (nodes.folder / "stored").exists()
-    assert other.wait(30) == ray_node.TEMPORARY
+    assert other.wait(30) == OTHER_NODE_WENT
     assert nodes.alive() == []
 
 
@@ -243,7 +243,7 @@ def test_the_key_follows_from_what_all_nodes_of_one_job_have(monkeypatch: pytest
     found = set()
     for credential, uid in SOURCES:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", credential)
-        monkeypatch.setenv(ray_node.JOB_UID, uid)
+        monkeypatch.setenv(JOB_UID, uid)
         assert ray_node.secret("job-0.nodes") == ray_node.secret("job-0.nodes")
         found |= {ray_node.secret("job-0.nodes"), ray_node.secret("other-0.nodes")}
     assert len(found) == 2 * len(SOURCES)
@@ -251,13 +251,8 @@ def test_the_key_follows_from_what_all_nodes_of_one_job_have(monkeypatch: pytest
 
 
 def test_without_anything_to_make_a_key_of_nodes_do_not_meet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("RAY_AUTH_TOKEN", "AWS_SECRET_ACCESS_KEY", ray_node.JOB_UID):
+    for name in ("RAY_AUTH_TOKEN", "AWS_SECRET_ACCESS_KEY", JOB_UID):
         monkeypatch.delenv(name, raising=False)
     log = tmp_path / "end.json"
     assert ray_node.main(["--nodes", "2", "--head", "h", "--termination-log", str(log), "--", "true"]) == 1
     assert json.loads(log.read_text())["reason"] == "NoToken"
-
-
-def test_operator_and_program_mean_the_same_by_their_exit_status() -> None:
-    assert ray_specs.TEMPORARY == ray_node.TEMPORARY
-    assert ray_specs.JOB_UID == ray_node.JOB_UID

@@ -16,6 +16,10 @@ from viper.text import clean
 
 #: What a shell reports for a process that ended by SIGTERM.
 STOPPED = 128 + signal.SIGTERM
+#: Exit status of a node of several that ends because another one went (sysexits.h EX_TEMPFAIL): no failure of its own.
+OTHER_NODE_WENT = 75
+#: In the environment of such a node, the uid of its Job, which nobody can guess: the nodes' token is made from it.
+JOB_UID = "VIPER_JOB_UID"
 
 #: Kubernetes reads at most this much of a termination message.
 TERMINATION_BYTES = 4096

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
+from viper_operator.names import GROUP, VERSION
 from viper_operator.plugin.errors import ClusterError, Request, UnavailableError, refusal, unreachable
 from viper_operator.shallow import loads
 
@@ -44,9 +45,9 @@ class Resource(NamedTuple):
         return f"{root}{inside}/{self.plural}{below}"
 
 
-ITERATIONS = Resource("viper.dev", "v1alpha1", "viperiterations", "ViperIteration")
-LOOPS = Resource("viper.dev", "v1alpha1", "viperloops", "ViperLoop")
-PROFILES = Resource("viper.dev", "v1alpha1", "viperprofiles", "ViperProfile")
+ITERATIONS = Resource(GROUP, VERSION, "viperiterations", "ViperIteration")
+LOOPS = Resource(GROUP, VERSION, "viperloops", "ViperLoop")
+PROFILES = Resource(GROUP, VERSION, "viperprofiles", "ViperProfile")
 PODS = Resource("", "v1", "pods", "Pod")
 EVENTS = Resource("", "v1", "events", "Event")
 JOBS = Resource("batch", "v1", "jobs", "Job")

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from viper.spec.status import IterationStatus, read_status
 from viper_operator.job_specs import CONTAINER
 from viper_operator.names import STAGE
+from viper_operator.observed import INDEX_OF_POD
 from viper_operator.plugin.api import Object
 from viper_operator.plugin.errors import ClusterError
 from viper_operator.plugin.view import Iteration
 
-INDEX = "batch.kubernetes.io/job-completion-index"
 #: States in which a stage writes no more.
 OVER = ("Succeeded", "Held", "Failed")
 
@@ -72,7 +72,7 @@ def at_once(pods: Iterable[Object]) -> set[str]:
 def shard_of(pod: Object) -> int:
     """The index of a pod in its Job."""
     meta = pod["metadata"]
-    return int(meta.get("labels", {}).get(INDEX) or meta.get("annotations", {}).get(INDEX) or 0)
+    return int(meta.get("labels", {}).get(INDEX_OF_POD) or meta.get("annotations", {}).get(INDEX_OF_POD) or 0)
 
 
 def container(pod: Object) -> str:

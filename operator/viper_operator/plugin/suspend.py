@@ -10,7 +10,7 @@ from viper_operator.plugin.api import LOOPS, Cluster, Object, Resource, connect
 from viper_operator.plugin.errors import ClusterError, MissingObjectError
 from viper_operator.plugin.find import find, named
 from viper_operator.plugin.options import connection
-from viper_operator.plugin.view import FINISHED
+from viper_operator.views import FINISHED
 
 _WHAT = {
     "suspend": (

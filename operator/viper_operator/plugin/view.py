@@ -16,12 +16,10 @@ from viper.stage.progress import ProgressRecord
 from viper.terminal import columns, tree
 from viper.words import joined, own_time
 from viper_operator.names import LOOP, RETRY
-from viper_operator.views import whole
+from viper_operator.views import FINISHED, whole
 
 Object = dict[str, Any]
 
-#: Outcomes after which nothing happens without a person.
-FINISHED = ("Promoted", "Registered", "Held", "Failed")
 HEADER = ("NAME", "STATE", "PROGRESS", "GENERATOR", "VERSION", "SCORE", "GPU-H", "AGE")
 
 
