@@ -86,3 +86,11 @@ def tree(label: str | Text, children: Iterable[Tree] = (), notes: Sequence[str] 
     made = _Tree(Text("\n").join([first, *(Text(f"{'│' if below else ' '}    ! {note}") for note in notes)]))
     made.children.extend(below)
     return made
+
+
+def folded(text: str, width: int) -> Text:
+    """The text in lines of at most so many cells."""
+    lines = Text(text).wrap(console(io.StringIO()), width)
+    for line in lines:
+        line.rstrip()
+    return Text("\n").join(lines)

@@ -23,6 +23,7 @@ from viper.stage.progress import LINE_SECONDS, Progress
 from viper.stage.telling import Spoken, Teller, beating, spoken
 from viper.store import DirectoryStore, ObjectStore, child_uri, open_store
 from viper.stored import MIN_VERSION, check_form, read_object
+from viper.terminal import columns
 from viper_jobs.main import exit_status
 
 #: The whole ViperIteration as JSON, its profile written out, packed into `VIPER_ITERATION_0`, … (`viper.spec.packed`).
@@ -131,11 +132,14 @@ def _described(found: Frozen, uri: str) -> str:
     roles = {role: getattr(frozen, role) for role in ("generator", "base", "critic", "judge")}
     alias = frozen.iteration.spec.promotion.alias
     compared = "no version" if frozen.alias_version is None else f"version {frozen.alias_version}"
+    about = (
+        *((role, _model(model)) for role, model in roles.items()),
+        ("alias", f"{alias} is {compared}"),
+        ("run", f"{frozen.tracking.parent_run} in {frozen.tracking.uri}"),
+    )
     lines = [
         f"{frozen.name} {'was frozen before' if found.resumed else 'is frozen'}: {uri}/iteration.json",
-        *(f"  {role:<10} {_model(model)}" for role, model in roles.items()),
-        f"  {'alias':<10} {alias} is {compared}",
-        f"  {'run':<10} {frozen.tracking.parent_run} in {frozen.tracking.uri}",
+        *map(str, columns(about, indent=2)),
     ]
     if found.changed:
         lines.append(f"  libraries that changed since: {', '.join(found.changed)}")

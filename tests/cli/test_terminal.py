@@ -9,7 +9,7 @@ import unicodedata
 import pytest
 from rich.text import Text
 
-from viper.terminal import columns, printed, tree
+from viper.terminal import columns, folded, printed, tree
 
 NAMES = {
     "greek": "θ1 → θ0",
@@ -81,3 +81,10 @@ def test_branches_are_plain_where_the_encoding_has_no_others() -> None:
     shown = printed(tree("a", [tree("b", [tree("c")]), tree("θ")]), out)
     assert shown == "a\n+- b\n|  `- c\n`- θ"
     print(shown, file=out, flush=True)
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_folded_text_is_as_wide_as_asked_and_loses_nothing(name: str) -> None:
+    lines = str(folded(name, 20)).split("\n")
+    assert max(map(cells, lines)) <= 20
+    assert "".join(lines).replace(" ", "") == name.replace(" ", "")

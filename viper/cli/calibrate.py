@@ -11,6 +11,7 @@ from viper.cli.options import SHARE, device, whole
 from viper.engines import factory
 from viper.reward.calibration import Calibration, Limits, calibrate, read_pairs, small_world_pairs
 from viper.reward.equations import RewardParameters
+from viper.terminal import columns
 
 _EXAMPLE = """\
 examples:
@@ -82,18 +83,15 @@ def run(args: argparse.Namespace) -> int:
 
 def table(found: Calibration, similarity: str) -> str:
     """A row per kind, the threshold that would separate best, and the warnings."""
-    width = max(12, *(len(kind.kind) for kind in found.kinds))
+    rows: list[tuple[str, ...]] = [("", "pairs", "≥ τ", "cosine 5 %", "median", "95 %", "separation")]
+    for k in found.kinds:
+        separation = "" if k.separation is None else f"{k.separation:.3f}"
+        figures = (f"{figure:.3f}" for figure in (k.low, k.median, k.high))
+        rows.append((k.kind, str(k.pairs), f"{k.hits:.1%}", *figures, separation))
     lines = [
         f"similarity {similarity}, τ = {found.tau:g}",
         "",
-        f"{'':{width}}{'pairs':>7}{'≥ τ':>9}{'cosine 5 %':>12}{'median':>8}{'95 %':>8}{'separation':>12}",
-    ]
-    for k in found.kinds:
-        separation = "" if k.separation is None else f"{k.separation:>12.3f}"
-        lines.append(
-            f"{k.kind:{width}}{k.pairs:>7}{k.hits:>9.1%}{k.low:>12.3f}{k.median:>8.3f}{k.high:>8.3f}{separation}"
-        )
-    lines += [
+        *map(str, columns(rows, right=range(1, 7), least={0: 12, 2: 7, 5: 6})),
         "",
         f"best separated at τ = {found.best_tau:.3f}: {found.best_paraphrases:.1%} of the paraphrases, at most "
         f"{found.best_counterfactuals:.1%} of a kind that is wrong",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
+import sys
 import tempfile
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -70,7 +70,9 @@ def run(args: argparse.Namespace) -> int:
     if args.output == "json":
         print(json.dumps([asdict(f) for f in found], indent=1))
     else:
-        for line in table(found, shutil.get_terminal_size((100, 24)).columns):
+        from viper.terminal import console
+
+        for line in table(found, console(sys.stdout).width if sys.stdout.isatty() else 10**6):
             print(line)
     return int(any(f.level == "fail" for f in found))
 
@@ -136,10 +138,14 @@ def _measured(file: Path) -> Iterator[MeasuredMemory]:
 
 def table(found: Sequence[Finding], width: int) -> Iterator[str]:
     """One line for each finding, what to change below it, and the sum."""
-    name = max(len(f.check) for f in found)
-    for finding in found:
-        wanted = f"  (wanted: {finding.wanted})" if finding.wanted else ""
-        yield f"{finding.level:<4}  {finding.check:<{name}}  {finding.found}{wanted}"
+    from rich.cells import cell_len
+
+    from viper.terminal import columns
+
+    name = max(cell_len(f.check) for f in found)
+    rows = ((f.level, f.check, f.found + (f"  (wanted: {f.wanted})" if f.wanted else "")) for f in found)
+    for finding, line in zip(found, columns(rows, least={0: 4}), strict=True):
+        yield str(line)
         if finding.fix and finding.level != "ok":
             indent = " " * (name + 8)
             yield from textwrap.wrap(

@@ -120,6 +120,8 @@ def _pull(args: argparse.Namespace, cache: ModelCache) -> int:
 
 
 def _list(args: argparse.Namespace, cache: ModelCache) -> int:
+    from viper.terminal import columns
+
     rows = []
     for entry in cache.entries():
         wrong = cache.damaged(entry, thorough=args.verify)
@@ -139,9 +141,11 @@ def _list(args: argparse.Namespace, cache: ModelCache) -> int:
     elif not rows:
         print(f"nothing in {cache.root}")
     else:
-        width = max(len(str(row["uri"])) for row in rows)
-        for row, entry in zip(rows, cache.entries(), strict=True):
-            print(f"{entry.uri:<{width}}  {entry.size / 1e9:8.2f} GB  {entry.digest[:23]}  {row['state']}")
+        cells = (
+            (entry.uri, f"{entry.size / 1e9:.2f} GB", entry.digest[:23], str(row["state"]))
+            for row, entry in zip(rows, cache.entries(), strict=True)
+        )
+        print(*columns(cells, right=(1,), least={1: 11}), sep="\n")
         total = sum({e.digest: e.size for e in cache.entries()}.values())
         print(f"{total / 1e9:.2f} GB in {cache.root}")
     return 0 if all(row["state"] == "ok" for row in rows) else 1

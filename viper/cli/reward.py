@@ -5,17 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
+
+from rich.text import Text
 
 from viper.cli import calibrate
 from viper.cli.options import SHARE, whole
 from viper.engines import factory
 from viper.errors import InputError
 from viper.reward.equations import Reward, RewardParameters, score_batch
+from viper.terminal import columns, folded
 from viper.text import clean, load_json
+from viper.words import one_line
 
 _EXAMPLE = """\
 examples:
@@ -93,12 +97,13 @@ def explanation(reward: Reward, parameters: RewardParameters, similarity: str) -
     length, hit_length = (sum(s.length for s in reward.sentences if s.hit or every) for every in (True, False))
     lines = [f"similarity {similarity}, τ = {p.tau:g}", ""]
     if reward.sentences:
-        rows = [("", "sim", "L", "sentence", "best ground truth")]
+        rows: list[tuple[str | Text, ...]] = [("", "sim", "L", "sentence", "best ground truth")]
         rows += [
-            ("hit" if s.hit else "miss", f"{s.similarity:.3f}", str(s.length), s.sentence, s.best_ground_truth or "-")
+            ("hit" if s.hit else "miss", f"{s.similarity:.3f}", str(s.length), *texts)
             for s in reward.sentences
+            for texts in [(folded(one_line(t), 44) for t in (s.sentence, s.best_ground_truth or "-"))]
         ]
-        lines += _table(rows)
+        lines += map(str, columns(rows, right=(1, 2), least={0: 4, 1: 5, 2: 3}))
     else:
         lines.append("the output has no sentence: N = 0, so R_correct = 0")
     for missed in reward.missed:
@@ -115,18 +120,6 @@ def explanation(reward: Reward, parameters: RewardParameters, similarity: str) -
         f"not rewarded: recall {reward.recall:.3f}, items {reward.items}, duplicates {reward.duplicate_share:.3f}",
     ]
     return "\n".join(lines)
-
-
-def _table(rows: Sequence[tuple[str, ...]], width: int = 44) -> list[str]:
-    """Columns as wide as they need to be, the two text columns wrapped at `width` characters."""
-    lines = []
-    for kind, similarity, length, *texts in rows:
-        cells = [textwrap.wrap(text, width) or [""] for text in texts]
-        for i in range(max(map(len, cells))):
-            head = f"{kind:<5}{similarity:>6}{length:>5}  " if i == 0 else " " * 18
-            body = "  ".join(f"{cell[i] if i < len(cell) else '':<{width}}" for cell in cells)
-            lines.append((head + body).rstrip())
-    return lines
 
 
 #: Names that end so, or begin like a path, are files: one that is not there is no sentence.

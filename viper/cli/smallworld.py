@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from viper.cli.options import folder, whole
@@ -129,7 +129,7 @@ def _train_similarity(args: argparse.Namespace) -> None:
     train_similarity(args.out, args.seed, args.steps, log=_timed())
     shares = discrimination(SmallWorldSimilarity(args.out))
     print(f"similarity model written to {args.out}; share of fresh pairs at or above 0.85:")
-    print("\n".join(f"  {name:<15} {share:.4f}" for name, share in shares.items()))
+    _figures(shares)
 
 
 def _train_clip(args: argparse.Namespace) -> None:
@@ -137,7 +137,13 @@ def _train_clip(args: argparse.Namespace) -> None:
 
     measured = train_clip(args.out, args.seed, args.steps, log=_timed())
     print(f"CLIP model written to {args.out}:")
-    print("\n".join(f"  {name:<22} {value:.4f}" for name, value in measured.items()))
+    _figures(measured)
+
+
+def _figures(measured: Mapping[str, float]) -> None:
+    from viper.terminal import columns
+
+    print(*columns(((name, f"{value:.4f}") for name, value in measured.items()), indent=2), sep="\n")
 
 
 def _timed() -> Callable[[str], None]:

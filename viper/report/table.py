@@ -20,6 +20,7 @@ from viper.report.collect import (
     collect,
 )
 from viper.store import ObjectStore
+from viper.terminal import columns
 
 WIDTH = 112
 
@@ -169,26 +170,22 @@ def _accuracy_of(i: IterationReport, model: str) -> str:
 
 
 def _columns(rows: Sequence[Sequence[str]], left: set[int], *, wrap_last: bool = False) -> list[str]:
-    """Aligned columns, two spaces apart, indented by two; `left` are left-aligned, the others right-aligned."""
-    last = len(rows[0]) - 1
-    widths = [max(len(row[c]) for row in rows) for c in range(last + 1)]
-    lines = []
-    for row in rows:
-        cells = [row[c].ljust(widths[c]) if c in left else row[c].rjust(widths[c]) for c in range(last + 1)]
-        if wrap_last:
-            head = "  " + "  ".join(cells[:-1]) + "  "
-            lines += _wrapped(row[-1], indent=head, hang=" " * len(head)) or [head]
-        else:
-            lines.append("  " + "  ".join(cells))
-    return lines
+    """Aligned columns, indented by two; `left` are left-aligned, the others right-aligned."""
+    right = set(range(len(rows[0]))) - left
+    if wrap_last:
+        room = WIDTH - 2 - max(line.cell_len for line in columns((row[:-1] for row in rows), right=right, indent=2))
+        rows = [
+            (*row[:-1], textwrap.fill(row[-1], room, break_long_words=False, break_on_hyphens=False)) for row in rows
+        ]
+    return [str(line) for line in columns(rows, right=right, indent=2)]
 
 
-def _wrapped(text: str, *, indent: str = "", hang: str | None = None) -> list[str]:
+def _wrapped(text: str, *, indent: str = "") -> list[str]:
     return textwrap.wrap(
         text,
         WIDTH,
         initial_indent=indent,
-        subsequent_indent=indent + "  " if hang is None else hang,
+        subsequent_indent=indent + "  ",
         break_long_words=False,
         break_on_hyphens=False,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from viper import __version__
+from viper.terminal import columns
 from viper_operator.plugin.options import connection, output, written
 
 
@@ -29,8 +30,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         print(written(found, args.output), end="")
     else:
-        for name, value in found.items():
-            print(f"{name:<11} {value}")
+        print(*columns(found.items(), least={0: 10}), sep="\n")
     return 0
 
 
