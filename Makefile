@@ -6,10 +6,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PROCESSES ?= 2# that run the tests: half of their time is waiting
 UV = $(shell command -v uv || echo $(CURDIR)/.uv/bin/uv)
-
+# The environment of `make quick`: what the core, the operator and the tests import, without torch, transformers and MLflow.
+LIGHT := .venv-quick
+LIGHT_PARTS := --editable '.[operator,dev]' pyarrow imagehash jinja2 markupsafe starlette uvicorn huggingface-hub safetensors
+# What mypy cannot know there is the type of what comes from torch; `make check` knows it.
+LIGHT_TYPES := $(foreach code,import-not-found untyped-decorator unused-ignore no-any-return misc,--disable-error-code $(code))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo evolve cluster cluster-down images cluster-demo crds test nightly check format lock benchmarks clean
+.PHONY: help install quick demo evolve cluster cluster-down images cluster-demo crds test nightly check format lock benchmarks clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,8 +25,15 @@ help: ## list the targets
 $(STAMP): requirements.lock pyproject.toml
 	@command -v uv >/dev/null || $(MAKE) --no-print-directory .uv/bin/uv
 	[ -x $(BIN)/python ] || $(UV) venv --quiet --python '>=3.11,<3.13' $(VENV)
-	$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.lock
+	@echo "Installing about 7 GB, most of it PyTorch, into $(VENV): minutes, by the line and the disk."
+	$(UV) pip sync --compile-bytecode --python $(BIN)/python requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+$(LIGHT)/.installed: requirements.lock pyproject.toml
+	@command -v uv >/dev/null || $(MAKE) --no-print-directory .uv/bin/uv
+	[ -x $(LIGHT)/bin/python ] || $(UV) venv --quiet --python '>=3.11,<3.13' $(LIGHT)
+	$(UV) pip install --compile-bytecode --python $(LIGHT)/bin/python --constraint requirements.lock $(LIGHT_PARTS)
 	@touch $@
 
 install: $(STAMP) ## create .venv from the lock file
@@ -53,6 +64,13 @@ check: $(STAMP) ## format, lint, types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+quick: $(LIGHT)/.installed ## two minutes: the checks, and every test that needs no torch, server or cluster
+	$(LIGHT)/bin/ruff format --check .
+	$(LIGHT)/bin/ruff check .
+	$(LIGHT)/bin/lint-imports
+	$(LIGHT)/bin/mypy $(LIGHT_TYPES)
+	$(LIGHT)/bin/pytest --quick --timeout 60 -n $(PROCESSES)
 
 test: check ## every check and every test
 	tests/packages.sh
@@ -90,5 +108,5 @@ benchmarks: $(STAMP) ## reward and store benchmarks, as ratios
 	$(BIN)/python benchmarks/reward.py
 	$(BIN)/python benchmarks/store.py
 
-clean: ## remove the virtual environment and caches, keep runs
-	rm -rf $(VENV) .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+clean: ## remove the virtual environments and caches, keep runs
+	rm -rf $(VENV) $(LIGHT) .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import resource
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +34,63 @@ LATE = (
 
 #: Files whose tests stay in one process: there is one node, and one verl fills a machine.
 TOGETHER = {"cluster/": "cluster", "training/test_verl_": "verl"}
+
+#: What `--quick` leaves out. Whatever else a test needs is in the environment of `make quick`, which has no torch,
+#: transformers or MLflow: a test that lacks its marker fails there.
+APART = ("torch", "mlflow", "server", "kube", "cluster", "slow")
+#: Scripts that make servers and environments; what needs one is marked.
+BUILDS = {"build_minio.sh", "build.sh", "environment.sh", "images.sh", "up.sh"}
+#: Processor time, which other programs on the machine hardly change, of a test that is not marked `slow`: twice what
+#: the marker says, so that a slow machine is no reason to fail.
+QUICK_CPU_S = 20.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help=f"only what is not marked {', '.join(APART)}; and held to it")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("quick"):
+        config.option.markexpr = " and ".join(f"not {name}" for name in APART)
+        sys.addaudithook(_refuse_builds)
+
+
+def _refuse_builds(event: str, arguments: tuple[object, ...]) -> None:
+    if event == "subprocess.Popen" and (name := Path(str(arguments[0])).name) in BUILDS:
+        raise PermissionError(f"{name} in a test without a marker: mark it `server`, `kube`, `cluster` or `slow`")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`--quick` does not import files that are left out whole: what they import is not there."""
+    return True if config.getoption("quick") and _marked(collection_path).intersection(APART) else None
+
+
+def _marked(path: Path) -> set[str]:
+    """The markers of a file's `pytestmark`."""
+    if path.suffix != ".py":
+        return set()
+    marks = [
+        node.value
+        for node in ast.parse(path.read_text("utf-8")).body
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "pytestmark" for t in node.targets)
+    ]
+    return {node.attr for mark in marks for node in ast.walk(mark) if isinstance(node, ast.Attribute)}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """With `--quick`, a test that takes long without saying so fails."""
+    before = _processor_seconds()
+    yield
+    took = _processor_seconds() - before
+    if item.config.getoption("quick") and took > QUICK_CPU_S:
+        pytest.fail(f"{took:.0f} s of processor time: make it quicker, or mark it `slow`", pytrace=False)
+
+
+def _processor_seconds() -> float:
+    """Of this process, and of its children that have ended."""
+    parts = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(part.ru_utime + part.ru_stime for part in parts)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

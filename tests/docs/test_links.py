@@ -1,4 +1,4 @@
-"""Every path, `path::symbol` and relative link in README.md and docs/*.md leads somewhere."""
+"""Every path, `path::symbol` and relative link in README.md, CONTRIBUTING.md and docs/ leads somewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([\w./#][^)\s]*)\)")

@@ -22,6 +22,8 @@ from viper.training.local.policy import Policy, PromptBatch
 from viper.training.local.trl_loss import SharedPromptGrpo
 from viper.training.settings import GrpoSettings, group_advantages
 
+pytestmark = pytest.mark.torch
+
 # ---- equations 5 to 7: reward ----
 
 WORDS = (
@@ -115,7 +117,6 @@ def check(found: tuple[float, list[list[float]]], case: Case) -> None:
         assert row == pytest.approx(wanted, rel=1e-6, abs=1e-7)
 
 
-@pytest.mark.torch
 @given(case=cases())
 def test_the_loss_and_its_gradient_are_equation_8(trainer: SharedPromptGrpo, prompts: PromptBatch, case: Case) -> None:
     def put(logprobs: Any) -> None:

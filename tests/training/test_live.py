@@ -33,19 +33,32 @@ def test_rows_that_cannot_be_sent_are_sent_later_in_order() -> None:
 
 
 def test_a_server_that_hangs_does_not_hold_a_step_up() -> None:
-    entered, release = threading.Event(), threading.Event()
+    entered, release, trained = threading.Event(), threading.Event(), threading.Event()
+    sent: list[float] = []
 
     def send(rows: Sequence[CurveRow]) -> None:
         entered.set()
         release.wait()
+        sent.extend(row["step"] for row in rows)
 
     live = LiveCurves(send, interval=0.001)
+
+    def train() -> None:
+        for step in range(2, 100):
+            live.log({"step": step})
+        live.close(timeout=0.01)
+        trained.set()
+
     live.log({"step": 1})
     assert entered.wait(30)
-    for step in range(2, 100):
-        live.log({"step": step})
-    live.close(timeout=0.01)
-    release.set()
+    threading.Thread(target=train, daemon=True).start()
+    try:
+        assert trained.wait(30), "a step, or the end of the run, waits for a server that hangs"
+        assert sent == []
+    finally:
+        release.set()
+    live.close()
+    assert sent == list(range(1, 100))
 
 
 def test_closing_sends_the_rest() -> None:
