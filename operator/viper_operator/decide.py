@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 
 from viper.plan import Plan, RetryAt, StartStage, State, StopStage
+from viper.plan import StageStatus as PlannedStage
 from viper.spec.status import IterationStatus, StageStatus
 from viper_operator.cache import trains
-from viper_operator.observed import Problem
 from viper_operator.status import (
     INTERNAL_ERROR,
     ITERATION_MISSING,
@@ -17,8 +16,11 @@ from viper_operator.status import (
     NEWER_VERSION,
     RUNNING_STATES,
     STORE_UNAVAILABLE,
+    Facts,
+    failures_of,
+    said_of,
 )
-from viper_operator.troubles import WAITS_FOR_MODEL, at_rest, waits_for, working
+from viper_operator.troubles import WAITS_FOR_MODEL, at_rest
 from viper_operator.views import IterationView, JobView
 
 #: States of a stage that has no end yet.
@@ -115,11 +117,9 @@ def quiet(
     iteration: IterationView,
     status: IterationStatus,
     jobs: Iterable[JobView],
+    facts: Facts,
     *,
-    problems: Mapping[str, Problem | None],
     trainer: Callable[[], str | None],
-    unreadable: Mapping[str, str] = MappingProxyType({}),
-    attempts: Mapping[str, str] = MappingProxyType({}),
     rested: Container[str] = (),
     alias_news: bool = False,
 ) -> bool:
@@ -129,11 +129,11 @@ def quiet(
     that works, or waits for its model; and for one that is suspended and whose pods had gone when it was looked at.
 
     Args:
-        problems, unreadable, attempts: by uid of the Job, as in `viper_operator.status.Facts`.
+        facts: what a status would be made from; what its Jobs show is compared with what is said of its stages.
         rested: uids of Jobs whose stage was looked at after their pods had gone.
         alias_news: whether more can be said of the alias.
     """
-    if alias_news or status.observed_generation != iteration.generation or status.retries < iteration.retry:
+    if alias_news or status.observed_generation != facts.generation or status.retries < facts.retries:
         return False
     summary = status.conditions[0] if status.conditions else None
     if summary is None or summary.status != "Unknown" or summary.reason in AGAIN:
@@ -142,25 +142,24 @@ def quiet(
     if iteration.suspend:
         open_ = [j for j in by_name.values() if not j.finished and not j.deleting]
         return status.outcome == "Suspended" and all(at_rest(j) and j.uid in rested for j in open_)
-    news = any(unreadable.values()) != any(c.type == INTERNAL_ERROR for c in status.conditions)
+    unreadable = any(facts.unreadable.get(j.uid) for j in by_name.values())
+    news = unreadable != any(c.type == INTERNAL_ERROR for c in status.conditions)
     if news or status.outcome not in ("Running", "Pending"):
         return False
     if not any(s.state in RUNNING_STATES for s in status.stages):
         return False
     going = [s for s in status.stages if s.state not in ("Succeeded", "Waiting")]
-    return all(_is_said(s, by_name.get(s.job or ""), problems, attempts, trainer) for s in going)
+    return all(_is_said(s, by_name.get(s.job or ""), facts, trainer) for s in going)
 
 
-def _is_said(
-    stage: StageStatus,
-    job: JobView | None,
-    problems: Mapping[str, Problem | None],
-    attempts: Mapping[str, str],
-    trainer: Callable[[], str | None],
-) -> bool:
-    """Whether a stage's entry says what its Job shows, or whom it waits for."""
+def _is_said(stage: StageStatus, job: JobView | None, facts: Facts, trainer: Callable[[], str | None]) -> bool:
+    """Whether a stage's entry says what would be written of it: what its Job shows, or whom it waits for."""
     if stage.state == "Pending" and stage.reason == WAITS_FOR_MODEL:
-        return (other := trainer()) is not None and stage.message == waits_for(other)
-    if job is None or not job.working:
+        if (other := trainer()) is None:
+            return False
+        facts = replace(facts, blocked={stage.name: other})
+    elif job is None or not job.working:
         return False
-    return working(job, stage, problems, attempts) == (stage.state, stage.reason, stage.message)
+    would = said_of(PlannedStage(stage.name, State.RUNNING), job, facts, stage)
+    said = (stage.state, stage.reason, stage.message, stage.failures)
+    return (*would, failures_of(job, stage)) == said

@@ -8,6 +8,7 @@ from viper.stage.progress import ProgressRecord
 from viper_operator.aliases import AliasSeen, Begun
 from viper_operator.cache import Cache
 from viper_operator.observed import Problem
+from viper_operator.troubles import Attempts
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Memory:
     """
 
     problems: dict[str, Problem | None] = field(default_factory=dict)
-    attempts: dict[str, str] = field(default_factory=dict)
+    attempts: dict[str, Attempts] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     rested: set[str] = field(default_factory=set)
     progress: dict[str, dict[str, ProgressRecord]] = field(default_factory=dict)

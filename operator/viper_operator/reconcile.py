@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -50,7 +50,7 @@ from viper_operator.status import (
 )
 from viper_operator.stores import LostError, Stores
 from viper_operator.tracking import TrackingServer
-from viper_operator.troubles import at_rest, failures
+from viper_operator.troubles import Attempts, at_rest
 from viper_operator.views import FINISHED, IterationView, JobView
 from viper_operator.writes import REFUSED_AGAIN, RefusedError, UnreadableError, Writer, complaint
 
@@ -115,7 +115,7 @@ class IterationReconciler:
             # As it is known now: what went wrong may be the second write of two.
             view = self.cache.iterations.items.get(view.name, view)
             previous = view.status()
-            facts = Facts(view.generation, max(view.retry, previous.retries), self.clock(), "")
+            facts = self._facts(view, previous)
             internal = error if reason == INTERNAL_ERROR else None
             await self._write(view, previous, explained(previous, reason, message, facts, internal=internal))
         except Exception:
@@ -134,15 +134,12 @@ class IterationReconciler:
         known = self.cache.jobs_of(view)
         if odd := next((j for j in known if j.problem), None):
             raise UnreadableError(f"{odd.kind} {odd.name}: {odd.problem}")
-        memory = self.memory
         if quiet(
             view,
             previous,
             known,
-            problems=memory.problems,
-            unreadable={j.uid: memory.unreadable.get(j.uid, "") for j in known},
-            attempts=memory.attempts,
-            rested=memory.rested,
+            self._facts(view, previous),
+            rested=self.memory.rested,
             alias_news=self._alias_news(view, previous),
             trainer=trainer,
         ):
@@ -204,17 +201,12 @@ class IterationReconciler:
                 return 0.0  # when many come at once, their first Jobs come before words about any of them
             jobs = current_jobs(self.cache.jobs_of(view), retry)
             made = self._plan(seen, jobs, now)
-        facts = Facts(
-            generation=view.generation,
-            retries=retry,
+        facts = replace(
+            self._facts(view, previous),
             now=now,
-            store=child_uri(self.settings.store, f"iterations/{view.name}"),
             jobs=jobs,
             frozen=frozen,
-            problems=self.memory.problems,
             blocked=decision.blocked,
-            attempts=self.memory.attempts,
-            unreadable=self.memory.unreadable,
             progress=self.memory.progress.pop(view.name, {}),
             alias=claim(self.memory.begun.get(view.uid), self.memory.aliases.get((view.model, view.alias)), now),
         )
@@ -278,15 +270,16 @@ class IterationReconciler:
         for stage, job in jobs.items():
             if stored.get(stage, Stage()).done is not None:
                 continue
-            said = self.memory.attempts.get(job.uid, "").startswith(failures(job))
-            if job.failed or (job.working and job.failures and not said):
+            known = self.memory.attempts.get(job.uid)
+            news = job.failures > 0 and (known is None or known.failed != job.failures)
+            if job.failed or (job.working and news):
                 said_by = [pod_report(p) async for p in self.writer.api.pods(f"{JOB_OF_POD}={job.name}")]
                 reports = found[job.name] = [r for r in said_by if belongs(r, job)]
                 ends = last_exits(job, reports).values()
                 if ends:
                     last = max(ends, key=lambda e: e.at)
                     text = ": ".join(t for t in (last.reason, last.message) if t) or f"exit status {last.code}"
-                    self.memory.attempts[job.uid] = f"{failures(job)}: {text}"
+                    self.memory.attempts[job.uid] = Attempts(job.failures, text)
         return found
 
     def _plan(self, seen: Seen, jobs: Mapping[str, JobView], now: float) -> Plan:
@@ -382,8 +375,19 @@ class IterationReconciler:
     def _explained(
         self, view: IterationView, previous: IterationStatus, reason: str, message: str, *, failed: bool = False
     ) -> IterationStatus:
-        facts = Facts(view.generation, max(view.retry, previous.retries), self.clock(), "")
-        return explained(previous, reason, message, facts, failed=failed)
+        return explained(previous, reason, message, self._facts(view, previous), failed=failed)
+
+    def _facts(self, view: IterationView, previous: IterationStatus) -> Facts:
+        """What a status is made from, without its Jobs and what the store says."""
+        return Facts(
+            generation=view.generation,
+            retries=max(view.retry, previous.retries),
+            now=self.clock(),
+            store=child_uri(self.settings.store, f"iterations/{view.name}"),
+            problems=self.memory.problems,
+            attempts=self.memory.attempts,
+            unreadable=self.memory.unreadable,
+        )
 
     async def _corrected(self, view: IterationView) -> bool:
         """Whether a failed iteration has another spec now, and nothing was made of the one that failed.

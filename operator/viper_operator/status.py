@@ -22,7 +22,7 @@ from viper.stage.progress import ProgressRecord, phase_words
 from viper.words import in_brackets, joined, one_line, plural
 from viper_operator.aliases import GENERATOR_CURRENT, promoting
 from viper_operator.observed import Problem
-from viper_operator.troubles import WAITS_FOR_MODEL, of_this, suspended, waits_for, working
+from viper_operator.troubles import WAITS_FOR_MODEL, Attempts, Said, of_this, suspended, waits_for, working
 from viper_operator.views import JobView
 
 #: Reasons of our own that are looked for again.
@@ -47,7 +47,7 @@ class Facts:
 
     `blocked`: by stage, the iteration that trains the same model now. `alias`: what may be said of it now.
     By uid of the Job, `problems`: what keeps it from running; None: it was looked at and nothing does; not there: not
-    looked at. `attempts`: how many failed and why the last one did. `unreadable`: what is wrong with its progress.
+    looked at. `attempts`: what pods have said of those that failed. `unreadable`: what is wrong with its progress.
     """
 
     generation: int
@@ -58,7 +58,7 @@ class Facts:
     frozen: FrozenIteration | None = None
     problems: Mapping[str, Problem | None] = field(default_factory=dict)
     blocked: Mapping[str, str] = field(default_factory=dict)
-    attempts: Mapping[str, str] = field(default_factory=dict)
+    attempts: Mapping[str, Attempts] = field(default_factory=dict)
     progress: Mapping[str, ProgressRecord] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
     alias: Condition | None = None
@@ -178,18 +178,30 @@ def _unreadable(stages: Sequence[StageStatus], facts: Facts) -> list[Condition]:
     return [Condition(INTERNAL_ERROR, "True", "ProgressUnreadable", joined(found)[:1000])] if found else []
 
 
-def _stage(planned: PlannedStage, facts: Facts, before: StageStatus | None) -> StageStatus:
-    job, done = facts.jobs.get(planned.name), planned.done
+def said_of(planned: PlannedStage, job: JobView | None, facts: Facts, before: StageStatus | None) -> Said:
+    """What is said of a stage: what the plan says, and what is known of its Job beyond that."""
     state, reason, message = planned.state, planned.reason, planned.message
     if planned.name in facts.blocked:
-        other = facts.blocked[planned.name]
-        state, reason, message = State.PENDING, WAITS_FOR_MODEL, waits_for(other)
-    elif job is not None and state is State.RUNNING:
-        state, reason, message = working(job, before, facts.problems, facts.attempts)
-    elif state is State.SUSPENDED:
-        state, reason, message = suspended(job, message)
-    elif state is State.FAILED and job is not None:
-        message = f"{message} (kubectl logs job/{job.name})" if job.name not in message else message
+        return Said(State.PENDING, WAITS_FOR_MODEL, waits_for(facts.blocked[planned.name]))
+    if job is not None and state is State.RUNNING:
+        return working(job, before, facts.problems, facts.attempts)
+    if state is State.SUSPENDED:
+        return suspended(job, message)
+    if state is State.FAILED and job is not None and job.name not in message:
+        message = f"{message} (kubectl logs job/{job.name})"
+    return Said(state, reason, one_line(message))
+
+
+def failures_of(job: JobView | None, before: StageStatus | None) -> int | None:
+    """How many attempts have failed, as a status has it."""
+    if job is None:
+        return None if before is None else before.failures
+    return min(job.failures, MOST) or None
+
+
+def _stage(planned: PlannedStage, facts: Facts, before: StageStatus | None) -> StageStatus:
+    job, done = facts.jobs.get(planned.name), planned.done
+    state, reason, message = said_of(planned, job, facts, before)
     items = None
     if job is not None and (state is State.RUNNING or (state is State.PENDING and job.ready)):  # some of its pods are
         known = before.items if before is not None and of_this(before, job) else None
@@ -206,8 +218,9 @@ def _stage(planned: PlannedStage, facts: Facts, before: StageStatus | None) -> S
         name=planned.name,
         state=state.value,
         reason=reason,
-        message=one_line(message),
+        message=message,
         job=job.name if job is not None else before.job if before is not None else None,
+        failures=failures_of(job, before),
         items=items,
         gpu_seconds=_gpu_seconds(job, state, facts.now, before),
         seconds=None if done is None or not done.seconds else round(done.seconds, 1),

@@ -113,20 +113,22 @@ def of_this(before: StageStatus | None, job: JobView) -> bool:
     return before.started_at is None or int(before.started_at.timestamp()) == int(job.created)
 
 
-def failures(job: JobView) -> str:
-    """How often its pods have failed, as the beginning of a message."""
-    return plural(job.failures, "failed attempt")
+class Attempts(NamedTuple):
+    """How many attempts of a Job have failed, and why the last one did."""
+
+    failed: int
+    why: str
 
 
 def working(
-    job: JobView, before: StageStatus | None, problems: Mapping[str, Problem | None], attempts: Mapping[str, str]
+    job: JobView, before: StageStatus | None, problems: Mapping[str, Problem | None], attempts: Mapping[str, Attempts]
 ) -> Said:
     """What a Job that has not ended does, or what keeps it from that.
 
     Args:
         before: what is said of its stage now.
         problems: by Job, see `remembered`.
-        attempts: by Job, how many attempts failed and why the last one did.
+        attempts: by Job, what its pods have said of those that failed.
     """
     if job.queued and job.suspended:
         return Said(State.PENDING, QUEUED, "waits for quota in its Kueue queue")
@@ -147,11 +149,14 @@ def working(
     return Said(State.RETRYING, BACK_OFF, tried) if tried else Said(State.PENDING, STARTING, "")
 
 
-def _tried(job: JobView, kept: StageStatus | None, attempts: Mapping[str, str]) -> str:
-    known = one_line(attempts.get(job.uid, ""))
-    if known.startswith(failures(job)):
-        return known
-    return kept.message if kept is not None and kept.message.startswith(failures(job)) else failures(job)
+def _tried(job: JobView, kept: StageStatus | None, attempts: Mapping[str, Attempts]) -> str:
+    often, known = plural(job.failures, "failed attempt"), attempts.get(job.uid)
+    if known is not None and known.failed == job.failures:
+        return one_line(f"{often}: {known.why}")
+    if kept is None or kept.state not in (State.RUNNING, State.RETRYING):  # else its message is of something else
+        return often
+    # What a release wrote that did not count counts until the pods have been asked.
+    return kept.message if kept.message and kept.failures in (None, job.failures) else often
 
 
 def waits_for(other: str) -> str:

@@ -13,6 +13,7 @@ from viper.plan import Observed, Stage, plan
 from viper.spec.status import IterationStatus
 from viper_operator.decide import Decision, NewJob, decide, left_over, quiet
 from viper_operator.observed import Problem, current_jobs, shards_of
+from viper_operator.status import Facts
 from viper_operator.views import JobView
 
 
@@ -143,7 +144,7 @@ def is_quiet(
         view,
         parsed,
         jobs,
-        problems=problems or {},
+        Facts(view.generation, max(view.retry, parsed.retries), NOW, "", problems=problems or {}),
         trainer=lambda: trainer,
         rested=rested,
         alias_news=alias_news,
@@ -154,7 +155,9 @@ def is_quiet(
 INGEST = "uid-it-ingest-images-0-1"
 PULL = Problem("ImagePullBackOff", "no such image")
 PENDING = said(state="Pending", reason="ImagePullBackOff", message="no such image")
-FAILED_ONCE = said(message="1 failed attempt: OOMKilled")
+FAILED_ONCE = said(message="1 failed attempt: OOMKilled", failures=1)
+#: As an operator wrote it that did not count.
+UNCOUNTED = said(message="1 failed attempt: OOMKilled")
 BLOCKED = said(state="Pending", reason="WaitsForModel", message="iteration other trains the same model now", job=None)
 
 
@@ -170,6 +173,7 @@ BLOCKED = said(state="Pending", reason="WaitsForModel", message="iteration other
         (said(), [job(active=1, failed=1)], {}, False),
         (FAILED_ONCE, [job(active=1, failed=1)], {}, True),
         (FAILED_ONCE, [job(active=1, failed=2)], {}, False),
+        (UNCOUNTED, [job(active=1, failed=1)], {}, False),  # the pods are asked again
         (said(), [job(active=1)], {"generation": 2}, False),
         (said(), [job(active=1)], {"retry": 1}, False),
         (said(), [job(active=1)], {"suspend": True}, False),

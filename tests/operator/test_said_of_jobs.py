@@ -9,7 +9,8 @@ from kube_objects import NOW, START, job
 
 from viper.spec.status import StageStatus
 from viper_operator.observed import Problem
-from viper_operator.troubles import alike, at_rest, last_word, of_this, remembered, suspended, working
+from viper_operator.status import failures_of
+from viper_operator.troubles import Attempts, alike, at_rest, last_word, of_this, remembered, suspended, working
 from viper_operator.views import JobView
 
 UID = "uid-it-ingest-images-0-1"
@@ -28,6 +29,7 @@ def before(state: Any, reason: str = "", message: str = "", **fields: Any) -> St
 
 PULLS = before("Pending", "ImagePullBackOff", PULL.message)
 FAILED = "1 failed attempt: OOMKilled: too little"
+ONCE = {"message": FAILED, "failures": 1}
 #: What the Job is like, what is said now, what was seen of pods, and what is said then: state, reason, message.
 WORKING: dict[str, tuple[JobView, StageStatus | None, dict[str, Any], tuple[str, str, str]]] = {
     # ---- without any trouble ----
@@ -58,7 +60,7 @@ WORKING: dict[str, tuple[JobView, StageStatus | None, dict[str, Any], tuple[str,
     "its pod has ended": (job(succeeded=1), PULLS, {UID: PULL}, ("Running", "Running", "")),
     "it is about to fail": (
         job(failed=1, conditions=[{"type": "FailureTarget", "status": "True"}]),
-        before("Running", message=FAILED),
+        before("Running", **ONCE),
         {},
         ("Running", "Running", FAILED),
     ),
@@ -104,35 +106,53 @@ WORKING: dict[str, tuple[JobView, StageStatus | None, dict[str, Any], tuple[str,
     "it was suspended": (job(active=1), before("Suspended"), {}, ("Pending", "Starting", "")),
     # ---- attempts that failed ----
     "an attempt has failed": (job(failed=1), before("Running"), {}, ("Retrying", "BackOff", "1 failed attempt")),
-    "why is known": (job(failed=1), before("Running", message=FAILED), {}, ("Retrying", "BackOff", FAILED)),
+    "why is known": (job(failed=1), before("Running", **ONCE), {}, ("Retrying", "BackOff", FAILED)),
     "the next one starts": (
         job(active=1, failed=1),
-        before("Retrying", "BackOff", FAILED),
+        before("Retrying", "BackOff", **ONCE),
         {},
         ("Retrying", "BackOff", FAILED),
     ),
     "the next one runs": (
         job(active=1, ready=1, failed=1),
-        before("Retrying", "BackOff", FAILED),
+        before("Retrying", "BackOff", **ONCE),
         {},
         ("Running",) * 2 + (FAILED,),
     ),
-    "it runs on": (job(active=1, failed=1), before("Running", message=FAILED), {}, ("Running", "Running", FAILED)),
+    "it runs on": (job(active=1, failed=1), before("Running", **ONCE), {}, ("Running", "Running", FAILED)),
     "the second one failed": (
         job(active=1, failed=2),
-        before("Running", message=FAILED),
+        before("Running", **ONCE),
         {},
         ("Retrying", "BackOff", "2 failed attempts"),
     ),
     "the next one finds no node": (
         job(active=1, failed=1),
-        before("Retrying", "BackOff", FAILED),
+        before("Retrying", "BackOff", **ONCE),
         {UID: NODE},
         ("Pending", NODE.reason, NODE.message),
     ),
     "attempts of an earlier Job of that name": (
         job(failed=1),
-        before("Running", message=FAILED, started_at="2025-12-31T23:00:00Z"),
+        before("Running", **ONCE, started_at="2025-12-31T23:00:00Z"),
+        {},
+        ("Retrying", "BackOff", "1 failed attempt"),
+    ),
+    "what was said is of a pod, not of the attempt": (
+        job(active=1, failed=1),
+        before("Pending", PULL.reason, PULL.message, failures=1),
+        {UID: STARTS},
+        ("Retrying", "BackOff", "1 failed attempt"),
+    ),
+    "an operator that did not count said why": (
+        job(active=1, failed=1),
+        before("Running", message=FAILED),
+        {},
+        ("Running", "Running", FAILED),
+    ),
+    "an operator that did not count had seen none": (
+        job(active=1, failed=1),
+        before("Running"),
         {},
         ("Retrying", "BackOff", "1 failed attempt"),
     ),
@@ -145,15 +165,15 @@ def test_what_is_said_of_a_job_that_has_not_ended(
 ) -> None:
     found = working(one, said, problems, {})
     assert found == expected
-    kept = before(found.state.value, found.reason, found.message)
+    kept = before(found.state.value, found.reason, found.message, failures=failures_of(one, said))
     assert working(one, kept, problems, {}) == expected, "what was said is no reason to say something else"
 
 
 def test_why_attempts_failed_is_that_of_this_job_and_of_so_many() -> None:
     one = job(failed=2)
-    assert working(one, None, {}, {UID: "2 failed attempts: Evicted"}).message == "2 failed attempts: Evicted"
-    assert working(one, None, {}, {UID: "1 failed attempt: Evicted"}).message == "2 failed attempts"
-    assert working(one, None, {}, {"uid-other": "2 failed attempts: Evicted"}).message == "2 failed attempts"
+    assert working(one, None, {}, {UID: Attempts(2, "Evicted")}).message == "2 failed attempts: Evicted"
+    assert working(one, None, {}, {UID: Attempts(1, "Evicted")}).message == "2 failed attempts"
+    assert working(one, None, {}, {"uid-other": Attempts(2, "Evicted")}).message == "2 failed attempts"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from viper_operator.aliases import AliasSeen, Begun, claim
 from viper_operator.events import Event, events
 from viper_operator.observed import Problem, current_jobs, shards_of
 from viper_operator.status import Facts, explained, iteration_status, noticeable, with_progress
+from viper_operator.troubles import Attempts
 from viper_operator.views import JobView
 
 ORDER = (FREEZE, *(n.name for n in stage_graph(spec().recipe)))
@@ -68,7 +69,7 @@ def condition(found: IterationStatus, kind: str = "Succeeded") -> Any:
         (job(active=1, ready=1, failed=1), {}, "Running", "Running", "1 failed attempt"),
         (
             job(active=1, ready=1, failed=2),
-            {"attempts": {INGEST: "2 failed attempts: OOMKilled"}},
+            {"attempts": {INGEST: Attempts(2, "OOMKilled")}},
             "Running",
             "Running",
             "2 failed attempts: OOMKilled",
@@ -84,6 +85,14 @@ def test_what_is_said_of_a_stage_with_a_job(
     assert (stage.state, stage.reason) == (state, reason)
     assert stage.message.startswith(message)
     assert bool(stage.message) is bool(message)
+    assert stage.failures == (one.failures or None)
+
+
+def test_how_many_attempts_failed_stays_once_the_job_is_gone() -> None:
+    first = status(job(active=1, ready=1, failed=2), upto=FREEZE, attempts={INGEST: Attempts(2, "OOMKilled")})
+    assert of(status(upto="ingest-images", previous=first), "ingest-images").failures == 2
+    assert of(first, FREEZE).failures is None
+    assert "failures" not in of(first, FREEZE).dump()
 
 
 def test_a_problem_that_was_said_stays_until_something_newer_is_known() -> None:

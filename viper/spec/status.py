@@ -92,6 +92,9 @@ class StageStatus(StatusModel):
     reason: str = setting("", description="Why, in one word.")
     message: str = setting("", description="Why, for a person.")
     job: str | None = setting(None, description="Name of its Job.")
+    failures: int | None = setting(
+        None, ge=0, le=MOST, description="How many of that Job's attempts have failed; absent: none is known of."
+    )
     items: ItemsStatus | None = setting(None, description="Progress, while it runs.")
     gpu_seconds: float = setting(0.0, unit="GPU·s", ge=0, le=LARGEST, description="Time of its pods times their GPUs.")
     seconds: float | None = setting(
