@@ -11,9 +11,9 @@ import kopf
 
 from viper_operator.api import RAYJOBS
 from viper_operator.controller import ITERATIONS, JOBS, LOOPS, PROFILES, Controller
+from viper_operator.kopf_internals import session, unwatched
 from viper_operator.names import GROUP, SELECTOR, VERSION
 from viper_operator.ray_specs import RAY_GROUP, RAY_GROUP_VERSION
-from viper_operator.reading import session
 
 WATCHED = (ITERATIONS, LOOPS, PROFILES, JOBS)
 
@@ -56,8 +56,7 @@ async def watch_watches(watched: Sequence[str] = WATCHED, patience_s: float = 60
     missing_since: float | None = None
     while True:
         await asyncio.sleep(5)
-        names = {t.get_name() for t in asyncio.all_tasks()}
-        missing = [p for p in watched if not any(n.startswith(f"watcher for {p}.") for n in names)]
+        missing = unwatched(watched)
         now = asyncio.get_running_loop().time()
         missing_since = (missing_since or now) if missing else None
         if missing_since is not None and now - missing_since > patience_s:
