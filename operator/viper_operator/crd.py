@@ -20,8 +20,9 @@ from viper.spec import API_VERSION, IterationSpec, Profile, ViperIteration, Vipe
 from viper.spec.forms import FORMS, WORDS
 from viper.spec.profile import CLUSTER
 from viper.spec.status import IterationStatus, LoopStatus, StatusModel
+from viper_operator.cel import Rule, form_rule, key_rule
 from viper_operator.crd_columns import CATEGORY, COLUMNS, NAMES
-from viper_operator.crd_rules import ROOT_RULES, RULES, Rule, form_rule, key_rule
+from viper_operator.crd_rules import ROOT_RULES, RULES
 
 GROUP, VERSION = API_VERSION.split("/")
 

@@ -7,14 +7,10 @@ with. CEL treats a null in a nullable field as an absent one, so that `has` is e
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
-
 from viper.methods.stages import DISTRIBUTED, FREEZE, SPLITTABLE, STAGES, VALIDATE_OPERATIONS
 from viper.spec.benchmarks import BENCHMARKS
 from viper.spec.evaluation import Benchmarks
-from viper.spec.forms import NAME, NAME_LENGTH, WORDS, Form
+from viper.spec.forms import NAME, NAME_LENGTH, WORDS
 from viper.spec.iteration import (
     GeneratorRef,
     Images,
@@ -26,15 +22,10 @@ from viper.spec.iteration import (
 )
 from viper.spec.pods import (
     BYTES_OF,
-    DIVIDED,
-    LEAST_BYTES,
     LEAST_CPU,
     RESERVED_ENV,
-    THOUSANDTHS,
     TOO_LITTLE_CPU,
-    TOO_SMALL,
     UNEQUAL,
-    UNKNOWN,
     EnvVar,
     ResourceRequirements,
     Toleration,
@@ -48,128 +39,7 @@ from viper.spec.recipe import (
     JudgeSettings,
     TrainingSettings,
 )
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A CEL rule. `message` is CEL too when `expression` is true: it may then name values."""
-
-    rule: str
-    message: str
-    expression: bool = False
-    field: str = ""
-
-    def dump(self) -> dict[str, Any]:
-        """An item of `x-kubernetes-validations`."""
-        said = {"messageExpression" if self.expression else "message": self.message}
-        # `message` is what remains when the expression fails.
-        path = {"fieldPath": f".{self.field}"} if self.field else {}
-        return {"rule": self.rule, **said, **path}
-
-
-def _listed(names: Iterable[str]) -> str:
-    return "[" + ", ".join(f"'{n}'" for n in names) + "]"
-
-
-def _unique(field: str, noun: str) -> Rule:
-    return Rule(
-        f"!has(self.{field}) || self.{field}.all(a, self.{field}.exists_one(b, b.name == a.name))",
-        f"{field} names {noun} twice; keep one of them",
-        field=field,
-    )
-
-
-def _matches(text: str, pattern: str) -> str:
-    """Whether the whole of a text matches."""
-    written = f"^(?:{pattern})$".replace("\\", "\\\\").replace("'", "\\'")
-    return f"{text}.matches('{written}')"
-
-
-def form_rule(form: Form, field: str = "") -> Rule:
-    """A form as a rule of the text itself, or of the field of an object."""
-    text = f"self.{field}" if field else "self"
-    rule = f"{'!' if form.refuses else ''}{_matches(text, form.pattern)}"
-    if form.when:
-        rule = f"!{_matches(text, f'{form.when}.*')} || {rule}"
-    return Rule(f"!has({text}) || {rule}" if field else rule, form.says, field=field)
-
-
-def key_rule(form: Form) -> Rule:
-    """The form of a map's keys, as far as the API server lets it be said: it takes them to be long, and a pattern costs
-    with its length. Kubernetes sees to the rest when it is asked whether it takes the Job."""
-    return Rule(r"self.all(key, !key.matches('[^-./\\w]'))", f"its keys {form.says}")
-
-
-def _quantity(value: str) -> str:
-    """A whole number or a string as a quantity: the API server bounds what strings may cost."""
-    return f"(type({value}) == int ? quantity('0').add(int({value})) : quantity({value}))"
-
-
-def _at_least(value: str, least: str) -> str:
-    """Whether a quantity is not too small. Long ones are large, and some too large to be written out (`9e99999999`)."""
-    return f"((type({value}) != int && {value}.size() > 8) || {_quantity(value)}.compareTo(quantity('{least}')) >= 0)"
-
-
-def _thousandths(value: str) -> str:
-    return " || ".join(f"{value}.endsWith('{suffix}')" for suffix in THOUSANDTHS)
-
-
-def _parts(value: str) -> str:
-    """Whether a quantity is less than a whole."""
-    return f"{_thousandths(value)} || {value}.startsWith('0.') || {value}.startsWith('.')"
-
-
-def _bytes(value: str, *, none: bool = False) -> str:
-    """Whether it is a number of bytes that can be meant (`viper.spec.pods.too_small`); `none`: or 0."""
-    enough = _at_least(value, LEAST_BYTES)
-    if none:
-        enough = f"({enough} || {_quantity(value)}.compareTo(quantity('0')) == 0)"
-    return f"((type({value}) == int || !({_thousandths(value)})) && {enough})"
-
-
-def _at(field: str, name: str) -> str:
-    return f"self.{field}['{name}']"
-
-
-#: Whether the resource `k` is Kubernetes' own. The API server bounds what an expression may cost, and takes keys and
-#: quantities for long: these rules look at their ends, and leave the rest of it to the models and to the Job's check.
-_NATIVE = f"k in {_listed(('cpu', *BYTES_OF))} || k.startsWith('hugepages-')"
-
-
-def _taken(field: str) -> tuple[Rule, ...]:
-    """What Kubernetes takes of a container, and what a container can start with."""
-    return (
-        Rule(f"self.{field}.all(k, {_NATIVE} || k.contains('/'))", f"{field} names what {UNKNOWN}", field=field),
-        Rule(f"!self.{field}.exists(k, k.contains('kubernetes.io/'))", f"{field} names what {UNKNOWN}", field=field),
-        Rule(
-            f"self.{field}.all(k, {_NATIVE} || type(self.{field}[k]) == int || !({_parts(f'self.{field}[k]')}))",
-            f"{field} of a device {DIVIDED}",
-            field=field,
-        ),
-        *(
-            Rule(
-                f"!('{name}' in self.{field}) || {_bytes(_at(field, name), none=field == 'requests')}",
-                f"{field}.{name} {TOO_SMALL}",
-                field=field,
-            )
-            for name in BYTES_OF
-        ),
-    )
-
-
-def _size(field: str) -> Rule:
-    return Rule(f"!has(self.{field}) || {_bytes(f'self.{field}')}", TOO_SMALL, field=field)
-
-
-def _fits(resource: str) -> Rule:
-    """Request against limit."""
-    return Rule(
-        f"!('{resource}' in self.requests && '{resource}' in self.limits) || "
-        f"{_quantity(_at('requests', resource))}.compareTo({_quantity(_at('limits', resource))}) <= 0",
-        f"requests.{resource} is more than limits.{resource}; lower the request or raise the limit",
-        field="requests",
-    )
-
+from viper_operator.cel import NATIVE, Rule, at, at_least, fits, listed, size, taken, unique
 
 _KNOWN = (FREEZE, *STAGES)
 _ABLE, _SPANNING = ", ".join(SPLITTABLE), ", ".join(DISTRIBUTED)
@@ -180,12 +50,12 @@ _RESERVED = " || ".join(
 
 def _selectable(task: str) -> Rule:
     """verl cannot measure the perception of its checkpoints."""
-    at = f"recipe.{task}.training.select"
+    where = f"recipe.{task}.training.select"
     return Rule(
-        f"self.engines.trainer != 'verl' || self.{at} != 'heldOutPerception'",
-        f"{at} must be heldOutReward or last: the trainer verl cannot measure perception while it trains; or set "
+        f"self.engines.trainer != 'verl' || self.{where} != 'heldOutPerception'",
+        f"{where} must be heldOutReward or last: the trainer verl cannot measure perception while it trains; or set "
         "engines.trainer: trl",
-        field=at,
+        field=where,
     )
 
 
@@ -244,7 +114,7 @@ RULES: dict[type, tuple[Rule, ...]] = {
     ),
     CategoryBalance: (
         Rule(
-            f"self.targets.all(k, k in {_listed(CATEGORIES)})",
+            f"self.targets.all(k, k in {listed(CATEGORIES)})",
             f"unknown categories; the four are {', '.join(CATEGORIES)}",
             field="targets",
         ),
@@ -272,7 +142,7 @@ RULES: dict[type, tuple[Rule, ...]] = {
     ),
     Benchmarks: (
         Rule(
-            f"self.tasks.all(k, k in {_listed(BENCHMARKS)})",
+            f"self.tasks.all(k, k in {listed(BENCHMARKS)})",
             f"tasks names unknown benchmarks; the benchmarks are {', '.join(BENCHMARKS)}",
             field="tasks",
         ),
@@ -284,20 +154,20 @@ RULES: dict[type, tuple[Rule, ...]] = {
     ),
     JudgeSettings: (Rule("self.votes % 2 == 1", "votes must be odd, so that a majority exists", field="votes"),),
     ResourceRequirements: (
-        *_taken("requests"),
-        *_taken("limits"),
+        *taken("requests"),
+        *taken("limits"),
         Rule(
-            f"!('cpu' in self.limits) || {_at_least(_at('limits', 'cpu'), LEAST_CPU)}",
+            f"!('cpu' in self.limits) || {at_least(at('limits', 'cpu'), LEAST_CPU)}",
             f"limits.cpu {TOO_LITTLE_CPU}",
             field="limits",
         ),
         Rule(
-            f"self.requests.all(k, {_NATIVE} || (k in self.limits && (type(self.requests[k]) != int || "
+            f"self.requests.all(k, {NATIVE} || (k in self.limits && (type(self.requests[k]) != int || "
             "type(self.limits[k]) != int || int(self.requests[k]) == int(self.limits[k]))))",
             f"requests of a device {UNEQUAL}",
             field="requests",
         ),
-        *(_fits(r) for r in ("cpu", *BYTES_OF)),
+        *(fits(r) for r in ("cpu", *BYTES_OF)),
     ),
     LoopSpec: (
         Rule(
@@ -347,13 +217,13 @@ RULES: dict[type, tuple[Rule, ...]] = {
         ),
     ),
     StageResources: (
-        _unique("env", "a variable"),
-        _unique("imagePullSecrets", "a secret"),
-        *(_size(field) for field in ("gpuMemory", "shmSize", "workSize")),
+        unique("env", "a variable"),
+        unique("imagePullSecrets", "a secret"),
+        *(size(field) for field in ("gpuMemory", "shmSize", "workSize")),
     ),
     Profile: (
         Rule(
-            f"self.stages.all(k, k in {_listed(_KNOWN)})",
+            f"self.stages.all(k, k in {listed(_KNOWN)})",
             f"stages names unknown stages; the stages are {', '.join(_KNOWN)}",
             field="stages",
         ),
@@ -364,7 +234,7 @@ RULES: dict[type, tuple[Rule, ...]] = {
         ),
         Rule(
             f"self.stages.all(k, !has(self.stages[k].shards) || self.stages[k].shards == 1 || "
-            f"k in {_listed(SPLITTABLE)})",
+            f"k in {listed(SPLITTABLE)})",
             f"shards must be 1: only {_ABLE} can be split",
             field="stages",
         ),
@@ -374,7 +244,7 @@ RULES: dict[type, tuple[Rule, ...]] = {
             field="defaults",
         ),
         Rule(
-            f"self.stages.all(k, !{_several_nodes('self')} || k in {_listed(DISTRIBUTED)})",
+            f"self.stages.all(k, !{_several_nodes('self')} || k in {listed(DISTRIBUTED)})",
             f"nodes must be 1: only {_SPANNING} can span several nodes",
             field="stages",
         ),
