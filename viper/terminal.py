@@ -26,9 +26,14 @@ class _Tree(Tree):
     ASCII_GUIDES = ("   ", "|  ", "+- ", "`- ")
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # the door knows what to do
+
+
 def console(out: TextIO, *, width: int | None = None) -> Console:
     """A console for `out`; `width` is the terminal's if not given."""
-    return Console(
+    return _Console(
         file=out,
         force_terminal=out.isatty(),
         color_system=None if os.environ.get("NO_COLOR") else "auto",

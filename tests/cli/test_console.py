@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 
 import pytest
+from rich.cells import cell_len
 
 from fakes import world
 from viper.cli.console import Console
@@ -82,16 +84,60 @@ def test_the_time_of_a_stage_and_of_its_work_are_both_told() -> None:
     assert out.getvalue().splitlines()[-1].endswith(", of which 15.6 s in the work itself: 24 steps")
 
 
-def test_on_a_terminal_progress_is_one_line_that_is_rewritten(monkeypatch: pytest.MonkeyPatch) -> None:
+def screen(written: str) -> list[str]:
+    """The lines that a terminal shows: only what rich writes, in this order, is understood."""
+    lines, row = [""], 0
+    for part in re.findall(r"\x1b\[[?0-9;]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", written):
+        if part == "\n":
+            row += 1
+            lines += [""] * (row == len(lines))
+        elif part == "\x1b[1A":
+            row -= 1
+        elif part == "\x1b[2K":
+            lines[row] = ""
+        elif part[0] not in "\r\x1b":
+            lines[row] += part
+    return lines
+
+
+def test_on_a_terminal_progress_is_a_line_a_stage_that_is_rewritten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("TERM", "xterm")
     out = Terminal()
     console = Console(out)
+    wide = ProgressRecord(phase="数据" * 30, done=1, total=3, rate=1.0)
     for _ in range(5):
-        show(console, RUNNING, HALF)
+        show(console, RUNNING, HALF | {"synthesize-captions": wide})
+    console.notice("[b] :smile:")
+    told = ["[  0:00] demo-1 ingest-images started", "[  0:00] note: [b] :smile:"]
+    shown = screen(out.getvalue())
+    assert shown[:2] == told
+    assert len(shown) == 4
+    assert "demo-1 ingest-images ingest" in shown[2]
+    assert "demo-1 synthesize-captions 数据" in shown[3]
+    assert all(cell_len(line) <= 60 for line in shown)
     console.finish()
-    assert out.getvalue().count("50/100") == 5
-    assert out.getvalue().count("\n") == 1
-    assert all(len(line.rpartition("\x1b[K")[2]) < 60 for line in out.getvalue().split("\r"))
+    assert [line for line in screen(out.getvalue()) if line] == told
+
+
+def test_a_terminal_that_cannot_rewrite_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    out = Terminal()
+    show(Console(out), RUNNING, HALF)
+    assert [line.partition("] ")[2] for line in out.getvalue().splitlines()] == [
+        "demo-1 ingest-images started",
+        "demo-1 ingest-images ingest 50/100 (10/s, 5 s left)",
+    ]
+
+
+def test_a_pipe_that_nobody_reads_is_for_the_door(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(text: str) -> int:
+        raise BrokenPipeError
+
+    out = io.StringIO()
+    monkeypatch.setattr(out, "write", broken, raising=False)
+    with pytest.raises(BrokenPipeError):
+        Console(out).notice("x")
 
 
 def test_what_an_earlier_run_did_is_told_apart() -> None:

@@ -1,15 +1,20 @@
-"""What `viper run` prints: a live line on a terminal, single lines elsewhere."""
+"""What `viper run` prints: events as single lines and, on a terminal, below them what runs, with bars."""
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from typing import TextIO
 
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
 from viper.plan import Plan, StageStatus, State
 from viper.stage.frozen import FrozenIteration
 from viper.stage.progress import LINE_SECONDS, ProgressRecord
+from viper.terminal import console
 from viper.words import one_line, took
 
 #: Seconds between two looks at a running stage.
@@ -20,9 +25,13 @@ class Console:
     """Prints what changed since the last plan; as the plans are, it is level-triggered."""
 
     def __init__(self, out: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
-        self._out, self._clock = out, clock
-        self._live = out.isatty()
-        self.interval = ON_TERMINAL if self._live else ELSEWHERE
+        self._out, self._clock = console(out), clock
+        # No thread of its own, as stages are forked, and their streams stay theirs.
+        self._live = Live(
+            console=self._out, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+        )
+        self._rewrites = self._out.is_terminal and not self._out.is_dumb_terminal
+        self.interval = ON_TERMINAL if self._rewrites else ELSEWHERE
         self._start = clock()
         self._seen: dict[tuple[str, str], StageStatus] = {}
         self._since: dict[tuple[str, str], float] = {}
@@ -47,12 +56,11 @@ class Console:
             self._seen[key] = status
             if before is None or (before.state, before.message) != (status.state, status.message):
                 self._transition(frozen.name, before, status)
-        lines = [f"{frozen.name} {stage} {record.line()}" for stage, record in progress.items()]
-        if self._live:
-            width = shutil.get_terminal_size().columns - 1
-            self._out.write("\r\x1b[K" + "  ".join(lines)[:width])
-            self._out.flush()
+        if self._rewrites:
+            self._live.start()
+            self._live.update(_bars(frozen.name, progress), refresh=True)
             return
+        lines = [f"{frozen.name} {stage} {record.line()}" for stage, record in progress.items()]
         now = self._clock()
         phases = {f"{frozen.name} {stage}": record.phase for stage, record in progress.items()}
         if lines and (now - self._reported >= LINE_SECONDS or phases.items() - self._phases.items()):
@@ -61,10 +69,8 @@ class Console:
                 self._print(line)
 
     def finish(self) -> None:
-        """Leaves the live line."""
-        if self._live:
-            self._out.write("\r\x1b[K")
-            self._out.flush()
+        """Takes away what runs."""
+        self._live.stop()
 
     def _transition(self, name: str, before: StageStatus | None, status: StageStatus) -> None:
         key, what = (name, status.name), f"{name} {status.name}"
@@ -85,6 +91,15 @@ class Console:
 
     def _print(self, text: str) -> None:
         elapsed = int(self._clock() - self._start)
-        clear = "\r\x1b[K" if self._live else ""
-        self._out.write(f"{clear}[{elapsed // 60:3d}:{elapsed % 60:02d}] {one_line(text)}\n")
-        self._out.flush()
+        self._out.print(f"[{elapsed // 60:3d}:{elapsed % 60:02d}] {one_line(text)}", soft_wrap=True)
+
+
+def _bars(name: str, progress: Mapping[str, ProgressRecord]) -> Table:
+    """A line for each stage that runs, cut where the terminal ends."""
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    for stage, record in progress.items():
+        bar = ProgressBar(record.total, record.done, width=20) if record.total else ""
+        table.add_row(bar, Text(f"{name} {stage} {record.line()}"))
+    return table

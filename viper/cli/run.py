@@ -54,12 +54,13 @@ def run(args: argparse.Namespace) -> int:
         console = Console(sys.stdout)
         local = LocalRun(directory, record, console, parallel=args.parallel)
         try:
-            result = local.run()
+            try:
+                result = local.run()
+            finally:
+                console.finish()
         except (Stopped, KeyboardInterrupt) as stop:
             print(f"\nstopped; what is done is kept. To go on:\n  {_again(args)}")
             return STOPPED + (stop.signal if isinstance(stop, Stopped) else 2)
-        finally:
-            console.finish()
         _conclude(local, result, args)
     return {"held": HELD, "suspended": SUSPENDED, "running": SUSPENDED, "failed": FAILED}.get(result.last.outcome, 0)
 
