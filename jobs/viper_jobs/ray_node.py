@@ -23,9 +23,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from viper.retries import NODE, retrying
 from viper.stage.termination import JOB_UID, OTHER_NODE_WENT, leave, leave_message
 from viper_jobs.meeting import Caller, Meeting, serving
 
@@ -115,16 +117,10 @@ def _lead(args: argparse.Namespace) -> int:
 
 def _address(args: argparse.Namespace) -> str:
     """Its own IP address, under the name by which the others look for it; a Service takes a moment to know it."""
-    until = time.monotonic() + args.join_seconds
-    while True:
-        try:
-            return socket.gethostbyname(args.head)
-        except OSError as error:
-            if time.monotonic() > until:
-                raise LostError(
-                    1, "NodesMissing", f"{args.head} has no address: {error}; is its Service there?"
-                ) from None
-            time.sleep(PAUSE)
+    try:
+        return retrying(replace(NODE, seconds=args.join_seconds), OSError)(socket.gethostbyname, args.head)
+    except OSError as error:
+        raise LostError(1, "NodesMissing", f"{args.head} has no address: {error}; is its Service there?") from None
 
 
 def _missing(meeting: Meeting, args: argparse.Namespace) -> str:

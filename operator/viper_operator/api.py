@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -13,6 +12,7 @@ import aiohttp
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
+from viper import retries
 from viper_operator.metrics import API_REQUESTS
 from viper_operator.names import GROUP, MANAGER, VERSION
 from viper_operator.ray_specs import RAY_GROUP, RAY_GROUP_VERSION
@@ -20,10 +20,6 @@ from viper_operator.shallow import loads
 
 #: Seconds one request may take. What a former leader has sent arrives before its lease can be anybody else's.
 TIMEOUT = 4.0
-#: Pauses between attempts when the server says nothing better.
-PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)
-#: Longest pause that a server may ask for and get; a key that waits longer gives its worker to another.
-LONGEST_PAUSE = 10.0
 APPLY = "application/apply-patch+yaml"
 #: What a stage may run as: API group and version by kind.
 GROUPS = {"Job": "batch/v1", "RayJob": f"{RAY_GROUP}/{RAY_GROUP_VERSION}"}
@@ -34,11 +30,18 @@ UNFIT = ("failed to create typed patch object", "failed to convert new object")
 
 
 class ApiError(Exception):
-    """The API server did not do what it was asked. `status`: of HTTP, 0 when there was no answer."""
+    """The API server did not do what it was asked.
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
-        self.status, self.reason = status, reason
+    `status`: of HTTP, 0 when there was no answer; `after`: seconds after which the server wants to be asked again.
+    """
+
+    def __init__(self, status: int, reason: str, message: str, after: float = 0.0) -> None:
+        self.status, self.reason, self.after = status, reason, after
         super().__init__(f"{status} {reason}: {message}" if status else message)
+
+
+def _passes(error: BaseException) -> bool:
+    return isinstance(error, ApiError) and (error.status in (0, 429) or error.status >= 500)
 
 
 async def connect() -> ApiClient:
@@ -178,15 +181,17 @@ class Api:
     ) -> dict[str, Any]:
         """One request, repeated while that may help; once, unless `patient`."""
         url = f"{self.client.configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
-        for pause in (*PAUSES, None) if patient else (None,):
-            status, answer, wait = await self._once(method, url, body, content, accept)
+
+        async def once() -> dict[str, Any]:
+            status, answer, after = await self._once(method, url, body, content, accept)
             API_REQUESTS.labels(method, str(status)).inc()
-            if status < 400 and status:
-                return answer
-            if pause is None or not (status in (0, 429) or status >= 500):
-                break
-            await self._sleep(min(wait or pause * random.uniform(0.5, 1.5), LONGEST_PAUSE))
-        raise ApiError(status, answer.get("reason", ""), answer.get("message", f"no answer to {method} {path}"))
+            if status >= 400 or not status:
+                said = answer.get("message", f"no answer to {method} {path}")
+                raise ApiError(status, answer.get("reason", ""), said, after)
+            return answer
+
+        policy = retries.API_SERVER if patient else retries.ONCE
+        return await retries.retrying_async(policy, _passes, sleep=self._sleep)(once)
 
     async def _once(
         self, method: str, url: str, body: Any, content: str, accept: str

@@ -12,19 +12,19 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
+from viper.retries import RECONCILE, Policy
+
 log = logging.getLogger(__name__)
 
 Key = TypeVar("Key", bound=Hashable)
-#: Doublings after which a pause is the longest one in any case; more of them are no number any more.
-DOUBLINGS = 64
 
 
 class WorkQueue(Generic[Key]):
     """Runs `work(key)` for every key added, never twice at a time for the same key.
 
     A key that is added while it is worked on is worked on once more afterwards. `work` returns the seconds after which
-    it wants to be called again, or None. When it raises, it is called again after `first` seconds, doubling up to
-    `longest`; `failed` is told.
+    it wants to be called again, or None. When it raises, it is called again after the waits of `patience`;
+    `failed` is told.
     """
 
     def __init__(
@@ -32,10 +32,9 @@ class WorkQueue(Generic[Key]):
         work: Callable[[Key], Awaitable[float | None]],
         *,
         failed: Callable[[Key, Exception, float], None] = lambda key, error, delay: None,
-        first: float = 1.0,
-        longest: float = 60.0,
+        patience: Policy = RECONCILE,
     ) -> None:
-        self._work, self._failed, self._first, self._longest = work, failed, first, longest
+        self._work, self._failed, self._patience = work, failed, patience
         self._urgent: OrderedDict[Key, None] = OrderedDict()
         self._ready: OrderedDict[Key, None] = OrderedDict()
         self._active: set[Key] = set()
@@ -121,7 +120,7 @@ class WorkQueue(Generic[Key]):
             self._failures.pop(key, None)
         except Exception as error:
             failures = self._failures[key] = self._failures.get(key, 0) + 1
-            delay = min(self._first * 2.0 ** min(failures - 1, DOUBLINGS), self._longest)
+            delay = self._patience.wait(failures)
             try:
                 self._failed(key, error, delay)
             except Exception:  # whoever is told must not end the work on all other keys

@@ -114,15 +114,14 @@ def test_a_place_that_was_a_slip_is_forgotten_while_nothing_has_begun(
 def test_a_store_that_nobody_reaches_is_not_remembered(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import urllib3
-
+    from viper.retries import ONCE
     from viper.store import minio
 
     # The default waits for half a minute, as a server that restarts needs it.
     monkeypatch.setattr(
         minio.MinioStore.__init__,
         "__kwdefaults__",
-        {**(minio.MinioStore.__init__.__kwdefaults__ or {}), "patience": urllib3.Retry(total=0)},
+        {**(minio.MinioStore.__init__.__kwdefaults__ or {}), "patience": ONCE},
     )
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")

@@ -22,6 +22,7 @@ from viper.engines.base import Editor
 from viper.engines.omni_server import environment, serve_command
 from viper.engines.omnigen2 import OmniGen2Editor
 from viper.errors import EngineError, InputError, SpecError, UnfitEngineError
+from viper.retries import ONCE, Policy
 from viper.spec.engines import EditingSettings
 
 pytestmark = pytest.mark.server
@@ -45,7 +46,7 @@ def server(running: EditsServer) -> EditsServer:
 
 
 def editor(server: EditsServer, **changes: Any) -> OmniGen2Editor:
-    return OmniGen2Editor(server.place, settings=EditingSettings(**changes), tries=2, pause=0.0)
+    return OmniGen2Editor(server.place, settings=EditingSettings(**changes), patience=Policy(tries=3))
 
 
 def edit(engine: OmniGen2Editor, image: Image.Image = IMAGE, seed: int = 1) -> Any:
@@ -169,11 +170,11 @@ def test_an_answer_that_is_no_edit_is_a_note(server: EditsServer, content: Any, 
 def test_a_server_without_the_model_and_none_at_all_are_errors(server: EditsServer) -> None:
     other = server.place.replace("OmniGen2/OmniGen2", "other")
     with pytest.raises(UnfitEngineError, match=r"does not offer the model 'other'(.|\n)*OmniGen2/OmniGen2"):
-        edit(OmniGen2Editor(other, tries=0))
+        edit(OmniGen2Editor(other, patience=ONCE))
     with serving() as gone:
         place = gone.place
     with pytest.raises(EngineError, match="no answer"):
-        edit(OmniGen2Editor(place, tries=0))
+        edit(OmniGen2Editor(place, patience=ONCE))
 
 
 def test_settings_that_a_running_server_cannot_be_told_are_refused(server: EditsServer) -> None:

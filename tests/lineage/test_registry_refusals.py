@@ -17,6 +17,7 @@ from support.refusals import refused
 from viper.cli import main
 from viper.local import RunDirectory
 from viper.registry import Registry
+from viper.retries import ONCE
 from viper_jobs.registry import main as registry_program
 
 
@@ -25,7 +26,7 @@ def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No half minutes of waiting, and no run of this machine's."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-    monkeypatch.setattr("viper.registry.connection._PAUSES_S", ())
+    monkeypatch.setattr("viper.retries.DATABASE", ONCE)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
 

@@ -11,7 +11,8 @@ import pytest
 from aiohttp import web
 from kubernetes.aio.client import ApiClient, Configuration
 
-from viper_operator.api import LONGEST_PAUSE, PAUSES, Api, ApiError
+from viper.retries import API_SERVER
+from viper_operator.api import Api, ApiError
 
 
 class Server:
@@ -78,7 +79,7 @@ def test_apply_names_the_manager_and_never_takes_fields_of_others_by_force() -> 
     ("refusals", "pauses"),
     [
         ([(429, {}, {"Retry-After": "3"})], [3.0]),
-        ([(429, {}, {"Retry-After": "600"})], [LONGEST_PAUSE]),
+        ([(429, {}, {"Retry-After": "600"})], [API_SERVER.most_asked]),
         ([(503, {}, {}), (500, {}, {})], None),
         ([None], None),
     ],
@@ -93,12 +94,12 @@ def test_what_may_pass_is_tried_again_after_the_pause_that_the_server_asks_for(
         assert len(server.requests) == len(refusals) + 1
         if pauses is not None:
             assert server.pauses == pauses
-        assert all(0 < p <= 1.5 * PAUSES[-1] or p <= LONGEST_PAUSE for p in server.pauses)
+        assert all(0 < p <= 1.5 * API_SERVER.waits[-1] or p <= API_SERVER.most_asked for p in server.pauses)
 
     run(scenario)
 
 
-@pytest.mark.parametrize(("status", "requests"), [(400, 1), (404, 1), (409, 1), (422, 1), (503, len(PAUSES) + 1)])
+@pytest.mark.parametrize(("status", "requests"), [(400, 1), (404, 1), (409, 1), (422, 1), (503, API_SERVER.tries)])
 def test_what_does_not_pass_is_an_error_with_the_servers_words(status: int, requests: int) -> None:
     async def scenario() -> None:
         server = Server((status, {"reason": "Because", "message": "of this"}, {}))
@@ -128,7 +129,7 @@ def test_an_object_that_cannot_be_applied_is_not_tried_again(status: int, messag
             with pytest.raises(ApiError) as found:
                 await api.apply(JOB)
         assert found.value.status == known_as
-        assert len(server.requests) == (1 if known_as == 422 else len(PAUSES) + 1)
+        assert len(server.requests) == (1 if known_as == 422 else API_SERVER.tries)
 
     run(scenario)
 

@@ -14,6 +14,7 @@ from kube_objects import NOW, SETTINGS, START, job_body, pod_body, waiting
 
 from fakes.cluster import manifest
 from viper.errors import StoreError
+from viper.retries import Policy
 from viper.spec.status import IterationStatus, LoopStatus, read_status
 from viper.store import DirectoryStore
 from viper_operator.aliases import AliasSeen
@@ -572,7 +573,7 @@ def test_the_queue_survives_whoever_is_told_and_any_number_of_failures() -> None
         def told(key: str, error: Exception, delay: float) -> None:
             raise ValueError("the log is full")
 
-        queue = WorkQueue[str](work, failed=told, first=0.001, longest=0.002)
+        queue = WorkQueue[str](work, failed=told, patience=Policy((0.001, 0.002)))
         queue._failures["odd"] = 5000  # at one a minute, after three and a half days
         queue.add("odd")
         task = asyncio.create_task(queue.run(1))

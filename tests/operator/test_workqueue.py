@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from viper.retries import Policy
 from viper_operator.workqueue import WorkQueue
 
 
@@ -100,7 +101,8 @@ def test_a_key_that_fails_is_tried_again_with_growing_delays_and_others_go_on() 
                 done.set()
             return None
 
-        queue = WorkQueue[str](work, failed=lambda key, error, delay: delays.append(delay), first=0.001, longest=0.004)
+        patience = Policy((0.001, 0.002, 0.004))
+        queue = WorkQueue[str](work, failed=lambda key, error, delay: delays.append(delay), patience=patience)
         queue.add("bad")
         queue.add("good")
         task = asyncio.create_task(queue.run(1))

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from plugin_builders import pod
 
-from viper_operator.plugin.api import PATIENCE, patiently
+from viper.retries import API_SERVER_AWAY
+from viper_operator.plugin.api import patiently
 from viper_operator.plugin.errors import ClusterError, MissingObjectError, UnavailableError
 from viper_operator.plugin.follow import followed
 from viper_operator.plugin.status import watch
 
+PATIENCE = API_SERVER_AWAY.tries or 0
 AWAY = UnavailableError("does not answer", where="https://api")
 
 

@@ -13,6 +13,7 @@ import pytest
 from servers.running import MlflowServer
 from viper.errors import RegistryError
 from viper.registry import Registry, sqlite_uri
+from viper.retries import Policy
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """One retry instead of half a minute of them."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
-    monkeypatch.setattr("viper.registry.connection._PAUSES_S", (0.01, 0.01))
+    monkeypatch.setattr("viper.retries.DATABASE", Policy((0.01,), tries=3))
 
 
 @pytest.fixture

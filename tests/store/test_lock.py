@@ -9,15 +9,16 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import viper.store.lock
+from viper import retries
 from viper.errors import LockedError, StoreError
 from viper.store import DirectoryStore, ObjectInfo, ObjectStore
-from viper.store.lock import HOLD_S, PATIENCE_S, SKEW_S, Clock, Holder, Process, locked
+from viper.store.lock import HOLD_S, SKEW_S, Clock, Holder, Process, locked
 
 NAME = "m@generator"
 PREFIX = "locks/m@generator/"
@@ -299,7 +300,7 @@ def test_one_who_is_late_does_not_free_the_lock_of_who_came_after(
 def test_a_lock_that_others_keep_taking_is_given_up(
     directory_store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(viper.store.lock, "_LONGEST_PAUSE_S", 100.0)
+    monkeypatch.setattr(retries, "STORE_LOCK", replace(retries.STORE_LOCK, waits=retries.doubling(0.05, 100.0)))
     held(directory_store)
     clock = Later()
     numbers = iter(range(2, 10_000))
@@ -307,7 +308,7 @@ def test_a_lock_that_others_keep_taking_is_given_up(
     with pytest.raises(LockedError, match="others have held the lock for 20 minutes, now somebody") as error:
         locked(directory_store, NAME, "me", clock=clock).__enter__()
     assert directory_store.uri in error.value.where
-    assert clock.waited <= PATIENCE_S + 100
+    assert clock.waited <= (retries.STORE_LOCK.seconds or 0) + 100
 
 
 def test_what_is_held_says_who_and_until_when(directory_store: DirectoryStore) -> None:

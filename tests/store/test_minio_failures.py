@@ -10,24 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import urllib3
 
 from servers.running import CREDENTIALS, MinioServer
 from support.mounts import need_private_mounts
 from viper.errors import AlreadyExistsError, StoreError
+from viper.retries import Policy
 from viper.store import open_store, upload_directory
 from viper.store.minio import MinioStore
 
 pytestmark = pytest.mark.server
 
-IMPATIENT = urllib3.Retry(
-    total=2,
-    backoff_factor=0.01,
-    allowed_methods=None,
-    status_forcelist=[503],
-    raise_on_status=False,
-    respect_retry_after_header=False,
-)
+IMPATIENT = Policy((0.01, 0.02), tries=3)
 
 
 @pytest.fixture
@@ -37,7 +30,7 @@ def own_server(tmp_path: Path, minio_credentials: None) -> Iterator[MinioServer]
         yield server
 
 
-def store_at(url: str, prefix: str = "p", patience: urllib3.Retry = IMPATIENT) -> MinioStore:
+def store_at(url: str, prefix: str = "p", patience: Policy = IMPATIENT) -> MinioStore:
     return MinioStore(MinioServer.bucket, prefix, endpoint=url, patience=patience)
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import urllib3
 
 import viper.store.minio
 from fakes import world
@@ -30,11 +29,12 @@ from servers.running import MinioServer
 from viper.cli import main
 from viper.errors import AlreadyExistsError, StoreError, UnfitStoreError
 from viper.iteration.freeze import freeze
+from viper.retries import Policy
 from viper.store import DirectoryStore, ObjectStore, open_store, probe
 from viper.store.minio import MinioStore
 from viper.store.probe import RACERS, stand_in
 
-IMPATIENT = urllib3.Retry(total=2, backoff_factor=0.01)
+IMPATIENT = Policy((0.01, 0.02), tries=3)
 
 
 def at(server: FaultyS3, prefix: str = "p") -> MinioStore:

@@ -15,6 +15,7 @@ from typing import Any, Final
 import urllib3
 from PIL import Image
 
+from viper import retries
 from viper.engines.at_once import at_once
 from viper.engines.base import EditResult
 from viper.engines.chat_api import model_names, server_message
@@ -53,7 +54,7 @@ class OmniGen2Editor:
             environment's OPENAI_API_KEY.
         program: how vLLM-Omni is called to start a server; else the environment's VIPER_VLLM_OMNI, else `vllm-omni`.
         timeout: seconds for one edit.
-        tries: how often a request is repeated, with pauses that double from `pause` seconds on.
+        patience: how often a request is repeated, and after which waits.
 
     Raises:
         InputError: the directory is not OmniGen2's.
@@ -68,8 +69,7 @@ class OmniGen2Editor:
         *,
         program: Sequence[str] | None = None,
         timeout: float = 600.0,
-        tries: int = 5,
-        pause: float = 1.0,
+        patience: retries.Policy = retries.EDITS,
     ) -> None:
         self._settings = settings or EditingSettings()
         self._device = device
@@ -91,15 +91,7 @@ class OmniGen2Editor:
         self._pool = urllib3.PoolManager(
             maxsize=self._settings.batch,
             timeout=timeout,
-            retries=urllib3.Retry(
-                tries,
-                read=1,
-                allowed_methods=None,
-                status_forcelist=AGAIN,
-                backoff_factor=pause,
-                redirect=False,
-                raise_on_status=False,
-            ),
+            retries=retries.of_requests(patience, read=1, status_forcelist=AGAIN, redirect=False),
         )
         key = os.environ.get(API_KEY, "").strip()
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from viper import retries
 from viper.engines.at_once import at_once
 from viper.engines.base import Sampling, VlmOutput, VlmRequest
 from viper.engines.chat_api import (
@@ -29,11 +29,12 @@ from viper.engines.chat_api import (
 )
 from viper.engines.endpoints import API_KEY, endpoint
 from viper.errors import EngineError, UnfitEngineError
+from viper.retries import PassingError, retrying
 from viper.spec.engines import GenerationSettings
 
 log = logging.getLogger(__name__)
-#: Seconds that a connection may take, and the first and the longest pause between two attempts.
-CONNECT_S, FIRST_PAUSE_S, LONGEST_PAUSE_S = 10.0, 0.5, 30.0
+#: Seconds that a connection may take.
+CONNECT_S = 10.0
 #: Longest body of an answer that is read, in bytes.
 MOST_BYTES = 16 * 2**20
 _BLOCK = 1 << 16
@@ -127,35 +128,36 @@ class OpenAiEndpoint:
         self, method: str, path: str, body: bytes | None, read: Callable[[int, bytes], Any], stop: threading.Event
     ) -> Any:
         """What `read` makes of the first answer that is one; it gives None for a status that it does not know."""
-        url, clock = self._endpoint.url + path, self._clock
-        deadline = clock.monotonic() + self._settings.timeout_seconds
-        jitter, pause = random.Random(body), FIRST_PAUSE_S
-        while True:
-            asked = 0.0
+        url, clock, seconds = self._endpoint.url + path, self._clock, self._settings.timeout_seconds
+        deadline = clock.monotonic() + seconds
+
+        def once() -> Any:
             try:
                 status, headers, data = self._send(method, url, body, deadline)
                 result = read(status, data)
-                if result is not None:
-                    return result
-                problem = f"it answers {status}: {server_message(data)}"
-                if status not in TRANSIENT:
-                    fix = _STATUS_FIX.get(status, "see the server's log")
-                    raise UnfitEngineError(problem, where=url, fix=fix)
-                asked = retry_after(headers.get("Retry-After"), clock.epoch()) or 0.0
             except NotAnAnswerError as error:
-                problem = f"what it answers is not of the OpenAI API: {error}"
+                raise PassingError(f"what it answers is not of the OpenAI API: {error}") from error
             except (HTTPError, OSError) as error:
-                problem = f"no answer: {_reason(error)}"
-            delay = max(asked, pause * jitter.uniform(0.5, 1))  # also where a server asks for no pause at all
-            if stop.is_set() or clock.monotonic() + delay >= deadline:
-                raise EngineError(
-                    f"{problem} (tried for {self._settings.timeout_seconds:g} s)",
-                    where=url,
-                    fix=f"see to the server; {_SETTING} and .batch set how long and how much at once is asked of it",
-                )
+                raise PassingError(f"no answer: {_reason(error)}") from error
+            if result is not None:
+                return result
+            problem = f"it answers {status}: {server_message(data)}"
+            if status not in TRANSIENT:
+                raise UnfitEngineError(problem, where=url, fix=_STATUS_FIX.get(status, "see the server's log"))
+            raise PassingError(problem, retry_after(headers.get("Retry-After"), clock.epoch()) or 0.0)
+
+        def tell(problem: BaseException, delay: float, _: int) -> None:
             log.info("%s: %s; again in %.1f s", url, problem, delay, extra={"viper_waits": True})
-            clock.sleep(delay)
-            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+        policy = replace(retries.ENDPOINT, seconds=seconds)
+        try:
+            return retrying(policy, told=tell, stopped=stop, sleep=clock.sleep, clock=clock.monotonic)(once)
+        except PassingError as problem:
+            raise EngineError(
+                f"{problem} (tried for {seconds:g} s)",
+                where=url,
+                fix=f"see to the server; {_SETTING} and .batch set how long and how much at once is asked of it",
+            ) from problem.__cause__
 
     def _send(self, method: str, url: str, body: bytes | None, deadline: float) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and body. Redirects are not followed: the key would go with them."""

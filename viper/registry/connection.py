@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import shutil
 import sqlite3
 import tempfile
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -16,6 +14,9 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
+from filelock import FileLock
+
+from viper import retries
 from viper.errors import RegistryError, UnfitRegistryError
 from viper.store.places import cache_dir
 
@@ -28,12 +29,10 @@ _QUIET = {
     # Else every new database prints its migrations, and every error a traceback; errors are raised as well.
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # MLflow's defaults wait four minutes before a server that is down is reported; these wait about half a minute.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str((retries.MLFLOW.tries or 1) - 1),
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": f"{retries.MLFLOW.waits[0]:g}",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
-_PAUSES_S = (0.2, 0.8, 3.0)  # between attempts while another process holds the SQLite database
 
 
 class Connection:
@@ -81,8 +80,7 @@ class Connection:
             yield
             return
         self.database.parent.mkdir(parents=True, exist_ok=True)
-        with self.database.with_name(f"{self.database.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with FileLock(f"{self.database}.lock", fallback_to_soft=False):
             yield
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
@@ -98,20 +96,16 @@ class Connection:
 
     def attempt(self, work: Callable[[], T]) -> T:
         """Do `work`, again when SQLite was locked. Raises RegistryError for MLflow's and the system's errors."""
-        for pause in (*_PAUSES_S, None):
-            try:
-                return work()
-            except ModuleNotFoundError as error:
-                raise UnfitRegistryError(
-                    f"MLflow is not installed ({error})", where=self.uri, fix="pip install 'viper[cpu]'"
-                ) from error
-            except Exception as error:
-                if not _is_foreign(error):
-                    raise
-                if pause is None or "database is locked" not in str(error):
-                    raise _explain(error, self.uri) from error
-                time.sleep(pause)
-        raise AssertionError("the last attempt returns or raises")
+        try:
+            return retries.retrying(retries.DATABASE, _is_locked)(work)
+        except ModuleNotFoundError as error:
+            raise UnfitRegistryError(
+                f"MLflow is not installed ({error})", where=self.uri, fix="pip install 'viper[cpu]'"
+            ) from error
+        except Exception as error:
+            if not _is_foreign(error):
+                raise
+            raise _explain(error, self.uri) from error
 
 
 def _is_tracking_uri(uri: str) -> bool:
@@ -146,6 +140,10 @@ def _is_foreign(error: Exception) -> bool:
         "requests",
         "urllib3",
     }
+
+
+def _is_locked(error: BaseException) -> bool:
+    return isinstance(error, Exception) and "database is locked" in str(error) and _is_foreign(error)
 
 
 def _explain(error: Exception, uri: str) -> RegistryError:

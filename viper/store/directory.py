@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from viper.errors import AlreadyExistsError, NotFoundError, ObjectError, StoreError, UnfitStoreError
+from viper.retries import STORE_FOLDER, retrying
 from viper.store.base import RESERVED, ObjectInfo, check_key, check_prefix, open_source
 
 _TEMPORARY = f"{RESERVED}tmp"
@@ -141,7 +142,7 @@ class DirectoryStore:
                     write(file)
                     file.flush()
                     os.fsync(file.fileno())
-                _publish(temporary, path, if_absent)
+                retrying(STORE_FOLDER, FileNotFoundError)(_publish, temporary, path, if_absent)
                 _sync_folder(path.parent)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -168,32 +169,28 @@ def _size(entry: os.DirEntry[str]) -> int | None:
 
 
 def _publish(temporary: Path, path: Path, if_absent: bool) -> None:
-    for attempt in range(10):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            if if_absent:
-                os.link(temporary, path)  # fails when the name is taken, atomically, on NFS too
-            else:
-                temporary.replace(path)
-            return
-        except FileExistsError as error:
-            if path.is_dir():
-                raise
-            with suppress(OSError):
-                if path.samefile(temporary):  # our own success: NFS repeated the request when its answer got lost
-                    return
-            raise AlreadyExistsError("there is an object under this key already", where=str(path)) from error
-        except FileNotFoundError:  # `delete` removed the empty folder between mkdir and here
-            if attempt == 9:
-                raise
-        except OSError as error:
-            if not if_absent or error.errno not in _NO_LINKS:
-                raise
-            raise UnfitStoreError(
-                f"the file system makes no hard links here, by which objects are created ({error.strerror or error})",
-                where=str(path),
-                fix="use a directory on a file system with hard links (local disks, NFS), or MinIO/S3",
-            ) from error
+    """Again where `delete` removed the empty folder between mkdir and the rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if if_absent:
+            os.link(temporary, path)  # fails when the name is taken, atomically, on NFS too
+        else:
+            temporary.replace(path)
+    except FileExistsError as error:
+        if path.is_dir():
+            raise
+        with suppress(OSError):
+            if path.samefile(temporary):  # our own success: NFS repeated the request when its answer got lost
+                return
+        raise AlreadyExistsError("there is an object under this key already", where=str(path)) from error
+    except OSError as error:
+        if not if_absent or error.errno not in _NO_LINKS:
+            raise
+        raise UnfitStoreError(
+            f"the file system makes no hard links here, by which objects are created ({error.strerror or error})",
+            where=str(path),
+            fix="use a directory on a file system with hard links (local disks, NFS), or MinIO/S3",
+        ) from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import random
 import re
 import socket
 import time
@@ -24,7 +23,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from viper import retries
 from viper.errors import AlreadyExistsError, LockedError, NotFoundError, StoreError
+from viper.retries import PassingError, retrying
 from viper.store.base import ObjectStore, check_key
 from viper.store.leaving import tidied
 from viper.stored import enveloped
@@ -37,9 +38,6 @@ HOLD_S = 300.0
 #: By how many seconds the clocks of two machines may differ. An expired lock is waited for as long again at most as it
 #: may be held, by the clock of the one who waits, which needs no agreement.
 SKEW_S = 600.0
-#: Seconds after which a lock that others keep taking is given up.
-PATIENCE_S = 1200.0
-_LONGEST_PAUSE_S = 2.0
 _NUMBER = re.compile(r"(\d{9})\.json")
 _LONGEST_NAME = 150
 
@@ -157,7 +155,7 @@ def locked(store: ObjectStore, name: str, owner: str, *, clock: Clock | None = N
     Args:
         owner: who, for others to read.
 
-    Raises `LockedError` when others hold it for `PATIENCE_S`, `StoreError` when the store cannot be used.
+    Raises `LockedError` when others hold it for longer than `STORE_LOCK`, `StoreError` when the store is away.
     """
     taking = _Taking(store, name, owner, clock or Clock())
     lock = taking.take()
@@ -174,31 +172,33 @@ class _Taking:
         self._number = 0
         self._holder = Holder(owner, 0.0, 0.0)
         self._lower: list[str] = []
+        self._seen: tuple[int, float] | None = None  # a number and since when it has been the highest
 
     def take(self) -> Lock:
-        begun, pause = self._clock.passed(), 0.05
-        seen: tuple[int, float] | None = None  # a number and since when it has been the highest
-        while True:
-            number, holder = self._highest()
-            now = self._clock.passed()
-            if holder is not None and (seen is None or seen[0] != number):
-                seen = (number, now)
-            if holder is None or self._is_free(holder, now - (seen[1] if seen else now)):
-                if self._create(number + 1):
-                    return Lock(f"{self._store.uri} {self._prefix}", now + HOLD_S, self._clock)
-            elif seen == (number, now):
-                log.warning(
-                    "waits for the lock %s, which %s holds", self._prefix, holder.owner, extra={"viper_waits": True}
-                )
-            if now - begun > PATIENCE_S:
-                raise LockedError(
-                    f"others have held the lock for {PATIENCE_S / 60:.0f} minutes"
-                    + (f", now {holder.owner}" if holder else ""),
-                    where=f"{self._store.uri} {self._prefix}",
-                    fix="see what they do, then run the same command again",
-                )
-            self._clock.pause(random.uniform(pause / 2, pause))
-            pause = min(pause * 2, _LONGEST_PAUSE_S)
+        policy = retries.STORE_LOCK
+        try:
+            return retrying(policy, sleep=self._clock.pause, clock=self._clock.passed)(self._try)
+        except PassingError as held:
+            raise LockedError(
+                f"others have held the lock for {(policy.seconds or 0) / 60:.0f} minutes{held}",
+                where=f"{self._store.uri} {self._prefix}",
+                fix="see what they do, then run the same command again",
+            ) from None
+
+    def _try(self) -> Lock:
+        number, holder = self._highest()
+        now = self._clock.passed()
+        news = holder is not None and (self._seen is None or self._seen[0] != number)
+        if self._seen is None or news:
+            self._seen = (number, now)
+        if holder is None or self._is_free(holder, now - self._seen[1]):
+            if self._create(number + 1):
+                return Lock(f"{self._store.uri} {self._prefix}", now + HOLD_S, self._clock)
+        elif news:
+            log.warning(
+                "waits for the lock %s, which %s holds", self._prefix, holder.owner, extra={"viper_waits": True}
+            )
+        raise PassingError(f", now {holder.owner}" if holder else "")
 
     def release(self) -> None:
         """What fails here costs the next one time and nothing else."""

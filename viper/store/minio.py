@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
-import random
 import re
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +20,9 @@ from minio import Minio
 from minio.credentials import AWSConfigProvider, ChainedProvider, EnvAWSProvider, EnvMinioProvider
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
+from viper import retries
 from viper.errors import AlreadyExistsError, NotFoundError, StoreError, UnfitStoreError
+from viper.retries import retrying
 from viper.store.base import RESERVED, ObjectInfo, check_key, check_prefix, open_source
 from viper.store.multipart import PART_BYTES, MultipartUpload
 
@@ -48,20 +48,6 @@ class Patience(urllib3.Retry):
         return left
 
 
-PATIENCE = Patience(
-    # Waits of 0, 0.5, 1, 2, 4, 8, 8, 8 seconds: a restart of the server is survived, a server that stays away is
-    # reported within about half a minute.
-    total=8,
-    read=4,  # a server that accepts requests and never answers: four times the read timeout
-    backoff_factor=0.25,
-    backoff_max=8,
-    backoff_jitter=0.25,
-    status_forcelist=[429, 500, 502, 503, 504],
-    raise_on_status=False,  # what the server says in its last answer tells more
-    allowed_methods=None,  # POST too: it starts and completes multipart uploads, see _write
-    respect_retry_after_header=False,  # MinIO asks for two minutes
-)
-_ATTEMPTS = 5  # to read a body that breaks off; each attempt has PATIENCE of its own
 _BLOCK_BYTES = 256 << 10
 _WRITER, _SHA256 = "viper-writer", "viper-sha256"  # names of user metadata
 
@@ -118,7 +104,7 @@ class MinioStore:
         *,
         endpoint: str = "https://s3.amazonaws.com",
         explicit_endpoint: bool = True,
-        patience: urllib3.Retry = PATIENCE,
+        patience: retries.Policy = retries.STORE,
     ) -> None:
         parts = urlsplit(endpoint)
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/") or "@" in parts.netloc:
@@ -143,7 +129,14 @@ class MinioStore:
             timeout=urllib3.Timeout(connect=10, read=60),
             blocksize=_BLOCK_BYTES,
             maxsize=16,
-            retries=patience,
+            retries=retries.of_requests(
+                patience,
+                Patience,
+                read=4,  # a server that accepts requests and never answers: four times the read timeout
+                backoff_jitter=0.25,
+                status_forcelist=[429, 500, 502, 503, 504],
+                respect_retry_after_header=False,  # MinIO asks for two minutes
+            ),
             cert_reqs="CERT_REQUIRED",
             ca_certs=authorities,
         )
@@ -254,7 +247,9 @@ class MinioStore:
         """Append the object to `target`, going on where a broken connection left off, on the same version (ETag)."""
         check_key(key)
         etag = ""
-        for _ in range(_ATTEMPTS):
+
+        def read_on() -> None:
+            nonlocal etag
             done = target.tell()
             headers = {"If-Match": etag, "Range": f"bytes={done}-"} if done else {}
             try:
@@ -266,13 +261,12 @@ class MinioStore:
             try:
                 for block in response.stream(1 << 20):
                     target.write(block)
-                return
-            except urllib3.exceptions.HTTPError as error:
-                broken = error
             finally:
                 response.close()
                 response.release_conn()
-        raise StoreError(f"the transfer broke off: {broken}", where=self._where(key), fix=_AGAIN)
+
+        with self._explained(key):
+            retrying(retries.STORE_BODY, urllib3.exceptions.HTTPError)(read_on)
 
     def _put(self, key: str, data: IO[bytes], size: int, metadata: dict[str, str]) -> None:
         """One request. Raises as the client does, and when what answers does not store objects."""
@@ -296,32 +290,25 @@ class MinioStore:
         writer = uuid.uuid4().hex
         token = _if_absent.set(if_absent)
         try:
-            for pause in (*self._pauses(), None):
-                try:
-                    with self._explained(key):
-                        send({_WRITER: writer})
-                    return
-                except (AlreadyExistsError, NotFoundError):
-                    # Perhaps our own success: its answer got lost and the client repeated the request.
-                    if self._writer(key) != writer:
-                        raise
-                    return
-                except _ConflictError:
-                    if pause is None:
-                        raise
-                time.sleep(pause)
-                if if_absent and (found := self._writer(key)) is not None:  # tell before a large file is sent again
-                    if found != writer:
+            for attempt in retrying(self._patience, _ConflictError):
+                with attempt:
+                    # Tell before a large file is sent again.
+                    before = self._writer(key) if if_absent and attempt.retry_state.attempt_number > 1 else None
+                    if before not in (None, writer):
                         raise self._exists(key)
-                    return
+                    if before is None:
+                        self._once(key, send, writer)
         finally:
             _if_absent.reset(token)
 
-    def _pauses(self) -> Iterator[float]:
-        """Seconds between attempts to write where others write: as for requests that fail on the way."""
-        for number in range(self._patience.total or 0):
-            longest = min(self._patience.backoff_factor * 2**number, self._patience.backoff_max)
-            yield random.uniform(longest / 2, longest)
+    def _once(self, key: str, send: Callable[[dict[str, str]], None], writer: str) -> None:
+        try:
+            with self._explained(key):
+                send({_WRITER: writer})
+        except (AlreadyExistsError, NotFoundError):
+            # Perhaps our own success: its answer got lost and the client repeated the request.
+            if self._writer(key) != writer:
+                raise
 
     def _writer(self, key: str) -> str | None:
         """Which call of `_write` the object is from, empty when another program's; None when there is none."""

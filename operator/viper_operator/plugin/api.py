@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
+from viper import retries
 from viper_operator.names import GROUP, VERSION
 from viper_operator.plugin.errors import ClusterError, Request, UnavailableError, refusal, unreachable
 from viper_operator.shallow import loads
@@ -25,8 +26,6 @@ MERGE_PATCH = "application/merge-patch+json"
 FIELD_MANAGER = "kubectl-viper"
 #: Seconds to connect, and between two bytes of an answer.
 TIMEOUT = (10, 60)
-#: How often, and after how many seconds each, commands that go on for hours ask a server again that does not answer.
-PATIENCE, PAUSE = 60, 5.0
 
 
 class Resource(NamedTuple):
@@ -258,18 +257,14 @@ def _cause(error: Exception) -> str:
 def patiently(look: Callable[[], T], tell: Callable[[str], object], pause: Callable[[float], None] = time.sleep) -> T:
     """What `look` returns, also when the API server does not answer for a while; tells so once.
 
-    Raises `UnavailableError` when that takes longer than `PATIENCE` pauses.
+    Raises `UnavailableError` when that takes longer than `retries.API_SERVER_AWAY`.
     """
-    for left in reversed(range(PATIENCE)):
-        try:
-            return look()
-        except UnavailableError as error:
-            if not left:
-                raise
-            if left == PATIENCE - 1:
-                tell(f"{error.where}: {error.what}; waiting for it")
-            pause(PAUSE)
-    raise AssertionError("the last look returns or raises")
+
+    def told(error: BaseException, _: float, tries: int) -> None:
+        if tries == 1 and isinstance(error, UnavailableError):
+            tell(f"{error.where}: {error.what}; waiting for it")
+
+    return retries.retrying(retries.API_SERVER_AWAY, UnavailableError, told=told, sleep=pause)(look)
 
 
 def connect(args: argparse.Namespace) -> Cluster:

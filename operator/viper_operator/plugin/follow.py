@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TextIO
 
+from viper.retries import API_SERVER_AWAY
 from viper.words import duration, one_line
 from viper_operator.names import ITERATION, LOOP
-from viper_operator.plugin.api import ITERATIONS, LOOPS, PATIENCE, PAUSE, PODS, Cluster, Object, patiently
+from viper_operator.plugin.api import ITERATIONS, LOOPS, PODS, Cluster, Object, patiently
 from viper_operator.plugin.choose import (
     OVER,
     at_once,
@@ -231,7 +232,7 @@ def followed(
 ) -> Iterator[str]:
     """The lines of a pod until it ends. Connections that are cut (kubelets do so after hours) are made again.
 
-    Raises `UnavailableError` when the API server or the kubelet does not answer for `PATIENCE` attempts.
+    Raises `UnavailableError` when the API server or the kubelet stays away longer than `API_SERVER_AWAY`.
     """
     name, last, over, failures = pod["metadata"]["name"], "", False, 0
     alike = 0  # lines of the last time: several may have one
@@ -262,6 +263,6 @@ def followed(
             return
         except UnavailableError:
             failures += 1
-            if failures > PATIENCE:
+            if failures > (API_SERVER_AWAY.tries or 0):
                 raise
-            pause(PAUSE)
+            pause(API_SERVER_AWAY.wait(failures))

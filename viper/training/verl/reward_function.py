@@ -13,17 +13,18 @@ import random
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import aiohttp
 
+from viper import retries
 from viper.errors import EngineError, InputError
+from viper.retries import PassingError, retrying_async
 from viper.text import clean
 from viper.words import plural
 
-#: Seconds between two attempts: doubled each time, up to the longest.
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 10.0
 #: Connections of one process at most; the other calls wait for one. It is as many as the service puts into a batch.
 _CONNECTIONS = 256
 #: Answers after which it makes sense to ask again: the queue is full, or something in between has no connection.
@@ -37,7 +38,7 @@ async def compute_score(
     extra_info: Mapping[str, Any] | None = None,
     *,
     url: str,
-    patience_s: float = 300.0,
+    patience_s: float = retries.REWARD.seconds or 0.0,
     timeout_s: float = 120.0,
     **_: Any,
 ) -> dict[str, float]:
@@ -66,30 +67,33 @@ async def compute_score(
         "finished": bool((extra_info or {}).get("finished", True)),
         "detail": False,
     }
-    start, attempts, pause = time.monotonic(), 0, _FIRST_PAUSE_S
     async with _connections() as session:
-        while True:
-            attempts += 1
+
+        async def once() -> dict[str, float]:
             try:
                 timeout = aiohttp.ClientTimeout(total=timeout_s)
                 async with session.post(f"{url}/score", json=body, timeout=timeout) as response:
                     if response.status == 200:
                         return _measures(await response.json(), body["finished"], url)
-                    said = (await response.text())[:500]
-                    problem = f"answered {response.status}: {said}"
+                    problem = f"answered {response.status}: {(await response.text())[:500]}"
                     if response.status not in _PASSING:
                         raise EngineError(f"the reward service {problem}", where=url)
-                    wait = max(pause, float(response.headers.get("Retry-After", 0)))
+                    # Spread as well: many calls are asked to come back at the same moment.
+                    asked = float(response.headers.get("Retry-After", 0)) * random.uniform(*retries.REWARD.spread)
+                    raise PassingError(problem, asked)
             except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as error:
-                problem, wait = f"cannot be reached: {error or type(error).__name__}", pause
-            if time.monotonic() - start + wait > patience_s:
-                raise EngineError(
-                    f"the reward service {problem} ({plural(attempts, 'attempt')} in {time.monotonic() - start:.0f} s)",
-                    where=url,
-                    fix="see reward-service.log of the training stage; no output is scored without the service",
-                )
-            await asyncio.sleep(wait * random.uniform(0.75, 1.25))
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
+                raise PassingError(f"cannot be reached: {error or type(error).__name__}") from error
+
+        start, tries = time.monotonic(), retrying_async(replace(retries.REWARD, seconds=patience_s))
+        try:
+            return await tries(once)
+        except PassingError as problem:
+            made = plural(tries.statistics["attempt_number"], "attempt")
+            raise EngineError(
+                f"the reward service {problem} ({made} in {time.monotonic() - start:.0f} s)",
+                where=url,
+                fix="see reward-service.log of the training stage; no output is scored without the service",
+            ) from problem.__cause__
 
 
 class _Shared:
