@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from viper.spec.status import IterationStatus
+
 API_REQUESTS = Counter("viper_api_requests_total", "Requests to the API server.", ["method", "status"])
 RECONCILES = Counter("viper_reconciles_total", "Reconciliations by kind and result.", ["kind", "result"])
 RECONCILE_SECONDS = Histogram(
@@ -27,3 +29,16 @@ GPU_SECONDS = Counter("viper_gpu_seconds_total", "GPU-seconds of stages that end
 STORE_ERRORS = Counter("viper_store_errors_total", "Reads of the object store that failed.")
 EVENTS_SEEN = Counter("viper_watch_events_total", "Events of watches, by kind.", ["kind"])
 RELISTS = Counter("viper_sweeps_total", "Comparisons of everything known with what there is.")
+
+
+def count_ended(previous: IterationStatus, new: IterationStatus) -> None:
+    """Counts the stages that have ended between two statuses of an iteration."""
+    before = {s.name: s for s in previous.stages}
+    for stage in new.stages:
+        old = before.get(stage.name)
+        if stage.state in ("Succeeded", "Failed", "Held") and (old is None or old.state != stage.state):
+            STAGES_FINISHED.labels(stage.name, stage.state).inc()
+            GPU_SECONDS.labels(stage.name).inc(stage.gpu_seconds)
+            if stage.started_at is not None and stage.finished_at is not None:
+                taken = (stage.finished_at - stage.started_at).total_seconds()
+                STAGE_SECONDS.labels(stage.name).observe(max(taken, 0.0))

@@ -7,16 +7,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
-from pydantic import ValidationError
-
-from viper.errors import NewerFormError, SpecError, StoreError
+from viper.errors import NewerFormError, StoreError
 from viper.methods.stages import FREEZE
 from viper.plan import Done, Observed, Plan, Stage, plan
-from viper.spec import Profile, ViperIteration
-from viper.spec.base import first_problem
-from viper.spec.forms import STORED
+from viper.spec import ViperIteration
 from viper.spec.status import IterationStatus
 from viper.stage.frozen import FrozenIteration
 from viper.store import child_uri
@@ -37,6 +32,7 @@ from viper_operator.observed import (
     shards_of,
 )
 from viper_operator.settings import Settings
+from viper_operator.specs import KIND, SpecProblemError, iteration_of
 from viper_operator.status import (
     INTERNAL_ERROR,
     ITERATION_MISSING,
@@ -56,17 +52,8 @@ from viper_operator.writes import REFUSED_AGAIN, RefusedError, UnreadableError, 
 
 log = logging.getLogger(__name__)
 
-KIND = "ViperIteration"
 #: Seconds after which an iteration that waits for its model looks by itself; usually it is told before.
 LOOK_AGAIN = 30.0
-
-
-class SpecProblemError(Exception):
-    """The iteration cannot go on as it is written. `permanent`: whatever happens elsewhere."""
-
-    def __init__(self, reason: str, message: str, *, permanent: bool) -> None:
-        self.reason, self.permanent = reason, permanent
-        super().__init__(message)
 
 
 @dataclass(frozen=True)
@@ -127,7 +114,7 @@ class IterationReconciler:
             return None
         if view.problem:
             raise UnreadableError(view.problem)
-        name, body, previous = view.name, view.body(), view.status()
+        name, previous = view.name, view.status()
         if view.settled:
             previous = self._anew(view, previous)
         trainer = partial(self.cache.trainer, view.model, name)
@@ -146,7 +133,7 @@ class IterationReconciler:
             await self._tell_progress(view, previous)
             return LOOK_AGAIN if self._waits(view, previous) else None
         try:
-            return await self._step(view, body, previous)
+            return await self._step(view, previous)
         except (SpecProblemError, RefusedError) as error:
             explained = self._explained(view, previous, error.reason, str(error), failed=error.permanent)
             await self._write(view, previous, explained)
@@ -176,12 +163,12 @@ class IterationReconciler:
 
     # ---- observe, plan, act ------------------------------------------------------------------------------------
 
-    async def _step(self, view: IterationView, body: Mapping[str, Any], previous: IterationStatus) -> float | None:
+    async def _step(self, view: IterationView, previous: IterationStatus) -> float | None:
         retry = max(view.retry, previous.retries)
         now = self.clock()
         jobs = current_jobs(self.cache.jobs_of(view), retry)
         frozen = await self._frozen(view, previous, jobs)
-        one = self._resource(body) if frozen is None else frozen.iteration
+        one = self._as_written(view) if frozen is None else frozen.iteration
         stored = await self._stored(view, previous, frozen)
         for job in jobs.values():
             (self.memory.rested.add if at_rest(job) else self.memory.rested.discard)(job.uid)
@@ -317,37 +304,6 @@ class IterationReconciler:
         finally:
             self.cache.unclaim(view.model, view.name)
 
-    # ---- what it is ----------------------------------------------------------------------------------------------
-
-    def _resource(self, body: Mapping[str, Any]) -> ViperIteration:
-        """The resource with its profile inline."""
-        meta = {"name": body["metadata"]["name"]}
-        document = {"apiVersion": body["apiVersion"], "kind": KIND, "metadata": meta, "spec": body["spec"]}
-        try:
-            # What has been frozen was taken by the release that it began with.
-            frozen = bool((body.get("status") or {}).get("generator"))
-            one = ViperIteration.model_validate(document, context=STORED if frozen else None)
-        except ValidationError as error:
-            raise SpecProblemError("SpecInvalid", first_problem(error), permanent=True) from None
-        name = one.spec.profile_ref
-        if name is None:
-            return one
-        found = self.cache.profiles.items.get(name)
-        if found is None:
-            message = (
-                f"spec.profileRef: there is no ViperProfile {name} in namespace {self.settings.namespace}; create it"
-            )
-            raise SpecProblemError("ProfileNotFound", message, permanent=False)
-        try:
-            profile = Profile.model_validate(found.spec)
-        except ValidationError as error:
-            message = f"ViperProfile {name}: {first_problem(error)}"
-            raise SpecProblemError("ProfileInvalid", message, permanent=False) from None
-        try:
-            return one.model_copy(update={"spec": one.spec.with_profile(profile)})
-        except SpecError as error:
-            raise SpecProblemError("ProfileInvalid", str(error), permanent=False) from None
-
     # ---- what is said --------------------------------------------------------------------------------------------
 
     async def _write(
@@ -368,7 +324,7 @@ class IterationReconciler:
         body = await self.writer.status(KIND, view, new.dump())
         if body is not None:
             self.cache.iterations.put(body)
-            _count(previous, new)
+            metrics.count_ended(previous, new)
         if ended:
             self.stores.forget(view.uid)
 
@@ -389,6 +345,9 @@ class IterationReconciler:
             unreadable=self.memory.unreadable,
         )
 
+    def _as_written(self, view: IterationView) -> ViperIteration:
+        return iteration_of(view.body(), self.cache.profiles.items, self.settings.namespace)
+
     async def _corrected(self, view: IterationView) -> bool:
         """Whether a failed iteration has another spec now, and nothing was made of the one that failed.
 
@@ -400,7 +359,7 @@ class IterationReconciler:
         if frozen is None or data:
             return frozen is None
         try:
-            wanted = self._resource(view.body()).spec
+            wanted = self._as_written(view).spec
         except SpecProblemError:
             return True  # which is said then
         return frozen.iteration.spec.dump() != wanted.model_copy(update={"suspend": False}).dump()
@@ -439,15 +398,3 @@ class IterationReconciler:
         if waits:
             self.cache.wait_for_model(view.model, view.name)
         return waits
-
-
-def _count(previous: IterationStatus, new: IterationStatus) -> None:
-    before = {s.name: s for s in previous.stages}
-    for stage in new.stages:
-        old = before.get(stage.name)
-        if stage.state in ("Succeeded", "Failed", "Held") and (old is None or old.state != stage.state):
-            metrics.STAGES_FINISHED.labels(stage.name, stage.state).inc()
-            metrics.GPU_SECONDS.labels(stage.name).inc(stage.gpu_seconds)
-            if stage.started_at is not None and stage.finished_at is not None:
-                taken = (stage.finished_at - stage.started_at).total_seconds()
-                metrics.STAGE_SECONDS.labels(stage.name).observe(max(taken, 0.0))
