@@ -6,6 +6,7 @@ import json
 import shutil
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from support.synthesis import FakeClip, FakeEngines, context, frozen, interrupt_
 from viper.errors import InputError, SpecError
 from viper.images import decode, encode_png
 from viper.ingest.sources import SceneSource, open_source
-from viper.ingest.stage import ingest
+from viper.ingest.stage import ImageRow, ingest
 from viper.smallworld.questions import is_held_out, questions
 from viper.smallworld.scenes import scene_from_seed
 from viper.stage import Manifest, StageContext
@@ -241,9 +242,9 @@ def test_duplicates_are_told_from_the_part_that_another_attempt_wrote(tmp_path: 
     ctx = context(tmp_path, "ingest-images", frozen(str(pool), {"partSize": 4}))
     write, turns = ctx.write_part, list[int]()
 
-    def overtaken(index: int, rows: list[Row], *arguments: Any, **options: Any) -> Any:
+    def overtaken(index: int, rows: list[ImageRow], *arguments: Any, **options: Any) -> Any:
         if not turns:  # the other one could not read the first image: then its copy is no duplicate
-            broken = {**rows[0], "image": b"", "accepted": False, "reason": "unreadable-image"}
+            broken = replace(rows[0], image=b"", accepted=False, reason="unreadable-image")
             other = context(tmp_path, "ingest-images", ctx.frozen)
             other.write_part(index, [broken, *rows[1:]], *arguments)
         turns.append(index)

@@ -6,7 +6,7 @@ import hashlib
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from PIL import Image
@@ -15,15 +15,16 @@ from viper.analysis.heat import Grid, panel
 from viper.errors import InputError
 from viper.evaluation.stage import NAMES, THETA0
 from viper.images import decode
+from viper.ingest.stage import ImageRow
 from viper.methods.stages import INGEST, INGEST_SAMPLES, MAP_ATTENTION, stage_graph
 from viper.modelcache.resolve import trained_model
 from viper.prompts import PromptSet
 from viper.stage import Manifest, ResolvedModel, StageContext
+from viper.stage.rows import Float32, Int32, schema_of
 from viper.tasks.dataset import split_of
+from viper.tasks.external.ingest import ExternalSample
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from viper.analysis.attention import Look
 
 #: Parts of the pool that images are taken from.
@@ -38,24 +39,20 @@ class Looker(Protocol):
     def close(self) -> None: ...
 
 
-def schema() -> pa.Schema:
-    """Columns of the stage, a part for each checkpoint: `weights` is the grid row by row, shares of all attention."""
-    import pyarrow as pa
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionRow:
+    """Where a checkpoint looks on an image: `weights` is the grid row by row, shares of all attention."""
 
-    return pa.schema(
-        [
-            ("image_id", pa.string()),
-            ("model", pa.string()),
-            ("model_digest", pa.string()),
-            ("rows", pa.int32()),
-            ("columns", pa.int32()),
-            ("weights", pa.list_(pa.float32())),
-            ("image_share", pa.float32()),
-            ("answer", pa.string()),
-            ("accepted", pa.bool_()),
-            ("reason", pa.string()),
-        ]
-    )
+    image_id: str
+    model: str
+    model_digest: str
+    rows: Int32
+    columns: Int32
+    weights: list[Float32]
+    image_share: Float32
+    answer: str
+    accepted: bool = True
+    reason: str = ""
 
 
 def checkpoints(ctx: StageContext) -> list[tuple[str, ResolvedModel]]:
@@ -90,14 +87,16 @@ def chosen(ctx: StageContext, count: int) -> list[Shown]:
 
 
 def _images(ctx: StageContext, source: str) -> Iterator[Shown]:
-    column = "image" if source == INGEST else "images"
     read = 0
     for part in ctx.manifest(source).parts:
         if not part.accepted:
             continue
-        for row in ctx.table(source, part, ["image_id", column, "accepted"]).to_pylist():
-            if row["accepted"]:
-                yield Shown(row["image_id"], row[column] if source == INGEST else row[column][0])
+        if source == INGEST:
+            pool = ctx.read(source, part, ImageRow, lambda r: (r.image_id, r.image, r.accepted))
+            yield from (Shown(row.image_id, row.image) for row in pool if row.accepted)
+        else:
+            supplied = ctx.read(source, part, ExternalSample, lambda r: (r.image_id, r.images, r.accepted))
+            yield from (Shown(row.image_id, row.images[0]) for row in supplied if row.accepted)
         read += 1
         if read == PARTS_READ:
             return
@@ -126,7 +125,7 @@ def map_attention(ctx: StageContext, open_model: Callable[[ResolvedModel], Looke
             rows.append(_row(name, resolved, image, model.look(decode(image.data), prompt, settings.attention_tokens)))
             ctx.progress.advance()
         model.close()
-        ctx.write_part(index, rows, schema(), seconds=ctx.clock() - started)
+        ctx.write_part(index, rows, schema_of(AttentionRow), seconds=ctx.clock() - started)
     made = {name: _made(ctx, index) for index, (name, _) in enumerate(models)}
     maps = []
     for number, image in enumerate(images):
@@ -145,20 +144,18 @@ def map_attention(ctx: StageContext, open_model: Callable[[ResolvedModel], Looke
     return ctx.finish(node.needs, parts=len(models), outputs=outputs)
 
 
-def _row(name: str, model: ResolvedModel, image: Shown, look: Look) -> dict[str, Any]:
+def _row(name: str, model: ResolvedModel, image: Shown, look: Look) -> AttentionRow:
     rows, columns = look.weights.shape
-    return {
-        "image_id": image.image_id,
-        "model": name,
-        "model_digest": model.digest,
-        "rows": rows,
-        "columns": columns,
-        "weights": look.weights.ravel().tolist(),
-        "image_share": look.image_share,
-        "answer": look.answer,
-        "accepted": True,
-        "reason": "",
-    }
+    return AttentionRow(
+        image_id=image.image_id,
+        model=name,
+        model_digest=model.digest,
+        rows=rows,
+        columns=columns,
+        weights=look.weights.ravel().tolist(),
+        image_share=look.image_share,
+        answer=look.answer,
+    )
 
 
 def _made(ctx: StageContext, index: int) -> dict[str, tuple[Grid, float]]:
@@ -166,6 +163,6 @@ def _made(ctx: StageContext, index: int) -> dict[str, tuple[Grid, float]]:
     part = ctx.part(index)
     assert part is not None  # noqa: S101 - every part was made above, or before
     return {
-        row["image_id"]: (np.array(row["weights"], np.float32).reshape(row["rows"], row["columns"]), row["image_share"])
-        for row in ctx.table(MAP_ATTENTION, part).to_pylist()
+        row.image_id: (np.array(row.weights, np.float32).reshape(row.rows, row.columns), row.image_share)
+        for row in ctx.read(MAP_ATTENTION, part, AttentionRow)
     }

@@ -6,9 +6,8 @@ import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,34 +21,28 @@ from viper.modelcache.engines import StageEngines
 from viper.plan.types import LEFT_OUT, counted
 from viper.spec.iteration import Images
 from viper.stage import Manifest, StageContext
-from viper.stage.context import Row, in_order
+from viper.stage.context import in_order
+from viper.stage.rows import Binary, Float32, Int32, schema_of
 from viper.stored import KEEP, enveloped, read_content
 from viper.words import plural
 
-if TYPE_CHECKING:
-    import pyarrow as pa
 
-
-def schema() -> pa.Schema:
-    """Columns of the stage. `image` is empty for images that could not be read and for exact duplicates; `embedding`
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRow:
+    """An image of the pool. `image` is empty for those that could not be read and for exact duplicates; `embedding`
     unless near-duplicates are looked for by it."""
-    import pyarrow as pa
 
-    return pa.schema(
-        [
-            ("image_id", pa.string()),
-            ("image", pa.binary()),
-            ("width", pa.int32()),
-            ("height", pa.int32()),
-            ("source", pa.string()),
-            ("phash", pa.string()),
-            ("embedding", pa.list_(pa.float32())),
-            ("bytes", pa.int64()),
-            ("detail", pa.string()),
-            ("accepted", pa.bool_()),
-            ("reason", pa.string()),
-        ]
-    )
+    image_id: str = ""
+    image: Binary = b""
+    width: Int32 = 0
+    height: Int32 = 0
+    source: str
+    phash: str = ""
+    embedding: list[Float32] | None = None
+    bytes: int
+    detail: str = ""
+    accepted: bool = False
+    reason: str = ""
 
 
 def ingest(ctx: StageContext, engines: StageEngines | None = None) -> Manifest | None:
@@ -77,18 +70,17 @@ def _ingest(ctx: StageContext, engines: StageEngines) -> Manifest | None:
     prepare_entry = partial(_prepare, source, _limits(spec.images))
     limits = spec.recipe.validation
     seen = _Seen(limits.near_duplicate_distance, limits.near_duplicate_similarity)
-    known = ["image_id", "phash", "embedding", "source", "accepted"]
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for index, part in enumerate(parts):
             started = ctx.clock()
             if index not in pending:
                 record = ctx.part(index)
                 assert record is not None  # noqa: S101 - `pending` found it; parts are immutable
-                for row in ctx.table(INGEST, record, known).to_pylist():
-                    if row["accepted"]:
-                        seen.add(
-                            Known(row["image_id"], int(row["phash"], 16), _vector(row["embedding"])), row["source"]
-                        )
+                for row in ctx.read(
+                    INGEST, record, ImageRow, lambda r: (r.image_id, r.source, r.phash, r.embedding, r.accepted)
+                ):
+                    if row.accepted:
+                        seen.add(Known(row.image_id, int(row.phash, 16), _vector(row.embedding)), row.source)
                 continue
             rows, changed = [], 0
             made = list(pool.map(prepare_entry, part))
@@ -98,7 +90,8 @@ def _ingest(ctx: StageContext, engines: StageEngines) -> Manifest | None:
                 changed += isinstance(prepared, Prepared) and prepared.changed
                 ctx.progress.advance()
             counters = {"images.reencoded": changed}
-            ctx.write_part(index, rows, schema(), seconds=ctx.clock() - started, counters=counters, ordered=True)
+            seconds = ctx.clock() - started
+            ctx.write_part(index, rows, schema_of(ImageRow), seconds=seconds, counters=counters, ordered=True)
     outputs = {"source": source.uri, "images": len(entries), **({LEFT_OUT: left_out} if left_out else {})}
     return ctx.finish((), parts=len(parts), outputs=outputs)
 
@@ -219,25 +212,24 @@ class _Seen:
         return None if near is None else Unusable("near-duplicate", f"looks like {self._sources[near]}")
 
 
-def _row(entry: Entry, image: Prepared | Unusable, embedding: NDArray[np.float32] | None, seen: _Seen) -> Row:
+def _row(entry: Entry, image: Prepared | Unusable, embedding: NDArray[np.float32] | None, seen: _Seen) -> ImageRow:
     source = entry.name.encode("utf-8", "replace").decode()
-    row: Row = {"image_id": "", "phash": "", "embedding": None, "detail": "", "reason": "", "image": b""}
-    row |= {"width": 0, "height": 0, "source": source, "bytes": max(0, entry.size), "accepted": False}
     if isinstance(image, Unusable):
-        return row | {"reason": image.reason, "detail": image.detail}
+        return ImageRow(source=source, bytes=max(0, entry.size), reason=image.reason, detail=image.detail)
     known = Known(image.image_id, image.phash, embedding)
     problem = Unusable("blank", f"all its pixels are {image.blank}") if image.blank else seen.problem(known)
-    row |= {
-        "image_id": image.image_id,
-        "phash": f"{image.phash:016x}",
-        "embedding": None if embedding is None else embedding.tolist(),
-        "width": image.width,
-        "height": image.height,
-        "bytes": entry.size if entry.size >= 0 else len(image.data),
+    row = ImageRow(
+        image_id=image.image_id,
         # An exact duplicate is inspected at its original; a near-duplicate has to be seen beside it.
-        "image": b"" if problem is not None and problem.reason == "duplicate" else image.data,
-    }
+        image=b"" if problem is not None and problem.reason == "duplicate" else image.data,
+        width=image.width,
+        height=image.height,
+        source=source,
+        phash=f"{image.phash:016x}",
+        embedding=None if embedding is None else embedding.tolist(),
+        bytes=entry.size if entry.size >= 0 else len(image.data),
+    )
     if problem is not None:
-        return row | {"reason": problem.reason, "detail": problem.detail}
+        return replace(row, reason=problem.reason, detail=problem.detail)
     seen.add(known, source)
-    return row | {"accepted": True}
+    return replace(row, accepted=True)

@@ -30,6 +30,7 @@ from viper.stage.manifest import (
     stored_outputs,
 )
 from viper.stage.progress import Progress, ProgressRecord, silent
+from viper.stage.rows import R, RowClass, names_of, read_rows, values_of
 from viper.store import ObjectStore, named_by_content, open_store, put_once
 from viper.words import duration, plural
 
@@ -100,6 +101,12 @@ class StageContext:
             raise StageError("the part does not have the digest its manifest names", where=f"{self.store.uri}/{key}")
         return pq.read_table(io.BytesIO(data), columns=None if columns is None else list(columns))
 
+    def read(
+        self, stage: str, part: PartRecord, row: type[R], choose: Callable[[R], tuple[object, ...]] | None = None
+    ) -> list[R]:
+        """The rows of one part, as `table`; `choose` gives the attributes of the columns to read, all otherwise."""
+        return read_rows(self.table(stage, part, choose and names_of(row, choose)), row)
+
     def rows(self, stage: str, columns: Sequence[str] | None = None, *, rejected: bool = False) -> Iterator[Row]:
         """Rows of a finished stage in order; only accepted ones unless `rejected`."""
         wanted = None if columns is None else sorted({*columns, "accepted"})
@@ -129,7 +136,7 @@ class StageContext:
     def write_part(
         self,
         index: int,
-        rows: Sequence[Mapping[str, Any]],
+        rows: Sequence[RowClass] | Sequence[Mapping[str, Any]],
         schema: pa.Schema,
         *,
         seconds: float = 0.0,
@@ -151,11 +158,11 @@ class StageContext:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        buffer = io.BytesIO()
-        pq.write_table(pa.Table.from_pylist([dict(r) for r in rows], schema=schema), buffer, compression="zstd")
+        buffer, values = io.BytesIO(), [values_of(row) for row in rows]
+        pq.write_table(pa.Table.from_pylist(values, schema=schema), buffer, compression="zstd")
         data = buffer.getvalue()
         reasons: dict[str, int] = {}
-        for row in rows:
+        for row in values:
             if not row["accepted"]:
                 reasons[row["reason"]] = reasons.get(row["reason"], 0) + 1
         digest = hashlib.sha256(data).hexdigest()
@@ -164,7 +171,7 @@ class StageContext:
             key=named_by_content(f"parts/{index:05d}.parquet", digest),
             digest=digest,
             rows=len(rows),
-            accepted=sum(bool(r["accepted"]) for r in rows),
+            accepted=sum(bool(row["accepted"]) for row in values),
             rejected=dict(sorted(reasons.items())),
             counters=dict(sorted((counters or {}).items())),
             seconds=round(seconds, 3),

@@ -17,10 +17,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from viper.errors import AlreadyExistsError, NotFoundError, StoreError
-from viper.stage.context import Row, StageContext
+from viper.stage.context import StageContext
 from viper.stage.manifest import PartRecord
 from viper.stage.overlap import Behind, ahead
 from viper.stage.quota import Quota
+from viper.stage.rows import RowClass
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -155,7 +156,7 @@ class PhasedStage:
     phases: Sequence[Phase[Any]]
     items: Sequence[int]
     quota: Quota
-    assemble: Callable[[int, Gathered], tuple[Sequence[Row], Mapping[str, int]]]
+    assemble: Callable[[int, Gathered], tuple[Sequence[RowClass], Mapping[str, int]]]
     schema: pa.Schema
 
     def run(self) -> int | None:

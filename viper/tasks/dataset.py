@@ -6,11 +6,31 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any, Literal, Protocol, TypeVar
 
-from viper.stage.context import Row
+from viper.stage.rows import RowClass
 
 Split = Literal["train", "held_out"]
+
+
+class Decided(RowClass, Protocol):
+    """A row that is selected."""
+
+    @property
+    def image_id(self) -> str: ...
+
+    @property
+    def split(self) -> str: ...
+
+    @property
+    def accepted(self) -> bool: ...
+
+    @property
+    def reason(self) -> str: ...
+
+
+D = TypeVar("D", bound=Decided)
 
 
 def split_of(image_id: str, held_out_share: float) -> Split:
@@ -41,25 +61,25 @@ class Selection:
         """Whether nothing will be accepted any more."""
         return not self.missing
 
-    def decide(self, row: Row, key: Hashable, group: str = "") -> Row:
+    def decide(self, row: D, key: Hashable, group: str = "") -> D:
         """The row with `accepted`, `reason` and `split`. A row that has a reason already stays rejected.
 
         `key` is what a duplicate shares; `group` what the limits count.
         """
-        reason = row["reason"]
+        reason = row.reason
         if not reason and key in self._keys:
             reason = "duplicate-sample"
         full = self.full or self._groups[group] >= self._limits.get(group, self._quota)
         if not reason and full:
             reason = "over-quota"
-        split = "" if reason else split_of(row["image_id"], self._share)
-        decided = row | {"accepted": not reason, "reason": reason, "split": split}
+        split = "" if reason else split_of(row.image_id, self._share)
+        decided = replace(row, accepted=not reason, reason=reason, split=split)
         self.recall(decided, key, group)
         return decided
 
-    def recall(self, row: Row, key: Hashable, group: str = "") -> None:
+    def recall(self, row: Decided, key: Hashable, group: str = "") -> None:
         """Takes note of a row that was decided already."""
-        if row["accepted"]:
+        if row.accepted:
             self._keys.add(key)
             self._groups[group] += 1
             self._accepted += 1

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from viper.images import decode
+from viper.ingest.stage import ImageRow
 from viper.methods.stages import INGEST
 from viper.stage import StageContext
-from viper.stage.context import Row
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 #: Decoded pixels held at once (2**26 are 200 MB): bounds memory whatever the part size.
 BATCH_PIXELS = 2**26
@@ -42,7 +38,7 @@ class Pool:
         self._ctx = ctx
         self._size = ctx.frozen.iteration.spec.recipe.part_size
         self._manifest = ctx.manifest(INGEST)
-        self._last: tuple[int, pa.Table] | None = None
+        self._last: tuple[int, list[ImageRow]] | None = None
 
     @property
     def images(self) -> int:
@@ -67,20 +63,16 @@ class Pool:
             if first < last:
                 rows += self._accepted(part.index)[first:last]
             passed += part.accepted
-        return [
-            PoolImage(position, row["image_id"], row["image"], row["width"], row["height"])
-            for position, row in enumerate(rows)
-        ]
+        return [PoolImage(i, row.image_id, row.image, row.width, row.height) for i, row in enumerate(rows)]
 
-    def _accepted(self, index: int) -> list[Row]:
-        import pyarrow.compute as pc
-
+    def _accepted(self, index: int) -> list[ImageRow]:
         if self._last is None or self._last[0] != index:
-            record = self._manifest.parts[index]
-            table = self._ctx.table(INGEST, record, ["image_id", "image", "width", "height", "accepted"])
-            self._last = index, table.filter(pc.field("accepted"))
-        rows: list[Row] = self._last[1].to_pylist()
-        return rows
+            part = self._manifest.parts[index]
+            rows = self._ctx.read(
+                INGEST, part, ImageRow, lambda r: (r.image_id, r.image, r.width, r.height, r.accepted)
+            )
+            self._last = index, [row for row in rows if row.accepted]
+        return self._last[1]
 
 
 def batches(images: Sequence[PoolImage], copies: int = 1, pixels: int = BATCH_PIXELS) -> Iterator[list[PoolImage]]:

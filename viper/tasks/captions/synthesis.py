@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 
@@ -17,17 +17,14 @@ from viper.modelcache.engines import StageEngines
 from viper.prompts import PromptSet
 from viper.seeds import derive
 from viper.stage import Manifest, StageContext
-from viper.stage.context import Row
 from viper.stage.phases import Chunk, Draft, Drafts, Gathered, Phase, PhasedStage, bytes_of
 from viper.stage.quota import USABLE, Quota, candidates
+from viper.stage.rows import Int32, schema_of
 from viper.stored import known
 from viper.tasks.passport import Passport
 from viper.tasks.pictures import broken
 from viper.tasks.pool import Pool, PoolImage, batches
 from viper.tasks.structured import Answer, Critique, ask, read_text, reader, request_schema, restored, stored
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 #: Images that are drawn between two commits: what a killed shard draws again at most, twice over.
 CHUNK = 8
@@ -35,25 +32,21 @@ Seed = Callable[..., int]
 _TEMPLATES = ("caption", "critique", "refine")
 
 
-def schema() -> pa.Schema:
-    """Columns of the stage; `reconstruction` is PNG, `passport` canonical JSON."""
-    import pyarrow as pa
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptionRow:
+    """A candidate; `reconstruction` is PNG, `passport` canonical JSON."""
 
-    return pa.schema(
-        [
-            ("sample_id", pa.string()),
-            ("image_id", pa.string()),
-            ("caption", pa.string()),
-            ("reconstruction", pa.binary()),
-            ("refinement", pa.list_(pa.string())),
-            ("refined_caption", pa.string()),
-            ("attempts", pa.int32()),
-            ("detail", pa.string()),
-            ("passport", pa.string()),
-            ("accepted", pa.bool_()),
-            ("reason", pa.string()),
-        ]
-    )
+    sample_id: str
+    image_id: str
+    caption: str
+    reconstruction: bytes
+    refinement: list[str]
+    refined_caption: str
+    attempts: Int32
+    detail: str
+    passport: str
+    accepted: bool
+    reason: str
 
 
 def synthesize_captions(ctx: StageContext, engines: StageEngines | None = None) -> Manifest | None:
@@ -71,7 +64,7 @@ def synthesize_captions(ctx: StageContext, engines: StageEngines | None = None) 
         sizes,
         Quota(candidates(recipe.samples, recipe.expected_acceptance), sizes),
         work.assemble,
-        schema(),
+        schema_of(CaptionRow),
     )
     parts = stage.run()
     return None if parts is None else ctx.finish((INGEST, *engines.inputs), parts=parts)
@@ -268,7 +261,7 @@ class CaptionSynthesis:
 
     # ---- rows ----------------------------------------------------------------------------------------------------
 
-    def assemble(self, part: int, drafts: Gathered) -> tuple[list[Row], Mapping[str, int]]:
+    def assemble(self, part: int, drafts: Gathered) -> tuple[list[CaptionRow], Mapping[str, int]]:
         """Rows in the order of the images, and counters of model calls and failures."""
         counters: Counter[str] = Counter()
         rows = []
@@ -278,7 +271,7 @@ class CaptionSynthesis:
             counters.update(sample.counters())
         return rows, counters
 
-    def _row(self, index: int, sample: Sample) -> Row:
+    def _row(self, index: int, sample: Sample) -> CaptionRow:
         passport = Passport(
             task="captions",
             image_id=sample.image.image_id,
@@ -291,19 +284,19 @@ class CaptionSynthesis:
             position=sample.image.position,
         )
         reason, detail = sample.problem()
-        return {
-            "sample_id": passport.sample_id,
-            "image_id": sample.image.image_id,
-            "caption": sample.text,
-            "reconstruction": sample.reconstruction,
-            "refinement": sample.flaws,
-            "refined_caption": sample.refined_text,
-            "attempts": sum(answer.attempts for answer in sample.answers().values()),
-            "detail": detail,
-            "passport": passport.text,
-            "accepted": not reason,
-            "reason": reason,
-        }
+        return CaptionRow(
+            sample_id=passport.sample_id,
+            image_id=sample.image.image_id,
+            caption=sample.text,
+            reconstruction=sample.reconstruction,
+            refinement=sample.flaws,
+            refined_caption=sample.refined_text,
+            attempts=sum(answer.attempts for answer in sample.answers().values()),
+            detail=detail,
+            passport=passport.text,
+            accepted=not reason,
+            reason=reason,
+        )
 
 
 def chunk_name(number: int) -> str:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 from viper.methods.stages import INGEST, SYNTHESIZE_CAPTIONS, VALIDATE_CAPTIONS
 from viper.stage import Manifest, StageContext
-from viper.stage.context import Row, in_order
+from viper.stage.context import in_order
+from viper.stage.rows import schema_of
+from viper.tasks.captions.synthesis import CaptionRow
 from viper.tasks.card import write_card
 from viper.tasks.dataset import Figures, Selection
 from viper.tasks.pool import Pool, PoolImage
 from viper.tasks.text import comparable
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 #: A flaw is a fact about the original (paper, prompt 1); these words betray that the pictures are compared instead.
 _COMPARES = re.compile(
@@ -26,24 +25,20 @@ _COMPARES = re.compile(
 _SENTENCES = re.compile(r"(?<!\d)[.!?\n]+|[.!?\n]+(?!\d)")
 
 
-def schema() -> pa.Schema:
-    """Columns of the stage. `image` (encoded) is empty in rejected rows; it is found under `image_id`."""
-    import pyarrow as pa
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptionSample:
+    """A validated sample. `image` (encoded) is empty in rejected rows; it is found under `image_id`."""
 
-    return pa.schema(
-        [
-            ("sample_id", pa.string()),
-            ("image_id", pa.string()),
-            ("image", pa.binary()),
-            ("caption", pa.string()),
-            ("refinement", pa.list_(pa.string())),
-            ("refined_caption", pa.string()),
-            ("split", pa.string()),
-            ("passport", pa.string()),
-            ("accepted", pa.bool_()),
-            ("reason", pa.string()),
-        ]
-    )
+    sample_id: str
+    image_id: str
+    image: bytes = b""
+    caption: str
+    refinement: list[str]
+    refined_caption: str
+    split: str = ""
+    passport: str
+    accepted: bool = False
+    reason: str
 
 
 def validate_captions(ctx: StageContext) -> Manifest | None:
@@ -60,24 +55,25 @@ def _validate_parts(ctx: StageContext) -> Manifest | None:
     for part in source.parts:
         started, record = ctx.clock(), ctx.part(part.index)
         if record is not None:
-            light = ["image_id", "caption", "refinement", "accepted", "reason", "split"]
-            rows = ctx.table(VALIDATE_CAPTIONS, record, light).to_pylist()
+            rows = ctx.read(
+                VALIDATE_CAPTIONS, record, CaptionSample, lambda r: (r.image_id, r.caption, r.refinement, r.accepted)
+            )
             for row in rows:
                 selection.recall(row, _key(row))
         else:
-            columns = [n for n in schema().names if n not in ("image", "split")]
-            found = ctx.table(SYNTHESIZE_CAPTIONS, part, columns).to_pylist()
+            found = [row for row in ctx.read(SYNTHESIZE_CAPTIONS, part, CaptionRow, _texts) if row.accepted]
             images = {image.image_id: image for image in pool.part(part.index)}
-            rows = [_validate(row, images, selection) for row in found if row["accepted"]]
-            splits = Counter(row["split"] for row in rows if row["accepted"])
-            before = sum(len(row["refinement"]) for row in found if row["accepted"])
+            rows = [_validate(row, images, selection) for row in found]
+            splits = Counter(row.split for row in rows if row.accepted)
+            before = sum(len(row.refinement) for row in found)
             counters = {
                 "train": splits["train"],
                 "held_out": splits["held_out"],
-                "flaws.dropped": before - sum(len(row["refinement"]) for row in rows),
+                "flaws.dropped": before - sum(len(row.refinement) for row in rows),
             }
             seconds = ctx.clock() - started
-            ctx.write_part(part.index, rows, schema(), seconds=seconds, counters=counters, ordered=True)
+            schema = schema_of(CaptionSample)
+            ctx.write_part(part.index, rows, schema, seconds=seconds, counters=counters, ordered=True)
         for row in rows:
             _measure(row, figures)
         count = ctx.progress.advance if record is None else ctx.progress.reuse
@@ -87,16 +83,31 @@ def _validate_parts(ctx: StageContext) -> Manifest | None:
     return ctx.finish(sources, parts=len(source.parts), outputs=outputs)
 
 
-def _validate(row: Row, images: dict[str, PoolImage], selection: Selection) -> Row:
-    flaws = clean_flaws(row["refinement"], row["caption"])
-    if not row["caption"].strip():
+def _texts(row: CaptionRow) -> tuple[object, ...]:
+    """What is read of a candidate: its picture stays where it is."""
+    texts = row.caption, row.refinement, row.refined_caption
+    return row.sample_id, row.image_id, *texts, row.passport, row.accepted
+
+
+def _validate(row: CaptionRow, images: dict[str, PoolImage], selection: Selection) -> CaptionSample:
+    flaws = clean_flaws(row.refinement, row.caption)
+    if not row.caption.strip():
         reason = "empty-caption"
-    elif not row["refinement"]:
+    elif not row.refinement:
         reason = "perfect-caption"
     else:
         reason = "" if flaws else "no-usable-flaw"
-    row = selection.decide(row | {"refinement": flaws, "reason": reason}, _key(row | {"refinement": flaws}))
-    return row | {"image": images[row["image_id"]].data if row["accepted"] else b""}
+    sample = CaptionSample(
+        sample_id=row.sample_id,
+        image_id=row.image_id,
+        caption=row.caption,
+        refinement=flaws,
+        refined_caption=row.refined_caption,
+        passport=row.passport,
+        reason=reason,
+    )
+    sample = selection.decide(sample, _key(sample))
+    return replace(sample, image=images[sample.image_id].data) if sample.accepted else sample
 
 
 def clean_flaws(refinement: Sequence[str], caption: str = "") -> list[str]:
@@ -111,15 +122,15 @@ def clean_flaws(refinement: Sequence[str], caption: str = "") -> list[str]:
     return list(kept.values())
 
 
-def _key(row: Row) -> Hashable:
+def _key(row: CaptionSample) -> Hashable:
     """The same caption with the same flaws is the same lesson, whatever the image."""
-    return comparable(row["caption"]), frozenset(comparable(flaw) for flaw in row["refinement"])
+    return comparable(row.caption), frozenset(comparable(flaw) for flaw in row.refinement)
 
 
-def _measure(row: Row, figures: Figures) -> None:
-    if row["accepted"]:
-        figures.image(row["image_id"])
-        figures.measure("flaws per caption", len(row["refinement"]))
-        figures.measure("characters per caption", len(row["caption"]))
-        for flaw in row["refinement"]:
+def _measure(row: CaptionSample, figures: Figures) -> None:
+    if row.accepted:
+        figures.image(row.image_id)
+        figures.measure("flaws per caption", len(row.refinement))
+        figures.measure("characters per caption", len(row.caption))
+        for flaw in row.refinement:
             figures.measure("characters per flaw", len(flaw))

@@ -8,8 +8,9 @@ import os
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from viper.beside import read_beside
 from viper.errors import AlreadyExistsError, InputError, StageError
@@ -19,39 +20,33 @@ from viper.reward.sentences import normalise, split_sentences
 from viper.seeds import derive
 from viper.spec import ExternalData
 from viper.stage import Manifest, StageContext
-from viper.stage.context import Row, in_order
+from viper.stage.context import in_order
+from viper.stage.rows import schema_of
 from viper.stored import enveloped, read_content
 from viper.tasks.dataset import Selection
 from viper.tasks.external.supplied import Supplied, SuppliedRow, open_supplied
 from viper.tasks.passport import Passport, text_digest
 from viper.words import plural
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 #: The policy sees one image or a pair.
 MAX_IMAGES = 2
 
 
-def schema() -> pa.Schema:
-    """Columns of the stage. `images` are encoded, none in rejected rows; `source` is the row's place in the file."""
-    import pyarrow as pa
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalSample:
+    """A supplied sample. `images` are encoded, none in rejected rows; `source` is the row's place in the file."""
 
-    return pa.schema(
-        [
-            ("sample_id", pa.string()),
-            ("image_id", pa.string()),
-            ("images", pa.list_(pa.binary())),
-            ("prompt", pa.string()),
-            ("ground_truth", pa.list_(pa.string())),
-            ("split", pa.string()),
-            ("source", pa.string()),
-            ("detail", pa.string()),
-            ("passport", pa.string()),
-            ("accepted", pa.bool_()),
-            ("reason", pa.string()),
-        ]
-    )
+    sample_id: str
+    image_id: str
+    images: list[bytes]
+    prompt: str
+    ground_truth: list[str]
+    split: str = ""
+    source: str
+    detail: str
+    passport: str
+    accepted: bool = False
+    reason: str
 
 
 def ingest_samples(ctx: StageContext) -> Manifest | None:
@@ -85,9 +80,9 @@ def _ingest(ctx: StageContext, supplied: Supplied, external: ExternalData) -> Ma
         for index in range(parts):
             started, record = ctx.clock(), ctx.part(index)
             if record is not None:
-                for row in ctx.table(INGEST_SAMPLES, record, ["passport", "accepted"]).to_pylist():
-                    if row["accepted"]:
-                        selection.recall(row, _key(json.loads(row["passport"])))
+                for row in ctx.read(INGEST_SAMPLES, record, ExternalSample, lambda r: (r.passport, r.accepted)):
+                    if row.accepted:
+                        selection.recall(row, _key(json.loads(row.passport)))
                 ctx.progress.reuse(record.rows)
                 continue
             found = enumerate(supplied.rows(index * size, (index + 1) * size), index * size)
@@ -97,9 +92,10 @@ def _ingest(ctx: StageContext, supplied: Supplied, external: ExternalData) -> Ma
             for (position, source), images in zip(there, made, strict=True):
                 rows.append(_row(supplied, source, position, images, selection))
                 ctx.progress.advance()
-            splits = Counter(row["split"] for row in rows if row["accepted"])
+            splits = Counter(row.split for row in rows if row.accepted)
             counters = {"train": splits["train"], "held_out": splits["held_out"]}
-            ctx.write_part(index, rows, schema(), seconds=ctx.clock() - started, counters=counters, ordered=True)
+            seconds = ctx.clock() - started
+            ctx.write_part(index, rows, schema_of(ExternalSample), seconds=seconds, counters=counters, ordered=True)
     outputs = {"source": external.uri, "digest": f"sha256:{supplied.digest}", "rows": len(supplied)}
     return ctx.finish((), parts=parts, outputs=outputs)
 
@@ -146,7 +142,7 @@ def _read(supplied: Supplied, image: str | bytes, limits: Limits) -> bytes:
 
 def _row(
     supplied: Supplied, source: SuppliedRow, position: int, images: Sequence[Prepared] | Unusable, selection: Selection
-) -> Row:
+) -> ExternalSample:
     truth = source.ground_truth
     sentences = list(split_sentences(truth)) if isinstance(truth, str) else [t for t in map(str.strip, truth) if t]
     found: Sequence[Prepared] = () if isinstance(images, Unusable) else images
@@ -169,18 +165,19 @@ def _row(
     problem = images if isinstance(images, Unusable) else None
     if problem is None and not sentences:
         problem = Unusable("no-ground-truth", "the row has no answer")
-    row: Row = {
-        "sample_id": passport.sample_id,
-        "image_id": passport.image_id,
-        "prompt": source.prompt,
-        "ground_truth": sentences,
-        "source": source.place,
-        "detail": "" if problem is None else problem.detail,
-        "passport": passport.text,
-        "reason": "" if problem is None else problem.reason,
-    }
+    row = ExternalSample(
+        sample_id=passport.sample_id,
+        image_id=passport.image_id,
+        images=[image.data for image in found],
+        prompt=source.prompt,
+        ground_truth=sentences,
+        source=source.place,
+        detail="" if problem is None else problem.detail,
+        passport=passport.text,
+        reason="" if problem is None else problem.reason,
+    )
     row = selection.decide(row, _key(json.loads(passport.text)))
-    return row | {"images": [image.data for image in found] if row["accepted"] else []}
+    return row if row.accepted else replace(row, images=[])
 
 
 def _key(passport: dict[str, Any]) -> Hashable:

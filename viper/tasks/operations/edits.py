@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -16,10 +16,10 @@ from viper.modelcache.engines import StageEngines
 from viper.prompts import PromptSet
 from viper.seeds import derive
 from viper.stage import PartRecord, StageContext
-from viper.stage.context import Row
 from viper.stage.phases import Chunk, Draft, Drafts, Gathered, Phase
 from viper.tasks.operations.clip_filter import change_problem, changed_share, clip_problem, clip_scores, threshold
 from viper.tasks.operations.judge import Judgement, judge
+from viper.tasks.operations.synthesis import OperationRow
 from viper.tasks.pool import Pool, batches
 from viper.tasks.text import comparable
 
@@ -47,12 +47,13 @@ class Verdicts:
 
 @dataclass(frozen=True)
 class Edit:
-    """A candidate. `place`: among the accepted edits of its part."""
+    """A candidate. `place`: among the accepted edits of its part; `reason`: why it failed before the judge."""
 
     place: int
-    row: Row
+    row: OperationRow
     original: Image.Image
     edited: Image.Image
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,10 @@ class EditFilters:
             Phase("judge", "judge", self._to_judge, self._judge),
         )
 
-    def rows(self, part: int) -> list[Row]:
+    def rows(self, part: int) -> list[OperationRow]:
         """Accepted edits of a part of the synthesis, in order."""
-        columns = ["sample_id", "image_id", "category", "entity", "instruction", "edited", "passport", "accepted"]
-        found = self._ctx.table(SYNTHESIZE_OPERATIONS, self._source[part], columns).to_pylist()
-        return [row for row in found if row["accepted"]]
+        found = self._ctx.read(SYNTHESIZE_OPERATIONS, self._source[part], OperationRow, _passed_on)
+        return [row for row in found if row.accepted]
 
     def originals(self, part: int) -> dict[str, bytes]:
         """Encoded originals of a part by image id."""
@@ -102,11 +102,11 @@ class EditFilters:
 
     def _chunks(self, part: int) -> Iterator[tuple[int, list[str], int]]:
         """Number, image ids and edits of each chunk."""
-        columns = ["image_id", "accepted"]
-        rows = self._ctx.table(SYNTHESIZE_OPERATIONS, self._source[part], columns).to_pylist()
+        source = self._source[part]
+        rows = self._ctx.read(SYNTHESIZE_OPERATIONS, source, OperationRow, lambda r: (r.image_id, r.accepted))
         count: dict[str, int] = defaultdict(int)
         for row in rows:
-            count[row["image_id"]] += row["accepted"]
+            count[row.image_id] += row.accepted
         images = [image for image in self._pool.part(part) if count[image.image_id]]
         for number, batch in enumerate(batches(images, 1 + max(count.values(), default=0))):
             yield number, [image.image_id for image in batch], sum(count[image.image_id] for image in batch)
@@ -116,9 +116,9 @@ class EditFilters:
         originals: dict[str, Image.Image] = {}
         edits = []
         for place, row in enumerate(self.rows(part)):
-            if row["image_id"] in wanted and not skip(place):
-                original = originals.setdefault(row["image_id"], decode(encoded[row["image_id"]]))
-                edits.append(Edit(place, row, original, decode(row["edited"])))
+            if row.image_id in wanted and not skip(place):
+                original = originals.setdefault(row.image_id, decode(encoded[row.image_id]))
+                edits.append(Edit(place, row, original, decode(row.edited)))
         return Edits(number, edits)
 
     # ---- what changed, CLIP --------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ class EditFilters:
             same = edit.original.size == edit.edited.size and edit.original.tobytes() == edit.edited.tobytes()
             reason = "unchanged" if same else change_problem(share, limits.change)
             reason = reason or clip_problem(score, limits.clip, self._lowest)
-            found = Verdicts(edit.row["sample_id"], share, score, reason=reason)
+            found = Verdicts(edit.row.sample_id, share, score, reason=reason)
             drafts.append(Draft(edit.place, asdict(found)))
         return drafts
 
@@ -169,17 +169,13 @@ class EditFilters:
         """All edits of the chunk; those that failed already keep their pictures, as controls of the others."""
         compared, _ = self._drafts.read(part, "clip", f"{number:04d}")
         edits = self._edits(part, number, image_ids, lambda place: place not in compared)
-        marked = [
-            Edit(e.place, e.row | {"reason": compared[e.place].data["reason"]}, e.original, e.edited)
-            for e in edits.edits
-        ]
-        return Edits(number, marked)
+        return Edits(number, [replace(edit, reason=compared[edit.place].data["reason"]) for edit in edits.edits])
 
     def _judge(self, part: int, chunk: Edits) -> list[Draft]:
         settings = self._recipe.validation.judge
-        passed = [edit for edit in chunk.edits if not edit.row["reason"]]
+        passed = [edit for edit in chunk.edits if not edit.reason]
         controls = {edit.place: control_of(edit, chunk.edits) for edit in passed if self._controlled(edit)}
-        shown = [(edit.original, edit.edited, str(edit.row["instruction"])) for edit in passed]
+        shown = [(edit.original, edit.edited, edit.row.instruction) for edit in passed]
         seed = partial(derive, self._recipe.seed, VALIDATE_OPERATIONS, part, chunk.number, "judge")
         found: list[Judgement] = []
         if shown:
@@ -189,24 +185,30 @@ class EditFilters:
         return [Draft(edit.place, _said(edit, judged, fooled)) for edit in chunk.edits]
 
     def _controlled(self, edit: Edit) -> bool:
-        drawn = derive(self._recipe.seed, VALIDATE_OPERATIONS, "control", edit.row["sample_id"])
+        drawn = derive(self._recipe.seed, VALIDATE_OPERATIONS, "control", edit.row.sample_id)
         return (drawn % 10_000) / 10_000 < self._recipe.validation.judge.controls
+
+
+def _passed_on(row: OperationRow) -> tuple[object, ...]:
+    """What is read of a candidate: all that its sample has."""
+    said = row.category, row.entity, row.instruction
+    return row.sample_id, row.image_id, *said, row.edited, row.passport, row.accepted
 
 
 def control_of(edit: Edit, others: Sequence[Edit]) -> tuple[Image.Image, Image.Image, str]:
     """Pictures and an instruction that do not belong together: this edit with an instruction for another image; where
     there is none, the unedited image twice with its own instruction."""
-    own = comparable(edit.row["instruction"])
+    own = comparable(edit.row.instruction)
     for other in others:
-        if other.row["image_id"] != edit.row["image_id"] and comparable(other.row["instruction"]) != own:
-            return edit.original, edit.edited, str(other.row["instruction"])
-    return edit.original, edit.original, str(edit.row["instruction"])
+        if other.row.image_id != edit.row.image_id and comparable(other.row.instruction) != own:
+            return edit.original, edit.edited, other.row.instruction
+    return edit.original, edit.original, edit.row.instruction
 
 
 def _said(edit: Edit, judged: Mapping[int, Judgement], fooled: Mapping[int, Judgement]) -> dict[str, Any]:
     """What the judge adds to the verdicts on an edit."""
     if (found := judged.get(edit.place)) is None:
-        return {"reason": edit.row["reason"]}
+        return {"reason": edit.reason}
     control = fooled.get(edit.place)
     return {
         "votes": found.votes,

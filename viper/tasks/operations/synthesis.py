@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from PIL import Image
 
@@ -19,11 +19,11 @@ from viper.prompts.categories import task_text
 from viper.seeds import derive
 from viper.spec.recipe import CATEGORIES
 from viper.stage import Manifest, StageContext
-from viper.stage.context import Row
 from viper.stage.phases import Chunk, Draft, Drafts, Gathered, Phase, PhasedStage, bytes_of
 from viper.stage.quota import Quota, candidates
+from viper.stage.rows import Int32, schema_of
 from viper.tasks.captions.flawless import says_none
-from viper.tasks.captions.synthesis import CHUNK, chunk_name
+from viper.tasks.captions.synthesis import CHUNK, CaptionRow, chunk_name
 from viper.tasks.operations.balance import steer
 from viper.tasks.passport import Passport, text_digest
 from viper.tasks.pictures import broken
@@ -41,9 +41,6 @@ from viper.tasks.structured import (
 )
 from viper.tasks.text import comparable
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 #: Instructions are short and directly usable (paper, prompt 3); longer ones are dropped before the edit.
 MAX_INSTRUCTION = 300
 _TEMPLATES = ("category", "instruction")
@@ -51,28 +48,24 @@ Seed = Callable[..., int]
 M = TypeVar("M", bound=Output)
 
 
-def schema() -> pa.Schema:
-    """Columns of the stage; `edited` is PNG, empty when there was no edit."""
-    import pyarrow as pa
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationRow:
+    """A candidate; `edited` is PNG, empty when there was no edit."""
 
-    return pa.schema(
-        [
-            ("sample_id", pa.string()),
-            ("image_id", pa.string()),
-            ("category", pa.string()),
-            ("chosen_category", pa.string()),
-            ("steered", pa.bool_()),
-            ("entity", pa.string()),
-            ("instruction", pa.string()),
-            ("edited", pa.binary()),
-            ("editor_note", pa.string()),
-            ("attempts", pa.int32()),
-            ("detail", pa.string()),
-            ("passport", pa.string()),
-            ("accepted", pa.bool_()),
-            ("reason", pa.string()),
-        ]
-    )
+    sample_id: str
+    image_id: str
+    category: str
+    chosen_category: str
+    steered: bool
+    entity: str
+    instruction: str
+    edited: bytes
+    editor_note: str
+    attempts: Int32
+    detail: str
+    passport: str
+    accepted: bool
+    reason: str
 
 
 def synthesize_operations(ctx: StageContext, engines: StageEngines | None = None) -> Manifest | None:
@@ -90,7 +83,7 @@ def synthesize_operations(ctx: StageContext, engines: StageEngines | None = None
         proposals,
         Quota(candidates(recipe.samples, recipe.expected_acceptance), proposals),
         work.assemble,
-        schema(),
+        schema_of(OperationRow),
     )
     parts = stage.run()
     return None if parts is None else ctx.finish((INGEST, *captions.inputs, *engines.inputs), parts=parts)
@@ -116,9 +109,11 @@ class Captions:
         """
         if self._manifest is None or index >= len(self._manifest.parts):
             return {}
-        columns = ["image_id", "caption", "refined_caption"]
-        rows = self._ctx.table(SYNTHESIZE_CAPTIONS, self._manifest.parts[index], columns).to_pylist()
-        return {row["image_id"]: row["refined_caption"] or row["caption"] for row in rows}
+        part = self._manifest.parts[index]
+        rows = self._ctx.read(
+            SYNTHESIZE_CAPTIONS, part, CaptionRow, lambda r: (r.image_id, r.caption, r.refined_caption)
+        )
+        return {row.image_id: row.refined_caption or row.caption for row in rows}
 
 
 @dataclass
@@ -317,10 +312,10 @@ class OperationSynthesis:
 
     # ---- rows ----------------------------------------------------------------------------------------------------
 
-    def assemble(self, part: int, drafts: Gathered) -> tuple[list[Row], Mapping[str, int]]:
+    def assemble(self, part: int, drafts: Gathered) -> tuple[list[OperationRow], Mapping[str, int]]:
         """Rows image by image, and counters of model calls, failures and categories."""
         edits, captions = self._settings.edits_per_image, self._captions.part(part)
-        rows: list[Row] = []
+        rows: list[OperationRow] = []
         counters: Counter[str] = Counter()
         for image in self._pool.part(part):
             for edit in range(edits):
@@ -331,7 +326,7 @@ class OperationSynthesis:
                 counters.update(proposal.counters())
         return rows, counters
 
-    def _row(self, index: int, proposal: Proposal) -> Row:
+    def _row(self, index: int, proposal: Proposal) -> OperationRow:
         answers = proposal.answers()
         written = proposal.instruction.value if proposal.instruction else None
         task = self._tasks.get(proposal.category, "")
@@ -348,22 +343,22 @@ class OperationSynthesis:
             position=proposal.image.position * self._settings.edits_per_image + proposal.edit,
         )
         reason, detail = proposal.problem()
-        return {
-            "sample_id": passport.sample_id,
-            "image_id": proposal.image.image_id,
-            "category": proposal.category,
-            "chosen_category": proposal.chosen,
-            "steered": proposal.category != proposal.chosen,
-            "entity": written.entity_to_edit if written else "",
-            "instruction": proposal.text,
-            "edited": proposal.edited,
-            "editor_note": proposal.editor_note,
-            "attempts": sum(answer.attempts for answer in answers.values()),
-            "detail": detail,
-            "passport": passport.text,
-            "accepted": not reason,
-            "reason": reason,
-        }
+        return OperationRow(
+            sample_id=passport.sample_id,
+            image_id=proposal.image.image_id,
+            category=proposal.category,
+            chosen_category=proposal.chosen,
+            steered=proposal.category != proposal.chosen,
+            entity=written.entity_to_edit if written else "",
+            instruction=proposal.text,
+            edited=proposal.edited,
+            editor_note=proposal.editor_note,
+            attempts=sum(answer.attempts for answer in answers.values()),
+            detail=detail,
+            passport=passport.text,
+            accepted=not reason,
+            reason=reason,
+        )
 
 
 def _proposal(image: PoolImage, caption: str, edit: int, proposed: Draft, edited: Draft | None) -> Proposal:

@@ -4,54 +4,44 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 from viper.methods.stages import INGEST, SYNTHESIZE_OPERATIONS, VALIDATE_OPERATIONS
 from viper.modelcache.engines import StageEngines
 from viper.stage import Manifest, PartRecord, StageContext
-from viper.stage.context import Row, in_order
+from viper.stage.context import in_order
 from viper.stage.phases import Claims, Drafts, run_phases
 from viper.stage.quota import Quota
+from viper.stage.rows import Int32, schema_of
 from viper.tasks.card import CONTROLS, CONTROLS_ACCEPTED, write_card
 from viper.tasks.dataset import Figures, Selection
 from viper.tasks.operations.balance import quotas
 from viper.tasks.operations.edits import EditFilters, Verdicts
+from viper.tasks.operations.synthesis import OperationRow
 from viper.tasks.text import comparable
 
-if TYPE_CHECKING:
-    import pyarrow as pa
 
-
-#: What later parts, and the card, follow from.
-_LIGHT = ("image_id", "category", "instruction", "clip_score", "accepted")
-
-
-def schema() -> pa.Schema:
-    """Columns of the stage. `image` and `edited` (encoded) are empty in rejected rows; they are found under `image_id`
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationSample:
+    """A validated sample. `image` and `edited` (encoded) are empty in rejected rows; they are found under `image_id`
     in ingest-images and `sample_id` in synthesize-operations."""
-    import pyarrow as pa
 
-    return pa.schema(
-        [
-            ("sample_id", pa.string()),
-            ("image_id", pa.string()),
-            ("image", pa.binary()),
-            ("edited", pa.binary()),
-            ("category", pa.string()),
-            ("entity", pa.string()),
-            ("instruction", pa.string()),
-            ("changed", pa.float64()),
-            ("clip_score", pa.float64()),
-            ("votes", pa.int32()),
-            ("votes_valid", pa.int32()),
-            ("judge_reason", pa.string()),
-            ("split", pa.string()),
-            ("passport", pa.string()),
-            ("accepted", pa.bool_()),
-            ("reason", pa.string()),
-        ]
-    )
+    sample_id: str
+    image_id: str
+    image: bytes = b""
+    edited: bytes
+    category: str
+    entity: str
+    instruction: str
+    changed: float
+    clip_score: float
+    votes: Int32
+    votes_valid: Int32
+    judge_reason: str
+    split: str = ""
+    passport: str
+    accepted: bool = False
+    reason: str
 
 
 def validate_operations(ctx: StageContext, engines: StageEngines | None = None) -> Manifest | None:
@@ -73,7 +63,7 @@ def validate_operations(ctx: StageContext, engines: StageEngines | None = None) 
         selection = _selection(ctx)
         for part in range(parts):
             for row, verdict in zip(filters.rows(part), judged.verdicts(part), strict=True):
-                selection.decide(row | asdict(verdict), _key(row), row["category"])
+                _decide(selection, row, verdict)
         if selection.full or parts == len(source.parts):
             break
         target += selection.missing  # duplicates, or a category that was full
@@ -128,25 +118,20 @@ def _write(ctx: StageContext, filters: EditFilters, judged: _Judged, parts: int)
     selection, figures = _selection(ctx), Figures()
     for part in range(len(judged.edits)):
         if (record := ctx.part(part)) is not None:
-            there = ctx.table(VALIDATE_OPERATIONS, record, _LIGHT).to_pylist()
-            for row in there:
-                selection.recall(row, _key(row), row["category"])
+            for row in ctx.read(VALIDATE_OPERATIONS, record, OperationSample, _light):
+                selection.recall(row, _key(row), row.category)
                 _measure(row, figures)
             continue
         rows = filters.rows(part)
         if part < parts and not selection.full:
             verdicts = judged.verdicts(part)
-            decided = [
-                selection.decide(row | asdict(verdict), _key(row), row["category"])
-                for row, verdict in zip(rows, verdicts, strict=True)
-            ]
         else:
-            nothing = asdict(Verdicts("", changed=0.0, clip_score=0.0, reason="over-quota"))
-            decided = [selection.decide(row | nothing | {"sample_id": row["sample_id"]}, _key(row)) for row in rows]
+            verdicts = [Verdicts(row.sample_id, changed=0.0, clip_score=0.0, reason="over-quota") for row in rows]
+        decided = [_decide(selection, row, verdict) for row, verdict in zip(rows, verdicts, strict=True)]
         originals = filters.originals(part)
-        made = [row | _pictures(row, originals) for row in decided]
-        seconds = judged.seconds(part)
-        ctx.write_part(part, made, schema(), seconds=seconds, counters=_counters(decided), ordered=True)
+        made = [_with_pictures(row, originals) for row in decided]
+        seconds, counters = judged.seconds(part), _counters(decided, verdicts)
+        ctx.write_part(part, made, schema_of(OperationSample), seconds=seconds, counters=counters, ordered=True)
         for row in decided:
             _measure(row, figures)
     sources = (INGEST, SYNTHESIZE_OPERATIONS)
@@ -155,34 +140,58 @@ def _write(ctx: StageContext, filters: EditFilters, judged: _Judged, parts: int)
     return ctx.finish(sources, parts=len(judged.edits), outputs=outputs)
 
 
-def _pictures(row: Row, originals: Mapping[str, bytes]) -> Row:
+def _decide(selection: Selection, row: OperationRow, verdict: Verdicts) -> OperationSample:
+    sample = OperationSample(
+        sample_id=row.sample_id,
+        image_id=row.image_id,
+        edited=row.edited,
+        category=row.category,
+        entity=row.entity,
+        instruction=row.instruction,
+        changed=verdict.changed,
+        clip_score=verdict.clip_score,
+        votes=verdict.votes,
+        votes_valid=verdict.votes_valid,
+        judge_reason=verdict.judge_reason,
+        passport=row.passport,
+        reason=verdict.reason,
+    )
+    return selection.decide(sample, _key(sample), sample.category)
+
+
+def _with_pictures(row: OperationSample, originals: Mapping[str, bytes]) -> OperationSample:
     """Both images of a sample; none for a rejected edit."""
-    return {"image": originals[row["image_id"]]} if row["accepted"] else {"image": b"", "edited": b""}
+    return replace(row, image=originals[row.image_id]) if row.accepted else replace(row, edited=b"")
 
 
-def _key(row: Row) -> Hashable:
+def _light(row: OperationSample) -> tuple[object, ...]:
+    """What later parts, and the card, follow from."""
+    return row.image_id, row.category, row.instruction, row.clip_score, row.accepted
+
+
+def _key(row: OperationSample) -> Hashable:
     """The same instruction for the same image is the same lesson."""
-    return row["image_id"], comparable(row["instruction"])
+    return row.image_id, comparable(row.instruction)
 
 
-def _counters(rows: Sequence[Row]) -> dict[str, int]:
+def _counters(rows: Sequence[OperationSample], verdicts: Sequence[Verdicts]) -> dict[str, int]:
     counters: Counter[str] = Counter({"train": 0, "held_out": 0})
-    for row in rows:
-        counters["judge.attempts"] += row["attempts"]
-        if row["control"] is not None:
+    for row, verdict in zip(rows, verdicts, strict=True):
+        counters["judge.attempts"] += verdict.attempts
+        if verdict.control is not None:
             counters[CONTROLS] += 1
-            counters[CONTROLS_ACCEPTED] += row["control"]
-        if row["accepted"]:
-            counters[row["split"]] += 1
-            counters[f"accepted.{row['category']}"] += 1
+            counters[CONTROLS_ACCEPTED] += verdict.control
+        if row.accepted:
+            counters[row.split] += 1
+            counters[f"accepted.{row.category}"] += 1
     return counters
 
 
-def _measure(row: Row, figures: Figures) -> None:
-    figures.count("Candidates by category", row["category"])
-    figures.measure("CLIP score of candidates", row["clip_score"])
-    if row["accepted"]:
-        figures.image(row["image_id"])
-        figures.count("Samples by category", row["category"])
-        figures.measure("CLIP score of samples", row["clip_score"])
-        figures.measure("characters per instruction", len(row["instruction"]))
+def _measure(row: OperationSample, figures: Figures) -> None:
+    figures.count("Candidates by category", row.category)
+    figures.measure("CLIP score of candidates", row.clip_score)
+    if row.accepted:
+        figures.image(row.image_id)
+        figures.count("Samples by category", row.category)
+        figures.measure("CLIP score of samples", row.clip_score)
+        figures.measure("characters per instruction", len(row.instruction))
