@@ -99,3 +99,10 @@ def folded(text: str, width: int) -> Text:
     for line in lines:
         line.rstrip()
     return Text("\n").join(lines)
+
+
+def rewritten(text: str, terminal: TextIO) -> str:
+    """What to write for a line in place of the terminal's last one: cut where the terminal ends."""
+    line = Text(text)
+    line.truncate(console(terminal).width - 1, overflow="ellipsis")
+    return f"\r\x1b[K{line}"

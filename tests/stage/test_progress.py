@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
+from rich.cells import cell_len
 
 from viper.stage.progress import LINE_SECONDS, Progress, ProgressRecord, over_shards, time_left
 
@@ -174,6 +175,18 @@ def test_a_terminal_has_a_live_line_in_place_of_those_between() -> None:
     told.steps(200, 1.0)
     assert told.lines == ["train begins: 200 items", "train ends after 3 min 20 s: 200 items, 1/s"]
     assert "train 200/200 (1/s)\n" in told.terminal.getvalue()
+
+
+def test_a_live_line_ends_where_the_terminal_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setenv("TERM", "xterm")
+    told = Told(terminal=Terminal())
+    told.progress.begin("数据集" * 10, 2)
+    told.steps(2, 1.0)
+    lines = told.terminal.getvalue().split("\r\x1b[K")[1:]
+    assert len(lines) == 3
+    assert all(cell_len(line.rstrip("\n")) in (28, 29) for line in lines)
+    assert all(line.rstrip("\n").endswith("…") for line in lines)
 
 
 def test_a_log_that_is_no_terminal_has_no_control_codes(told: Told) -> None:

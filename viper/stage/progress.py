@@ -308,6 +308,8 @@ class Progress:
             if self._sink is not None:
                 self._sink(record)
             if self._terminal.isatty():
+                from viper.terminal import rewritten
+
                 end = "\n" if record.total and record.done == record.total else ""
-                self._terminal.write(f"\r\x1b[K{self._label} {record.line()}{end}")
+                self._terminal.write(rewritten(f"{self._label} {record.line()}", self._terminal) + end)
                 self._terminal.flush()

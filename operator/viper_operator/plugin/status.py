@@ -12,7 +12,7 @@ from typing import TextIO
 
 from rich.console import RenderableType
 
-from viper.terminal import printed
+from viper.terminal import console, printed
 from viper_operator.names import ITERATION, LOOP
 from viper_operator.observed import JOB_OF_POD
 from viper_operator.plugin.api import EVENTS, ITERATIONS, JOBS, LOOPS, PODS, Cluster, Object, connect, patiently
@@ -160,7 +160,8 @@ def watch(
     while True:
         text, finished, version = patiently(look, tell, pause)
         if text != before:
-            out.write(f"\x1b[H\x1b[J{text}" if out.isatty() else ("\n" if before else "") + text)
+            console(out).clear()
+            out.write(text if out.isatty() or not before else f"\n{text}")
             out.flush()
             before = text
         if finished:
