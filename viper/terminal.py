@@ -1,7 +1,8 @@
 """Text for a terminal, by rich: columns and trees, measured in the cells that are shown (CJK, combining accents).
 
-Nothing is read as markup or emoji, wrapped, or cut. Colours only on a terminal that has them and without `NO_COLOR`;
-plain letters for the branches where the encoding has no others. Imported by the commands that print, never by `--help`.
+Nothing is read as markup or emoji, moves the cursor, is wrapped, or cut. Colours only on a terminal that has them and
+without `NO_COLOR`; plain letters for branches where the encoding has no others. Imported by commands that print, not
+by `--help`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
+
+from viper.text import clean
 
 #: Columns of what may be as wide as it needs to be.
 _ENDLESS = 2**31
@@ -45,6 +48,12 @@ def console(out: TextIO, *, width: int | None = None) -> Console:
     )
 
 
+def plain(text: str | Text) -> Text:
+    """The text as it is shown: without what a terminal would carry out."""
+    # rich measures lines by `splitlines` and breaks them at \n alone.
+    return text if isinstance(text, Text) else Text("\n".join(clean(text).replace("\t", " ").splitlines()))
+
+
 def printed(shown: RenderableType, out: TextIO | None = None) -> str:
     """What to write to `out` (none: a plain file of UTF-8) for it; no blanks at the end of a line, nor a newline."""
     on = console(io.StringIO() if out is None else out, width=_ENDLESS)
@@ -70,7 +79,7 @@ def columns(
         indent: blanks before the first column.
         gap: blanks between two columns.
     """
-    cells = [[Text(c) if isinstance(c, str) else c for c in row] for row in rows]
+    cells = [[plain(c) if isinstance(c, str) else c for c in row] for row in rows]
     table = Table.grid(padding=(0, gap, 0, 0))
     for i in range(max(map(len, cells), default=0)):
         table.add_column(justify="right" if i in right else "left", min_width=(least or {}).get(i), no_wrap=True)
@@ -87,15 +96,14 @@ def columns(
 def tree(label: str | Text, children: Iterable[Tree] = (), notes: Sequence[str] = ()) -> Tree:
     """A line, what is below it, and notes: lines without a branch of their own."""
     below = list(children)
-    first = Text(label) if isinstance(label, str) else label
-    made = _Tree(Text("\n").join([first, *(Text(f"{'│' if below else ' '}    ! {note}") for note in notes)]))
+    made = _Tree(Text("\n").join(map(plain, (label, *(f"{'│' if below else ' '}    ! {note}" for note in notes)))))
     made.children.extend(below)
     return made
 
 
 def folded(text: str, width: int) -> Text:
     """The text in lines of at most so many cells."""
-    lines = Text(text).wrap(console(io.StringIO()), width)
+    lines = plain(text).wrap(console(io.StringIO()), width)
     for line in lines:
         line.rstrip()
     return Text("\n").join(lines)
@@ -103,6 +111,6 @@ def folded(text: str, width: int) -> Text:
 
 def rewritten(text: str, terminal: TextIO) -> str:
     """What to write for a line in place of the terminal's last one: cut where the terminal ends."""
-    line = Text(text)
+    line = plain(text)
     line.truncate(console(terminal).width - 1, overflow="ellipsis")
     return f"\r\x1b[K{line}"

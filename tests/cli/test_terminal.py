@@ -9,7 +9,7 @@ import unicodedata
 import pytest
 from rich.text import Text
 
-from viper.terminal import columns, folded, printed, tree
+from viper.terminal import columns, folded, printed, rewritten, tree
 
 NAMES = {
     "greek": "θ1 → θ0",
@@ -88,3 +88,19 @@ def test_folded_text_is_as_wide_as_asked_and_loses_nothing(name: str) -> None:
     lines = str(folded(name, 20)).split("\n")
     assert max(map(cells, lines)) <= 20
     assert "".join(lines).replace(" ", "") == name.replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a\x1b[31mred", "a\x1b]0;title\x07", "a\x9b2J", "a\x07\x08", "a\tb", "a\rb", "a\ud83d", "a\u2028b", "a\vb\x85c\n"],
+    ids=ascii,
+)
+def test_what_a_name_holds_is_not_carried_out(text: str) -> None:
+    for shown in (
+        printed(tree(text, [tree(f"x{text}", (), [text])])),
+        "\n".join(map(str, columns([(text, "END"), ("b", "END")]))),
+        str(folded(text, 20)),
+        rewritten(text, Terminal()).removeprefix("\r\x1b[K"),
+    ):
+        assert shown.encode().startswith(b"a")
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f…]", shown)

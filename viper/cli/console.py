@@ -9,12 +9,11 @@ from typing import TextIO
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
 from viper.plan import Plan, StageStatus, State
 from viper.stage.frozen import FrozenIteration
 from viper.stage.progress import LINE_SECONDS, ProgressRecord
-from viper.terminal import console
+from viper.terminal import console, plain
 from viper.words import one_line, took
 
 #: Seconds between two looks at a running stage.
@@ -91,7 +90,7 @@ class Console:
 
     def _print(self, text: str) -> None:
         elapsed = int(self._clock() - self._start)
-        self._out.print(f"[{elapsed // 60:3d}:{elapsed % 60:02d}] {one_line(text)}", soft_wrap=True)
+        self._out.print(plain(f"[{elapsed // 60:3d}:{elapsed % 60:02d}] {one_line(text)}"), soft_wrap=True)
 
 
 def _bars(name: str, progress: Mapping[str, ProgressRecord]) -> Table:
@@ -101,5 +100,5 @@ def _bars(name: str, progress: Mapping[str, ProgressRecord]) -> Table:
     table.add_column(no_wrap=True, overflow="ellipsis")
     for stage, record in progress.items():
         bar = ProgressBar(record.total, record.done, width=20) if record.total else ""
-        table.add_row(bar, Text(f"{name} {stage} {record.line()}"))
+        table.add_row(bar, plain(f"{name} {stage} {record.line()}"))
     return table

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.text import Text
 
-from viper.terminal import columns
+from viper.terminal import columns, plain
 from viper.words import duration, one_line
 
 _MARKS = {
@@ -24,7 +24,7 @@ _OBVIOUS = ("Waiting", "Suspended", "Succeeded")
 def stage_row(name: str, state: str, text: str, seconds: float | None = None, *more: str) -> Sequence[str | Text]:
     """One stage. `seconds`: how long it took or takes; `more`: further columns before the text."""
     took = "" if seconds is None else duration(seconds, 1)
-    return Text.assemble(_MARKS.get(state, " "), f" {name}"), state, took, *more, one_line(text)
+    return Text.assemble(_MARKS.get(state, " "), " ", plain(name)), state, took, *more, one_line(text)
 
 
 def stage_lines(rows: Iterable[Sequence[str | Text]]) -> list[Text]:
