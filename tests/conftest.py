@@ -19,25 +19,28 @@ from servers.running import CREDENTIALS, MinioServer, MlflowServer
 from viper.store import DirectoryStore, ObjectStore, open_store
 
 #: Folders whose tests need what takes long to make on a fresh machine, in the order in which tests/prepare.sh has it.
+#: The cluster needs everything, and goes through its tests alone; beside it are those of the operator and the plugin.
 LATE = (
     "evaluation",
     "reward_service",
     "training",
     "engines",
     "examples",
-    "cluster",
     "chart",
     "conformance",
+    "cluster",
     "operator",
     "plugin",
 )
+#: Files of other folders with such tests: MinIO is there first, the API server with the chart's tools.
+WAITS = {"server": 0, "kube": LATE.index("conformance")}
 
 #: Files whose tests stay in one process: there is one node, and one verl fills a machine.
 TOGETHER = {"cluster/": "cluster", "training/test_verl_": "verl"}
 
-#: What `--quick` leaves out. Whatever else a test needs is in the environment of `make quick`, which has no torch,
-#: transformers or MLflow: a test that lacks its marker fails there.
-APART = ("torch", "mlflow", "server", "kube", "cluster", "slow")
+#: What `--quick` leaves out. Whatever else a test needs is in the environment of `make quick`, which has
+#: neither torch nor transformers: a test that lacks its marker fails there.
+APART = ("torch", "server", "kube", "cluster", "slow")
 #: Scripts that make servers and environments; what needs one is marked.
 BUILDS = {"build_minio.sh", "build.sh", "environment.sh", "images.sh", "up.sh"}
 #: Processor time, which other programs on the machine hardly change, of a test that is not marked `slow`: twice what
@@ -94,14 +97,19 @@ def _processor_seconds() -> float:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that wait for nothing come first."""
+    """Tests that wait for nothing come first. A file is one piece of work, and waits when one of its tests does."""
     tests = Path(__file__).parent
 
-    def place(item: pytest.Item) -> int:
+    def place(item: pytest.Item) -> float:
         folder = item.path.relative_to(tests).parts[0]
-        return LATE.index(folder) + 1 if folder in LATE else 0
+        if folder in LATE:
+            return LATE.index(folder)
+        return max((rank - 0.5 for marker, rank in WAITS.items() if item.get_closest_marker(marker)), default=-1)
 
-    items.sort(key=place)
+    places: dict[Path, float] = {}
+    for item in items:
+        places[item.path] = max(place(item), places.get(item.path, -1))
+    items.sort(key=lambda item: places[item.path])
 
 
 class _Files(LoadFileScheduling):

@@ -6,7 +6,7 @@ set -uo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 {
-  for name in verl lmms vllm; do "$here/support/environment.sh" "$name"; done
+  for name in lmms verl vllm; do "$here/support/environment.sh" "$name"; done
   "$here/cluster/images.sh" --no-import operator cpu
 } &
 "$here/servers/build_minio.sh"

@@ -202,6 +202,7 @@ def test_the_limits_of_a_container_count_where_they_are_less() -> None:
     assert gather.cpus({"/sys/fs/cgroup/cpu.max": "max 100000"}.get) == len(os.sched_getaffinity(0))
 
 
+@pytest.mark.torch
 def test_versions_are_read_from_a_lock(tmp_path: Path) -> None:
     lock = tmp_path / "requirements.lock"
     lock.write_text(

@@ -14,8 +14,6 @@ from viper.plan import PERMANENT_EXIT_CODES
 from viper.registry import MissingError, Registry, sqlite_uri
 from viper.registry.names import LONGEST, check_alias, check_model_name, metric_names
 
-pytestmark = pytest.mark.mlflow
-
 
 def answered(status: int, body: str = "") -> MlflowException:
     """What MLflow's client makes of an answer that is not its server's JSON."""
