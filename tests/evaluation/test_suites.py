@@ -15,7 +15,7 @@ from viper.engines.base import VisionLanguageModel
 from viper.errors import StageError
 from viper.evaluation import stage
 from viper.evaluation.stage import Checkpoint, evaluate
-from viper.evaluation.suites import Result, describe, parquet
+from viper.evaluation.suites import AnswerRow, Result, describe, parquet
 from viper.methods.stages import EVALUATE
 from viper.spec import IterationSpec
 from viper.stage.progress import Progress
@@ -36,21 +36,21 @@ class FakeSuite:
     def result(self, store: ObjectStore, model: str, vlm: Callable[[], VisionLanguageModel], to: Progress) -> Result:
         vlm()
         rows = [
-            {
-                "suite": self.name,
-                "question_id": f"{self.name}/{i}",
-                "domain": "even" if i % 2 == 0 else "odd",
-                "kind": "",
-                "expected": "A",
-                "prediction": "A",
-                "output": "A",
-                "note": "",
-                "cluster": "",
-                "groups": [],
-                "finished": i > 0,
-                "tokens": 1,
-                "correct": i < RIGHT[model[-1]],
-            }
+            AnswerRow(
+                suite=self.name,
+                question_id=f"{self.name}/{i}",
+                domain="even" if i % 2 == 0 else "odd",
+                kind="",
+                expected="A",
+                prediction="A",
+                output="A",
+                note="",
+                cluster="",
+                groups=[],
+                finished=i > 0,
+                tokens=1,
+                correct=i < RIGHT[model[-1]],
+            )
             for i in range(10)
         ]
         return Result(rows, {"version": VERSIONS["now"], "dataset": "a/b", "data": "d", "metrics": {"m": 0.5}})

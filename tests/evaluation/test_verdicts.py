@@ -10,9 +10,11 @@ import pytest
 from viper.evaluation import paper
 from viper.evaluation.benchmarks import CATALOGUE, Verdict, disagreements, headline, level_scores
 from viper.evaluation.statistics import OVERALL
+from viper.evaluation.suites import AnswerRow
 from viper.evaluation.summary import below_floor, benchmark_comparisons, benchmark_scores, counts, in_order
 from viper.spec.benchmarks import BENCHMARKS
 from viper.spec.evaluation import Benchmark
+from viper.stage.rows import row_of
 
 
 def hallusion(question: str, figure: str, said: str, truth: str, **judged: Any) -> Verdict:
@@ -85,7 +87,10 @@ def test_benchmarks_below_their_floor_are_named() -> None:
 
 
 def test_answers_that_were_cut_off_are_counted_apart_from_those_that_never_came() -> None:
-    rows = [{"finished": f, "note": n} for f, n in ((True, ""), (False, ""), (False, "the prompt is too long"))]
+    rows = [
+        row_of(AnswerRow, {"finished": finished, "note": note})
+        for finished, note in ((True, ""), (False, ""), (False, "the prompt is too long"))
+    ]
     assert counts(rows) == {"truncated": 1, "unanswered": 1}
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from viper.analysis.stage import AttentionRow
+from viper.evaluation.suites import AnswerRow, parquet
 from viper.ingest.stage import ImageRow
 from viper.stage.rows import Float32, Int32, RowClass, names_of, read_rows, row_of, schema_of, values_of
 from viper.tasks.captions.synthesis import CaptionRow
@@ -106,6 +109,12 @@ def test_a_column_that_was_not_read_has_no_value() -> None:
             "image_id string, model string, model_digest string, rows int32, columns int32, "
             "weights list<item: float>, image_share float, answer string, accepted bool, reason string",
         ),
+        (
+            AnswerRow,
+            "model string, model_digest string, suite string, question_id string, domain string, kind string, "
+            "expected string, prediction string, output string, note string, cluster string, "
+            "groups list<item: string>, finished bool, tokens int64, correct bool, accepted bool, reason string",
+        ),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -114,3 +123,9 @@ def test_every_table_keeps_its_columns(row: type[RowClass], columns: str) -> Non
     assert ", ".join(f"{field.name} {field.type}" for field in schema) == columns
     assert all(field.nullable and field.metadata is None for field in schema)
     assert schema.metadata is None
+
+
+def test_kept_answers_have_the_columns_of_a_part_but_those_of_its_iteration() -> None:
+    kept = [name for name in schema_of(AnswerRow).names if name not in ("model", "model_digest", "accepted", "reason")]
+    schema = pq.read_schema(io.BytesIO(parquet([])))
+    assert schema == pa.schema([schema_of(AnswerRow).field(name) for name in kept])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from viper.engines.base import VisionLanguageModel
 from viper.errors import StageError
 from viper.evaluation.questions import load_questions
 from viper.evaluation.statistics import OVERALL, Verdicts, comparisons, scores
-from viper.evaluation.suites import QUESTIONS, BenchmarkSuite, QuestionSuite, Result, Suite, schema, verdict_of
+from viper.evaluation.suites import QUESTIONS, AnswerRow, BenchmarkSuite, QuestionSuite, Result, Suite
 from viper.evaluation.summary import Answered, benchmark_comparisons, benchmark_scores, counts, in_order
 from viper.methods.stages import COLD_START, EVALUATE, TRAIN_CAPTIONS, TRAIN_MIXED, TRAIN_OPERATIONS, stage_graph
 from viper.modelcache.resolve import trained_model
@@ -21,6 +21,7 @@ from viper.prompts import PromptSet
 from viper.spec.benchmarks import BENCHMARKS
 from viper.spec.recipe import Recipe
 from viper.stage import Manifest, Progress, ResolvedModel, StageContext
+from viper.stage.rows import schema_of
 from viper.stored import enveloped, read_content
 
 BASE, THETA0, THETA1, THETA2 = "base", "theta0", "theta1", "theta2"
@@ -160,12 +161,12 @@ class _Opened:
 def _write(ctx: StageContext, index: int, checkpoint: Checkpoint, result: Result, seconds: float) -> None:
     counted = {} if not result.about else counts(result.rows)
     about = json.dumps(enveloped({**result.about, **counted}), ensure_ascii=False, sort_keys=True).encode()
-    named = {"model": checkpoint.name, "model_digest": checkpoint.model.digest, "accepted": True, "reason": ""}
-    rows = [{**named, **row} for row in result.rows]
+    digest = checkpoint.model.digest
+    rows = [replace(r, model=checkpoint.name, model_digest=digest, accepted=True, reason="") for r in result.rows]
     ctx.write_part(
         index,
         rows,
-        schema(),
+        schema_of(AnswerRow),
         seconds=seconds,
         counters={k: n for k, n in counted.items() if n},
         beside=(_ABOUT, about) if result.about else None,
@@ -197,7 +198,7 @@ def _benchmarks(
                 )
             part = ctx.part(index)
             assert part is not None  # noqa: S101 - the caller has looked
-            of_model[task] = {r["question_id"]: verdict_of(r) for r in ctx.table(EVALUATE, part).to_pylist()}
+            of_model[task] = {row.question_id: row.verdict for row in ctx.read(EVALUATE, part, AnswerRow)}
         answered[c.name] = of_model
     return {
         "tasks": {t: {**said, "n": len(answered[models[0].name][t])} for t, said in about.items()},
@@ -223,8 +224,8 @@ def _pairs(models: Sequence[Checkpoint]) -> list[tuple[str, str, str]]:
 def _verdicts(ctx: StageContext, index: int) -> Verdicts:
     part = ctx.part(index)
     assert part is not None  # noqa: S101 - the caller has looked
-    rows = ctx.table(EVALUATE, part, ["question_id", "domain", "correct"]).to_pylist()
-    return {r["question_id"]: (r["domain"], r["correct"]) for r in rows}
+    rows = ctx.read(EVALUATE, part, AnswerRow, lambda row: (row.question_id, row.domain, row.correct))
+    return {row.question_id: (row.domain, row.correct) for row in rows}
 
 
 def overall(scores_of_model: dict[str, dict[str, float]] | None) -> float:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from viper.digests import digest_of
 from viper.engines.base import VisionLanguageModel
@@ -21,24 +21,48 @@ from viper.evaluation.runner import RULES_OF_READING, ask, normalise
 from viper.prompts import PromptSet
 from viper.spec import IterationSpec
 from viper.spec.evaluation import RULES
-from viper.stage.context import Row
 from viper.stage.progress import Progress
+from viper.stage.rows import names_of, row_of, schema_of, values_of
 from viper.store import ObjectStore, named_by_content
 from viper.stored import enveloped, read_content
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 QUESTIONS = "questions"
-#: Rows of every suite. `output`, `finished`, `tokens`, `note` are null for our own questions.
-_TEXT = ("suite", "question_id", "domain", "kind", "expected", "prediction", "output", "note", "cluster")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerRow:
+    """An answer, judged. What our own questions do not have is null: `output` to `tokens`."""
+
+    model: str = ""
+    model_digest: str = ""
+    suite: str
+    question_id: str
+    domain: str
+    kind: str
+    expected: str
+    prediction: str
+    output: str | None = None
+    note: str | None = None
+    cluster: str | None = None
+    groups: list[str] | None = None
+    finished: bool | None = None
+    tokens: int | None = None
+    correct: bool
+    accepted: bool = True
+    reason: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict on an answer to a benchmark."""
+        groups = tuple(self.groups or ())
+        return Verdict(self.correct, self.expected, self.domain or "", self.kind or "", groups, self.cluster or "")
 
 
 @dataclass(frozen=True)
 class Result:
     """One model's answers to one suite, judged; `about` is what a manifest says of the suite with this model."""
 
-    rows: list[Row]
+    rows: list[AnswerRow]
     about: dict[str, Any]
 
 
@@ -88,30 +112,30 @@ class QuestionSuite:
             on_batch=to.advance,
         )
         rows = [
-            {
-                "suite": QUESTIONS,
-                "question_id": a.question.question_id,
-                "domain": a.question.domain,
-                "kind": a.question.kind,
-                "expected": a.question.answer,
-                "prediction": a.prediction,
-                "correct": a.correct,
-            }
+            AnswerRow(
+                suite=QUESTIONS,
+                question_id=a.question.question_id,
+                domain=a.question.domain,
+                kind=a.question.kind,
+                expected=a.question.answer,
+                prediction=a.prediction,
+                correct=a.correct,
+            )
             for a in answered
         ]
         if not keep_rows(store, key, parquet(rows)):
             rows = self._recall(store, key) or rows
         return Result(rows, {})
 
-    def _recall(self, store: ObjectStore, key: str) -> list[Row] | None:
+    def _recall(self, store: ObjectStore, key: str) -> list[AnswerRow] | None:
         """The answers of an earlier evaluation; None when there is none, or it does not hold these questions."""
         rows = read_rows(store, key)
         expected = [(q.question_id, q.answer) for q in self.questions]
-        same = bool(rows) and rows is not None and set(rows[0]) == set(schema(named=False).names)
+        same = bool(rows) and rows is not None and set(rows[0]) == set(_kept())
         if not (same and rows and [(r["question_id"], r["expected"]) for r in rows] == expected):
             return None
         # By the rule of comparison that holds now: an older one may have judged them.
-        return [row | {"correct": normalise(row["prediction"]) == normalise(row["expected"])} for row in rows]
+        return [_row_of(row | {"correct": normalise(row["prediction"]) == normalise(row["expected"])}) for row in rows]
 
 
 def evaluation_digest(questions: Sequence[Question], prompts: PromptSet, max_tokens: int, engine: str) -> str:
@@ -223,7 +247,7 @@ def _recall_result(store: ObjectStore, key: str) -> Result | None:
         return None
     import pyarrow.parquet as pq
 
-    return Result(pq.read_table(io.BytesIO(data)).to_pylist(), described["about"])
+    return Result([_row_of(row) for row in pq.read_table(io.BytesIO(data)).to_pylist()], described["about"])
 
 
 def describe(store: ObjectStore, key: str, text: bytes) -> Result | None:
@@ -246,40 +270,41 @@ def describe(store: ObjectStore, key: str, text: bytes) -> Result | None:
     return None
 
 
-def _row(suite: str, said: Said, verdict: Verdict) -> Row:
-    fields = asdict(verdict) | {"groups": list(verdict.groups)}
-    return {"suite": suite, **{k: v for k, v in asdict(said).items() if k != "prompt"}, **fields}
-
-
-def verdict_of(row: Row) -> Verdict:
-    """The verdict that a row of a benchmark holds."""
-    return Verdict(
-        row["correct"],
-        row["expected"],
-        row["domain"] or "",
-        row["kind"] or "",
-        tuple(row["groups"] or ()),
-        row["cluster"] or "",
+def _row(suite: str, said: Said, verdict: Verdict) -> AnswerRow:
+    return AnswerRow(
+        suite=suite,
+        question_id=said.question_id,
+        domain=verdict.domain,
+        kind=verdict.kind,
+        expected=verdict.expected,
+        prediction=said.prediction,
+        output=said.output,
+        note=said.note,
+        cluster=verdict.cluster,
+        groups=list(verdict.groups),
+        finished=said.finished,
+        tokens=said.tokens,
+        correct=verdict.correct,
     )
 
 
-def schema(named: bool = True) -> pa.Schema:
-    """Columns of a part; `named` with the model's and those that every part has."""
-    import pyarrow as pa
-
-    fields = [*((name, pa.string()) for name in _TEXT), ("groups", pa.list_(pa.string()))]
-    fields += [("finished", pa.bool_()), ("tokens", pa.int64()), ("correct", pa.bool_())]
-    if not named:
-        return pa.schema(fields)
-    outer = [("model", pa.string()), ("model_digest", pa.string())]
-    return pa.schema([*outer, *fields, ("accepted", pa.bool_()), ("reason", pa.string())])
+def _kept() -> list[str]:
+    """Columns that are kept for whichever iteration asks: all but the model's and those that every part has."""
+    of_a_part = names_of(AnswerRow, lambda row: (row.model, row.model_digest, row.accepted, row.reason))
+    return [field.name for field in fields(AnswerRow) if field.name not in of_a_part]
 
 
-def parquet(rows: Sequence[Row]) -> bytes:
+def _row_of(values: Mapping[str, Any]) -> AnswerRow:
+    """A row that was kept; null where an earlier release had no such column."""
+    return row_of(AnswerRow, {**dict.fromkeys(_kept()), **values})
+
+
+def parquet(rows: Sequence[AnswerRow]) -> bytes:
     """Rows of a suite as a parquet file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema(named=False)), buffer, compression="zstd")
+    buffer, all_columns = io.BytesIO(), schema_of(AnswerRow)
+    schema = pa.schema([all_columns.field(name) for name in _kept()])
+    pq.write_table(pa.Table.from_pylist(list(map(values_of, rows)), schema=schema), buffer, compression="zstd")
     return buffer.getvalue()

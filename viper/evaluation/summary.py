@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from viper.evaluation.benchmarks import Verdict, headline, levels
 from viper.evaluation.gate import is_number
 from viper.evaluation.statistics import OVERALL, compare, score
 from viper.spec.evaluation import Benchmark
-from viper.stage.context import Row
+
+if TYPE_CHECKING:
+    from viper.evaluation.suites import AnswerRow
 
 Answered = Mapping[str, Mapping[str, Verdict]]
 """Benchmark → question id → verdict, of one model."""
@@ -88,12 +90,12 @@ def has_result(scores: Mapping[str, Any] | None) -> bool:
     return bool(scores.get("n", 0) > scores.get("unanswered", 0))
 
 
-def counts(rows: Iterable[Row]) -> dict[str, int]:
+def counts(rows: Iterable[AnswerRow]) -> dict[str, int]:
     """Answers of a benchmark that were cut off at the token limit, and questions without an answer."""
     cut = unanswered = 0
     for row in rows:
-        cut += row["finished"] is False and not row["note"]
-        unanswered += bool(row["note"])
+        cut += row.finished is False and not row.note
+        unanswered += bool(row.note)
     return {"truncated": cut, "unanswered": unanswered}
 
 
