@@ -15,8 +15,10 @@ from modelcache_files import names
 
 from fakes.hub import FakeHub
 from viper.modelcache import Entry, ModelCache, fetch
+from viper.modelcache.cache import STAMPS
 from viper.modelcache.remotes import Remote, RemoteFile, git_blob
 from viper.modelcache.reporting import FetchProgress
+from viper.store.transfer import MANIFEST
 
 CONTENT = {"config.json": b"{}", "model.safetensors": bytes(range(256)) * 40}
 
@@ -100,7 +102,7 @@ def test_the_loser_of_a_race_without_locks_throws_its_copy_away(
         write(path, directory)
 
     caches = [cache, ModelCache(cache.root)]
-    monkeypatch.setattr("os.getpid", iter(range(100, 1000)).__next__)
+    monkeypatch.setattr("socket.gethostname", (f"host-{n}" for n in range(1000)).__next__)
     with ThreadPoolExecutor(2) as pool:
         entries = list(pool.map(lambda c: c.fill("s3://bucket/model", remote(slow)), caches))
     assert entries[0] == entries[1]
@@ -115,6 +117,50 @@ def test_a_winner_whose_files_are_damaged_is_mended_by_the_loser(cache: ModelCac
     ref.unlink()  # as for a process that does not know of it
     assert cache.fill("s3://bucket/model", remote(write)) == first
     assert cache.damaged(first, thorough=True) == []
+
+
+@pytest.mark.parametrize(
+    ("left", "fetched"),
+    [
+        ((*CONTENT, MANIFEST), []),  # a training stage's copy of what it had stored: no stamps, no reference
+        ((*CONTENT, MANIFEST, STAMPS), []),
+        (("config.json",), sorted(CONTENT)),  # the same, killed in the middle
+    ],
+    ids=["a copy", "a copy with stamps", "half a copy"],
+)
+def test_what_an_earlier_release_left_is_used_as_far_as_it_is_whole(
+    cache: ModelCache, tmp_path: Path, left: tuple[str, ...], fetched: list[str]
+) -> None:
+    made = ModelCache(tmp_path / "earlier").fill("s3://bucket/model", remote(write))
+    place = cache.root / "models" / made.digest.replace(":", "-")
+    place.mkdir(parents=True)
+    for name in left:
+        (place / name).write_bytes((made.path / name).read_bytes())
+    asked: list[str] = []
+
+    def get(path: str, directory: Path) -> None:
+        asked.append(path)
+        write(path, directory)
+
+    found = cache.fill("s3://bucket/model", remote(get, made.digest))
+    assert (found.path, sorted(asked)) == (place, fetched)
+    assert cache.damaged(found, thorough=True) == []
+
+
+def test_a_lock_of_another_program_or_release_is_respected(cache: ModelCache) -> None:
+    """Locks are the kernel's, on `locks/<hash>`: a file that is left there by one who was killed holds nobody up."""
+    cache.fill("s3://bucket/model", remote(write))
+    (lock,) = (cache.root / "locks").iterdir()
+    told: list[str] = []
+    with lock.open("ab") as held, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(held, fcntl.LOCK_EX)
+
+        def free(name: str, *_: int) -> None:
+            told.append(name)
+            fcntl.flock(held, fcntl.LOCK_UN)
+
+        pool.submit(ModelCache(cache.root).fill, "s3://bucket/model", remote(write), free).result(60)
+    assert told[0] == "another process fetches s3://bucket/model: waiting for it"
 
 
 def test_a_record_that_was_cut_short_counts_as_absent(cache: ModelCache) -> None:

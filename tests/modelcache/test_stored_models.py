@@ -66,6 +66,8 @@ def test_a_checkpoint_goes_through_the_shared_cache_and_beside_one_that_is_read_
         assert model_dir(ctx, model).is_relative_to(tmp_path / "own")
     shared = model_dir(ctx, model)
     assert shared.is_relative_to(cache.root)
+    inode = (shared / "config.json").stat().st_ino
+    assert (model_dir(ctx, model) / "config.json").stat().st_ino == inode, "it is copied once"
     monkeypatch.setattr(ModelCache, "writable", property(lambda self: self.root != cache.root))
     assert model_dir(ctx, model) == shared
 

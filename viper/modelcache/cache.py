@@ -10,7 +10,6 @@ locks/<hash>            held by the process that downloads
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -22,6 +21,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from viper.errors import InputError, NotFoundError, StoreError
 from viper.modelcache.remotes import Remote
@@ -256,17 +257,21 @@ class ModelCache:
         """Held while the body runs; False where the file system has no locks."""
         folder = self.root / "locks"
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / _key(uri)).open("ab") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if report is not None:
-                    report(f"another process fetches {uri}: waiting for it", 0, 0)
-                fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError:
-                yield False
-                return
+        # Never a file that only says who holds it instead: a process that is killed would leave it there.
+        lock = FileLock(folder / _key(uri), fallback_to_soft=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if report is not None:
+                report(f"another process fetches {uri}: waiting for it", 0, 0)
+            lock.acquire()
+        except OSError:
+            yield False
+            return
+        try:
             yield True
+        finally:
+            lock.release()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -13,7 +13,7 @@ from viper.errors import InputError
 from viper.modelcache.cache import Entry, ModelCache, Report
 from viper.modelcache.remotes import Remote, hub, hub_commit, stored
 from viper.modelcache.uris import hub_uri, is_pinned, is_remote, registered_model
-from viper.store import DirectoryStore, local_directory
+from viper.store import DirectoryStore, directory_in_place
 from viper.store.places import cache_dir, expanded
 from viper.store.transfer import MANIFEST, directory_digests
 
@@ -176,8 +176,7 @@ def _local(uri: str) -> Path:
     if not place.is_dir():
         raise InputError("there is no such directory", where=str(place), fix="correct the path, or mount its volume")
     if (place / MANIFEST).is_file():
-        store = DirectoryStore(place)
-        return local_directory(store, "", place)  # sizes against its record; nothing is copied
+        return directory_in_place(DirectoryStore(place))
     return place
 
 

@@ -23,7 +23,7 @@ from viper.store.transfer import (
     MANIFEST,
     directory_digest,
     directory_digests,
-    local_directory,
+    directory_in_place,
     stored_digests,
     upload_directory,
 )
@@ -177,7 +177,7 @@ def _directory(resolved: ResolvedModel) -> Path:
     store = open_store(resolved.uri)
     _same(resolved, stored_digests(store, "").digest)
     if isinstance(store, DirectoryStore):
-        return local_directory(store, "", cache_dir())
+        return directory_in_place(store)
     shared = model_cache()
     if not shared.writable and (entry := shared.find(resolved.uri)) is not None and shared.damaged(entry) == []:
         return entry.path

@@ -227,23 +227,16 @@ def stored_digests(store: ObjectStore, prefix: str) -> DirectoryDigests:
     return digests
 
 
-def local_directory(store: ObjectStore, prefix: str, cache: Path) -> Path:
-    """A local path with the content of the directory under `prefix`; read it, never write it.
+def directory_in_place(store: DirectoryStore, prefix: str = "") -> Path:
+    """Where the directory under `prefix` lies, its sizes compared with `digests.json`; read it, never write it.
 
-    In a directory store that is the place itself (sizes are compared with `digests.json`, nothing is copied), else a
-    verified download into `cache`/<digest>, done once. Raises as `download_directory`.
+    Raises `StoreError` when it is not complete, `DamagedError` when a file is missing or has another size.
     """
-    digests = stored_digests(store, prefix)
-    if isinstance(store, DirectoryStore):
-        place = store.path(prefix) if prefix else store.root
-        for path, expected in digests.files.items():
-            file = place / path
-            if not file.is_file() or file.stat().st_size != expected.size:
-                raise DamagedError("a file is missing or has another size", where=str(file), fix=_DAMAGED)
-        return place
-    place = cache / digests.digest.replace(":", "-")
-    if not (place / MANIFEST).is_file():
-        download_directory(store, prefix, place)
+    place = store.path(prefix) if prefix else store.root
+    for path, expected in stored_digests(store, prefix).files.items():
+        file = place / path
+        if not file.is_file() or file.stat().st_size != expected.size:
+            raise DamagedError("a file is missing or has another size", where=str(file), fix=_DAMAGED)
     return place
 
 

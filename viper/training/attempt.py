@@ -13,10 +13,10 @@ from typing import Protocol
 from viper.engines.base import RlSample
 from viper.errors import StageError, StoreError
 from viper.methods.stages import THETA0, StageNode, stage_graph
-from viper.stage import StageContext
+from viper.modelcache.resolve import model_dir
+from viper.stage import ResolvedModel, StageContext
 from viper.store import child_uri
-from viper.store.places import cache_dir
-from viper.store.transfer import directory_digests, local_directory, upload_directory
+from viper.store.transfer import directory_digests, upload_directory
 from viper.training.live import LiveCurves, Send
 from viper.training.mirror import FOLDERS, mirror_for
 from viper.training.settings import StepMetrics
@@ -134,10 +134,11 @@ def publish_model(
     prefix = f"{ctx.prefix}/{MODELS}/{digests.digest.replace(':', '-')}"
     with ctx.progress.waits("storing the model and reading it back"):
         upload_directory(ctx.store, prefix, model, digests=digests)
-        stored = local_directory(ctx.store, prefix, cache_dir() / "models")
+        published = ResolvedModel(uri=child_uri(ctx.store.uri, prefix), digest=digests.digest)
+        stored = model_dir(ctx, published)
     with ctx.progress.waits("comparing the stored model with the trained weights"):
         verify(stored, *trained, probes, tokens)
-    return {"uri": child_uri(ctx.store.uri, prefix), "digest": digests.digest}
+    return {"uri": published.uri, "digest": published.digest}
 
 
 def publish_curves(ctx: StageContext, history: History) -> str:
