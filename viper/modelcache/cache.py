@@ -22,8 +22,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from viper.errors import InputError, NotFoundError, StoreError
 from viper.modelcache.remotes import Remote
 from viper.store import DirectoryStore
@@ -257,6 +255,8 @@ class ModelCache:
         """Held while the body runs; False where the file system has no locks."""
         folder = self.root / "locks"
         folder.mkdir(parents=True, exist_ok=True)
+        from filelock import FileLock, Timeout  # the operator knows of the cache and fills none: its image is without
+
         # Never a file that only says who holds it instead: a process that is killed would leave it there.
         lock = FileLock(folder / _key(uri), fallback_to_soft=False)
         try:

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
-from filelock import FileLock
-
 from viper import retries
 from viper.errors import RegistryError, UnfitRegistryError
 from viper.store.places import cache_dir
@@ -80,6 +78,8 @@ class Connection:
             yield
             return
         self.database.parent.mkdir(parents=True, exist_ok=True)
+        from filelock import FileLock
+
         with FileLock(f"{self.database}.lock", fallback_to_soft=False):
             yield
 
