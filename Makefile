@@ -67,7 +67,7 @@ check: $(STAMP) ## format, lint, types, import contracts, declared imports
 	$(BIN)/lint-imports
 	$(BIN)/deptry viper jobs operator
 
-quick: $(LIGHT)/.installed ## two minutes: the checks, and every test that needs no torch, server or cluster
+quick: $(LIGHT)/.installed ## four minutes: the checks, and every test that needs no torch, server or cluster
 	$(LIGHT)/bin/ruff format --check .
 	$(LIGHT)/bin/ruff check .
 	$(LIGHT)/bin/lint-imports
