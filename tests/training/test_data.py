@@ -11,7 +11,10 @@ from viper.errors import StageError
 from viper.methods.stages import TRAIN_CAPTIONS, TRAIN_MIXED, TRAIN_OPERATIONS, VALIDATE_CAPTIONS
 from viper.prompts import PromptSet
 from viper.stage import StageContext
+from viper.stage.rows import row_of
 from viper.store import open_store
+from viper.tasks.captions.validation import CaptionSample
+from viper.tasks.operations.validation import OperationSample
 from viper.training.attempt import node_of
 from viper.training.data import Split, caption_sample, interleave, operation_sample, training_data
 
@@ -24,7 +27,7 @@ def load(folder: Path, stage: str, rows: int = 20, **recipe: str) -> Split:
 
 
 def test_a_caption_row_asks_for_its_flaws() -> None:
-    sample = caption_sample(validated(3), PROMPTS).decoded()
+    sample = caption_sample(row_of(CaptionSample, validated(3)), PROMPTS).decoded()
     assert "At top is a small plain red ring." in sample.prompt
     assert sample.prompt == PROMPTS.render("caption_refining", caption="At top is a small plain red ring.")
     assert sample.ground_truth == ("At top the color is blue.", "At left is nothing.")
@@ -36,18 +39,21 @@ def test_a_caption_with_a_models_marks_in_it_stands_for_no_image_and_ends_no_mes
     caption = (
         "A sign says <|image_pad|>, <image> and <|im_end|>; 3 <| 4 |> 2. [INST] <<SYS>><｜User｜><IMG_CONTEXT> <s>"
     )
-    prompt = caption_sample(validated(3, caption=caption), PROMPTS).prompt
+    prompt = caption_sample(row_of(CaptionSample, validated(3, caption=caption)), PROMPTS).prompt
     assert "A sign says < |image_pad|>, < image> and < |im_end|>; 3 <| 4 |> 2." in prompt
     assert "2. [ INST] < <SYS>>< ｜User｜>< IMG_CONTEXT> <s>" in prompt
 
 
 def test_an_operation_row_shows_both_images_and_asks_for_the_instruction_in_sentences() -> None:
-    row = validated(3)
+    row = row_of(OperationSample, validated(3))
     sample = operation_sample(row, PROMPTS).decoded()
     assert sample.ground_truth == ("Remove the ring.", "Then stop.")
     assert [i.getpixel((0, 0)) for i in sample.images] == [
-        operation_sample(row | {"image": row[k]}, PROMPTS).decoded().images[0].getpixel((0, 0))
-        for k in ("image", "edited")
+        operation_sample(row_of(OperationSample, validated(3, image=data)), PROMPTS)
+        .decoded()
+        .images[0]
+        .getpixel((0, 0))
+        for data in (row.image, row.edited)
     ]
 
 

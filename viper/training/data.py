@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
 from viper.engines.base import RlSample
 from viper.errors import StageError
@@ -14,8 +14,11 @@ from viper.methods.stages import INGEST_SAMPLES, VALIDATE_CAPTIONS, VALIDATE_OPE
 from viper.prompts import PromptSet
 from viper.reward.sentences import split_sentences
 from viper.stage import StageContext
+from viper.tasks.captions.validation import CaptionSample
+from viper.tasks.dataset import D
+from viper.tasks.external.ingest import ExternalSample
+from viper.tasks.operations.validation import OperationSample
 
-Row = Mapping[str, Any]
 T = TypeVar("T")
 
 
@@ -75,53 +78,51 @@ class Split:
     held_out: RlDataset
 
 
-def caption_sample(row: Row, prompts: PromptSet) -> EncodedSample:
+def caption_sample(row: CaptionSample, prompts: PromptSet) -> EncodedSample:
     """Task 1 of a `validate-captions` row: image and caption C_g → the flaws R."""
-    return EncodedSample(
-        sample_id=row["sample_id"],
-        prompt=prompts.render("caption_refining", caption=row["caption"]),
-        images=(row["image"],),
-        ground_truth=tuple(row["refinement"]),
-        task="captions",
-        image_id=row["image_id"],
-        generator=_generator(row),
-    )
+    prompt = prompts.render("caption_refining", caption=row.caption)
+    return _encoded(row, "captions", prompt, (row.image,), row.refinement)
 
 
-def operation_sample(row: Row, prompts: PromptSet) -> EncodedSample:
+def operation_sample(row: OperationSample, prompts: PromptSet) -> EncodedSample:
     """Task 2 of a `validate-operations` row: original and edited image → the instruction, as sentences."""
-    return EncodedSample(
-        sample_id=row["sample_id"],
-        prompt=prompts.render("operation_predicting"),
-        images=(row["image"], row["edited"]),
-        ground_truth=split_sentences(row["instruction"]),
-        task="operations",
-        image_id=row["image_id"],
-        generator=_generator(row),
-    )
+    prompt, truth = prompts.render("operation_predicting"), split_sentences(row.instruction)
+    return _encoded(row, "operations", prompt, (row.image, row.edited), truth)
 
 
-def external_sample(row: Row, prompts: PromptSet) -> EncodedSample:
+def external_sample(row: ExternalSample, prompts: PromptSet) -> EncodedSample:
     """A supplied row of `ingest-samples`: its question in the form in which questions are asked, its own answer."""
-    return EncodedSample(
-        sample_id=row["sample_id"],
-        prompt=prompts.render("question", question=row["prompt"]),
-        images=tuple(row["images"]),
-        ground_truth=tuple(row["ground_truth"]),
-        task="external",
-        image_id=row["image_id"],
-        generator=_generator(row),
-    )
+    return _encoded(row, "external", prompts.render("question", question=row.prompt), row.images, row.ground_truth)
 
 
-_COMMON = ("sample_id", "image_id", "image", "split", "passport")
-_TASKS: dict[str, tuple[tuple[str, ...], Callable[[Row, PromptSet], EncodedSample]]] = {
-    VALIDATE_CAPTIONS: ((*_COMMON, "caption", "refinement"), caption_sample),
-    VALIDATE_OPERATIONS: ((*_COMMON, "edited", "instruction"), operation_sample),
-    INGEST_SAMPLES: (
-        ("sample_id", "image_id", "images", "prompt", "ground_truth", "split", "passport"),
-        external_sample,
-    ),
+def _encoded(
+    row: CaptionSample | OperationSample | ExternalSample,
+    task: str,
+    prompt: str,
+    images: Sequence[bytes],
+    truth: Sequence[str],
+) -> EncodedSample:
+    generator = str(json.loads(row.passport)["models"].get("generator", "")) if row.passport else ""
+    return EncodedSample(row.sample_id, prompt, tuple(images), tuple(truth), task, row.image_id, generator)
+
+
+@dataclass(frozen=True)
+class _Source(Generic[D]):
+    """How the rows of a data stage become samples; `lesson`: the columns that not every one has."""
+
+    row: type[D]
+    lesson: Callable[[D], tuple[object, ...]]
+    make: Callable[[D, PromptSet], EncodedSample]
+
+    def columns(self, row: Any) -> tuple[object, ...]:
+        """What is read of a row."""
+        return row.sample_id, row.image_id, row.split, row.passport, row.accepted, *self.lesson(row)
+
+
+_SOURCES: dict[str, _Source[Any]] = {
+    VALIDATE_CAPTIONS: _Source(CaptionSample, lambda r: (r.image, r.caption, r.refinement), caption_sample),
+    VALIDATE_OPERATIONS: _Source(OperationSample, lambda r: (r.image, r.edited, r.instruction), operation_sample),
+    INGEST_SAMPLES: _Source(ExternalSample, lambda r: (r.images, r.prompt, r.ground_truth), external_sample),
 }
 
 
@@ -133,18 +134,23 @@ def training_data(ctx: StageContext, node: StageNode, prompts: PromptSet) -> Spl
     """
     splits: dict[str, list[list[EncodedSample]]] = {"train": [], "held_out": []}
     for stage in node.data:
-        columns, make = _TASKS[stage]
+        source = _SOURCES[stage]
         groups: dict[str, list[EncodedSample]] = {"train": [], "held_out": []}
-        for row in ctx.rows(stage, columns):
-            sample = make(row, prompts)
-            if not sample.ground_truth or row["split"] not in groups:
-                what = f"has the split {row['split']!r}" if sample.ground_truth else "has no ground truth"
+        for row in _accepted(ctx, stage, source):
+            sample = source.make(row, prompts)
+            if not sample.ground_truth or row.split not in groups:
+                what = f"has the split {row.split!r}" if sample.ground_truth else "has no ground truth"
                 raise StageError(f"sample {sample.sample_id} {what}", where=f"{ctx.store.uri}, {stage}")
-            groups[row["split"]].append(sample)
+            groups[row.split].append(sample)
         for name, samples in groups.items():
             splits[name].append(samples)
     train, held_out = (RlDataset(interleave(*splits[name])) for name in ("train", "held_out"))
     return Split(train, held_out)
+
+
+def _accepted(ctx: StageContext, stage: str, source: _Source[D]) -> Iterator[D]:
+    for part in ctx.manifest(stage).parts:
+        yield from (row for row in ctx.read(stage, part, source.row, source.columns) if row.accepted)
 
 
 def interleave(*sources: Sequence[T]) -> list[T]:
@@ -155,8 +161,3 @@ def interleave(*sources: Sequence[T]) -> list[T]:
         for position, item in enumerate(source)
     ]
     return [item for *_, item in sorted(placed, key=lambda p: p[:2])]
-
-
-def _generator(row: Row) -> str:
-    passport = row.get("passport")
-    return str(json.loads(passport)["models"].get("generator", "")) if passport else ""
