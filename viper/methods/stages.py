@@ -1,9 +1,15 @@
-"""The stages of one iteration and how they hang together, as pure data (architecture: "One iteration")."""
+"""The stages, each declared once, and how a recipe hangs them together: pure data (architecture: "One iteration").
+
+Whoever needs to know something of a stage asks its declaration. There is no other table of stages, and nobody has a
+default for one that is not here.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
+
+from viper.errors import SpecError, nearest
 
 if TYPE_CHECKING:
     from viper.spec.recipe import Recipe
@@ -21,34 +27,245 @@ TRAIN_MIXED = "train-mixed"
 MAP_ATTENTION = "map-attention"
 EVALUATE = "evaluate"
 PROMOTE = "promote"
-
-STAGES = (
-    INGEST,
-    INGEST_SAMPLES,
-    COLD_START,
-    SYNTHESIZE_CAPTIONS,
-    VALIDATE_CAPTIONS,
-    TRAIN_CAPTIONS,
-    SYNTHESIZE_OPERATIONS,
-    VALIDATE_OPERATIONS,
-    TRAIN_OPERATIONS,
-    TRAIN_MIXED,
-    MAP_ATTENTION,
-    EVALUATE,
-    PROMOTE,
-)
-
-#: Stages whose parts are shared by several shards; every other one is done by a single process.
-SPLITTABLE = (SYNTHESIZE_CAPTIONS, SYNTHESIZE_OPERATIONS, VALIDATE_OPERATIONS)
-
-#: Stages that may span several nodes, as one Ray cluster.
-DISTRIBUTED = (TRAIN_CAPTIONS, TRAIN_OPERATIONS, TRAIN_MIXED)
-
 #: On a cluster, the Job that writes `iteration.json` before the first stage.
 FREEZE = "freeze"
 
+#: What a stage makes: images of the pool; rows of a task; samples to learn from; a model; maps of attention; scores; a
+#: decision about the registry; a frozen iteration.
+Makes = Literal["images", "rows", "samples", "model", "maps", "scores", "decision", "iteration"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What there is to know of a stage.
+
+    Args:
+        name: in resources, Jobs, keys of the store and runs of MLflow; seeds are derived from it.
+        makes: see `Makes`.
+        program: `module:function`; called with the `StageContext`, returns the manifest, or None while other shards
+            still work.
+        unit: what one of its items is, in the plural.
+        task: what its rows are for: `captions`, `operations`, `external`, `mixed`.
+        settings: paths of the specification that it depends on, beside those that all depend on.
+        engines: fields of `spec.engines` that it makes engines of.
+        optional_engines: such a field, and the path of the setting that has to be set for it.
+        second: role of a model that it asks beside its policy (`critic`, `judge`).
+        splittable: several shards share its parts; every other stage is done by a single process.
+        distributed: it may span several nodes, as one Ray cluster.
+        training: path of the settings that it trains with.
+        quota: path of how many samples it is to accept.
+        per_image: path of how many of its items come from one image; one where empty.
+        label: its model, for people.
+        score: its model in scores, and in reports.
+        title: of its data card.
+        texts: columns that show a sample to a person.
+        images_beside: the images of its samples are those of the pool, and have their source there.
+    """
+
+    name: str
+    makes: Makes
+    program: str
+    unit: str
+    task: str = ""
+    settings: tuple[str, ...] = ()
+    engines: tuple[str, ...] = ()
+    optional_engines: tuple[tuple[str, str], ...] = ()
+    second: str = ""
+    splittable: bool = False
+    distributed: bool = False
+    training: str = ""
+    quota: str = ""
+    per_image: str = ""
+    label: str = ""
+    score: str = ""
+    title: str = ""
+    texts: tuple[str, ...] = ()
+    images_beside: bool = True
+
+
+_GRPO = ("engines.similarity", "engines.trainer", "engines.training")
+_TRAIN: dict[str, Any] = {
+    "makes": "model",
+    "program": "viper_jobs.programs:train",
+    "unit": "steps",
+    "engines": ("vlm", "similarity"),
+    "distributed": True,
+}
+
+DECLARED: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage(
+            INGEST,
+            "images",
+            "viper.ingest.stage:ingest",
+            "images",
+            settings=(
+                "images",
+                "recipe.partSize",
+                "recipe.validation.nearDuplicateDistance",
+                "recipe.validation.nearDuplicateSimilarity",
+            ),
+            # Near-duplicates are looked for by CLIP embeddings only where that is asked for.
+            optional_engines=(("image_similarity", "recipe.validation.nearDuplicateSimilarity"),),
+        ),
+        Stage(
+            INGEST_SAMPLES,
+            "samples",
+            "viper.tasks.external.ingest:ingest_samples",
+            "samples",
+            task="external",
+            settings=("recipe.external", "images", "recipe.partSize", "recipe.validation.heldOutShare"),
+            texts=("prompt", "ground_truth", "source"),
+            images_beside=False,
+        ),
+        Stage(
+            COLD_START,
+            "model",
+            "viper_jobs.programs:cold_start",
+            "samples",
+            settings=("recipe.coldStart", "recipe.captions.training"),
+            engines=("vlm",),
+            label="cold start",
+            score="coldStart",
+        ),
+        Stage(
+            SYNTHESIZE_CAPTIONS,
+            "rows",
+            "viper.tasks.captions.synthesis:synthesize_captions",
+            "images",
+            task="captions",
+            settings=(
+                "engines.vlm",
+                "engines.generation",
+                "engines.reconstructor",
+                "engines.reconstruction",
+                "recipe.captions.samples",
+                "recipe.captions.expectedAcceptance",
+                "recipe.captions.captioning",
+                "recipe.captions.critique",
+                "recipe.captions.reconstructionSize",
+                "recipe.models.critic",
+            ),
+            engines=("vlm", "reconstructor"),
+            second="critic",
+            splittable=True,
+        ),
+        Stage(
+            VALIDATE_CAPTIONS,
+            "samples",
+            "viper.tasks.captions.validation:validate_captions",
+            "samples",
+            task="captions",
+            settings=("recipe.captions.samples", "recipe.validation"),
+            quota="recipe.captions.samples",
+            title="Captions and their flaws",
+            texts=("caption", "refinement", "refined_caption"),
+        ),
+        Stage(
+            TRAIN_CAPTIONS,
+            task="captions",
+            settings=(*_GRPO, "recipe.captions.training", "recipe.reward"),
+            training="recipe.captions.training",
+            label="θ1",
+            score="theta1",
+            **_TRAIN,
+        ),
+        Stage(
+            SYNTHESIZE_OPERATIONS,
+            "rows",
+            "viper.tasks.operations.synthesis:synthesize_operations",
+            "edits",
+            task="operations",
+            settings=(
+                "engines.vlm",
+                "engines.generation",
+                "engines.editor",
+                "engines.editing",
+                "recipe.operations.samples",
+                "recipe.operations.expectedAcceptance",
+                "recipe.schedule",
+                "recipe.operations.editsPerImage",
+                "recipe.operations.proposing",
+                "recipe.operations.categoryBalance",
+            ),
+            engines=("vlm", "editor"),
+            splittable=True,
+        ),
+        Stage(
+            VALIDATE_OPERATIONS,
+            "samples",
+            "viper.tasks.operations.validation:validate_operations",
+            "edits",
+            task="operations",
+            settings=(
+                "engines.imageSimilarity",
+                "recipe.models.judge",
+                "recipe.operations.samples",
+                "recipe.validation",
+            ),
+            engines=("vlm", "image_similarity"),
+            second="judge",
+            splittable=True,
+            quota="recipe.operations.samples",
+            per_image="recipe.operations.editsPerImage",
+            title="Visual operations",
+            texts=("category", "instruction"),
+        ),
+        Stage(
+            TRAIN_OPERATIONS,
+            task="operations",
+            settings=(*_GRPO, "recipe.operations.training", "recipe.reward"),
+            training="recipe.operations.training",
+            label="θ2",
+            score="theta2",
+            **_TRAIN,
+        ),
+        Stage(
+            TRAIN_MIXED,
+            task="mixed",
+            settings=(*_GRPO, "recipe.captions.training", "recipe.reward"),
+            training="recipe.captions.training",
+            label="θ2",
+            score="theta2",
+            **_TRAIN,
+        ),
+        Stage(
+            MAP_ATTENTION,
+            "maps",
+            "viper_jobs.programs:map_attention",
+            "maps",
+            settings=("recipe.analysis",),
+            engines=("vlm",),
+        ),
+        Stage(
+            EVALUATE,
+            "scores",
+            "viper_jobs.programs:evaluate",
+            "answers",
+            settings=("engines.vlm", "evaluation"),
+            engines=("vlm",),
+        ),
+        Stage(PROMOTE, "decision", "viper_jobs.programs:promote", "decisions", settings=("promotion",)),
+    )
+}
+
+_FREEZING = Stage(FREEZE, "iteration", "viper_jobs.freeze:main", "iterations")
+
+STAGES = tuple(DECLARED)
+SPLITTABLE = tuple(s.name for s in DECLARED.values() if s.splittable)
+DISTRIBUTED = tuple(s.name for s in DECLARED.values() if s.distributed)
+
 #: `StageNode.model` for the iteration's generator θ0.
 THETA0 = "generator"
+
+
+def declared(name: str) -> Stage:
+    """The declaration of a stage, freezing included; raises `SpecError` for one that there is not."""
+    found = _FREEZING if name == FREEZE else DECLARED.get(name)
+    if found is None:
+        raise SpecError(f"there is no stage {name!r}", fix=nearest(name, STAGES))
+    return found
 
 
 @dataclass(frozen=True)
@@ -60,6 +277,11 @@ class StageNode:
     needs: tuple[str, ...]
     model: str | None = None
     data: tuple[str, ...] = ()
+
+    @property
+    def stage(self) -> Stage:
+        """What there is to know of it."""
+        return declared(self.name)
 
 
 def stage_graph(recipe: Recipe) -> tuple[StageNode, ...]:
@@ -112,7 +334,7 @@ def stage_graph(recipe: Recipe) -> tuple[StageNode, ...]:
         else:
             nodes += [*captions, *operations(THETA0, VALIDATE_CAPTIONS), first, second]
         last = TRAIN_OPERATIONS
-    trained = tuple(n.name for n in nodes if n.name in (TRAIN_CAPTIONS, TRAIN_OPERATIONS, TRAIN_MIXED))
+    trained = tuple(n.name for n in nodes if n.data)
     watched: tuple[str, ...] = ()
     if recipe.analysis.attention_images:
         cold = () if recipe.cold_start is None else (COLD_START,)
