@@ -22,6 +22,7 @@ from viper.errors import (
 )
 from viper.iteration.known import at, check_names, everywhere, same_pod
 from viper.iteration.preflight import check_supplied
+from viper.methods.stages import stage_graph
 from viper.modelcache import Pinned, pin
 from viper.modelcache.needs import benchmark_data, engine_models
 from viper.modelcache.resolve import in_store, resolve_endpoint, resolve_model
@@ -191,6 +192,7 @@ def _resolve(iteration: ViperIteration, store: ObjectStore, registry: Registry, 
         weights=_weights(spec, registry),
         revision=revision,
         versions=library_versions(),
+        graph=stage_graph(spec.recipe),
     )
 
 

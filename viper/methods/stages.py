@@ -7,7 +7,10 @@ default for one that is not here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+from pydantic.alias_generators import to_camel as _camel
 
 from viper.errors import SpecError, nearest
 
@@ -42,9 +45,9 @@ class Stage:
     Args:
         name: in resources, Jobs, keys of the store and runs of MLflow; seeds are derived from it.
         makes: see `Makes`.
-        program: `module:function`; called with the `StageContext`, returns the manifest, or None while other shards
-            still work.
         unit: what one of its items is, in the plural.
+        program: `module:function`; called with the `StageContext`, returns the manifest, or None while other shards
+            still work. It is not stored: what runs is what the image of the stage declares.
         task: what its rows are for: `captions`, `operations`, `external`, `mixed`.
         settings: paths of the specification that it depends on, beside those that all depend on.
         engines: fields of `spec.engines` that it makes engines of.
@@ -62,10 +65,12 @@ class Stage:
         images_beside: the images of its samples are those of the pool, and have their source there.
     """
 
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"alias_generator": _camel, "populate_by_name": True}
+
     name: str
     makes: Makes
-    program: str
     unit: str
+    program: Annotated[str, Field(exclude=True)] = ""
     task: str = ""
     settings: tuple[str, ...] = ()
     engines: tuple[str, ...] = ()
@@ -98,8 +103,8 @@ DECLARED: dict[str, Stage] = {
         Stage(
             INGEST,
             "images",
-            "viper.ingest.stage:ingest",
             "images",
+            "viper.ingest.stage:ingest",
             settings=(
                 "images",
                 "recipe.partSize",
@@ -112,8 +117,8 @@ DECLARED: dict[str, Stage] = {
         Stage(
             INGEST_SAMPLES,
             "samples",
-            "viper.tasks.external.ingest:ingest_samples",
             "samples",
+            "viper.tasks.external.ingest:ingest_samples",
             task="external",
             settings=("recipe.external", "images", "recipe.partSize", "recipe.validation.heldOutShare"),
             texts=("prompt", "ground_truth", "source"),
@@ -122,8 +127,8 @@ DECLARED: dict[str, Stage] = {
         Stage(
             COLD_START,
             "model",
-            "viper_jobs.programs:cold_start",
             "samples",
+            "viper_jobs.programs:cold_start",
             settings=("recipe.coldStart", "recipe.captions.training"),
             engines=("vlm",),
             label="cold start",
@@ -132,8 +137,8 @@ DECLARED: dict[str, Stage] = {
         Stage(
             SYNTHESIZE_CAPTIONS,
             "rows",
-            "viper.tasks.captions.synthesis:synthesize_captions",
             "images",
+            "viper.tasks.captions.synthesis:synthesize_captions",
             task="captions",
             settings=(
                 "engines.vlm",
@@ -154,8 +159,8 @@ DECLARED: dict[str, Stage] = {
         Stage(
             VALIDATE_CAPTIONS,
             "samples",
-            "viper.tasks.captions.validation:validate_captions",
             "samples",
+            "viper.tasks.captions.validation:validate_captions",
             task="captions",
             settings=("recipe.captions.samples", "recipe.validation"),
             quota="recipe.captions.samples",
@@ -174,8 +179,8 @@ DECLARED: dict[str, Stage] = {
         Stage(
             SYNTHESIZE_OPERATIONS,
             "rows",
-            "viper.tasks.operations.synthesis:synthesize_operations",
             "edits",
+            "viper.tasks.operations.synthesis:synthesize_operations",
             task="operations",
             settings=(
                 "engines.vlm",
@@ -195,8 +200,8 @@ DECLARED: dict[str, Stage] = {
         Stage(
             VALIDATE_OPERATIONS,
             "samples",
-            "viper.tasks.operations.validation:validate_operations",
             "edits",
+            "viper.tasks.operations.validation:validate_operations",
             task="operations",
             settings=(
                 "engines.imageSimilarity",
@@ -233,24 +238,24 @@ DECLARED: dict[str, Stage] = {
         Stage(
             MAP_ATTENTION,
             "maps",
-            "viper_jobs.programs:map_attention",
             "maps",
+            "viper_jobs.programs:map_attention",
             settings=("recipe.analysis",),
             engines=("vlm",),
         ),
         Stage(
             EVALUATE,
             "scores",
-            "viper_jobs.programs:evaluate",
             "answers",
+            "viper_jobs.programs:evaluate",
             settings=("engines.vlm", "evaluation"),
             engines=("vlm",),
         ),
-        Stage(PROMOTE, "decision", "viper_jobs.programs:promote", "decisions", settings=("promotion",)),
+        Stage(PROMOTE, "decision", "decisions", "viper_jobs.programs:promote", settings=("promotion",)),
     )
 }
 
-_FREEZING = Stage(FREEZE, "iteration", "viper_jobs.freeze:main", "iterations")
+_FREEZING = Stage(FREEZE, "iteration", "iterations", "viper_jobs.freeze:main")
 
 STAGES = tuple(DECLARED)
 SPLITTABLE = tuple(s.name for s in DECLARED.values() if s.splittable)
@@ -270,39 +275,50 @@ def declared(name: str) -> Stage:
 
 @dataclass(frozen=True)
 class StageNode:
-    """One stage. `needs`: stages whose manifests it reads. `model`: the training stage whose output it loads, or
-    `THETA0`; None when it loads no policy. `data`: the stages whose accepted rows a training stage learns from."""
+    """A stage in its place in an iteration. `needs`: stages whose manifests it reads. `model`: the training stage whose
+    output it loads, or `THETA0`; None when it loads no policy. `data`: the stages whose accepted rows a training stage
+    learns from."""
 
-    name: str
-    needs: tuple[str, ...]
+    __pydantic_config__: ClassVar[dict[str, Any]] = Stage.__pydantic_config__
+
+    stage: Stage
+    needs: tuple[str, ...] = ()
     model: str | None = None
     data: tuple[str, ...] = ()
 
     @property
-    def stage(self) -> Stage:
-        """What there is to know of it."""
-        return declared(self.name)
+    def name(self) -> str:
+        """The stage's name."""
+        return self.stage.name
+
+
+#: Freezing, as a stage before all others.
+FREEZING = StageNode(_FREEZING)
+
+
+def _node(name: str, needs: tuple[str, ...] = (), model: str | None = None, data: tuple[str, ...] = ()) -> StageNode:
+    return StageNode(declared(name), needs, model, data)
 
 
 def stage_graph(recipe: Recipe) -> tuple[StageNode, ...]:
     """The stages of an iteration in an order in which they can be run one after another."""
     external = recipe.external
     synthesised = external is None or external.use == "add"
-    nodes = [StageNode(INGEST, ())] if synthesised else []
+    nodes = [_node(INGEST)] if synthesised else []
     if external is not None:
-        nodes.append(StageNode(INGEST_SAMPLES, ()))
+        nodes.append(_node(INGEST_SAMPLES))
     start = THETA0
     if recipe.cold_start is not None:
-        nodes.append(StageNode(COLD_START, (), THETA0))
+        nodes.append(_node(COLD_START, (), THETA0))
         start = COLD_START
 
     def training(name: str, model: str, *made: str) -> StageNode:
         data = (*(made if synthesised else ()), *(() if external is None else (INGEST_SAMPLES,)))
-        return StageNode(name, (*data, *(() if model == THETA0 else (model,))), model, data)
+        return _node(name, (*data, *(() if model == THETA0 else (model,))), model, data)
 
     captions = [
-        StageNode(SYNTHESIZE_CAPTIONS, (INGEST,), THETA0),
-        StageNode(VALIDATE_CAPTIONS, (SYNTHESIZE_CAPTIONS,)),
+        _node(SYNTHESIZE_CAPTIONS, (INGEST,), THETA0),
+        _node(VALIDATE_CAPTIONS, (SYNTHESIZE_CAPTIONS,)),
     ]
     if not synthesised:
         captions = []
@@ -312,8 +328,8 @@ def stage_graph(recipe: Recipe) -> tuple[StageNode, ...]:
             return []
         by = () if author == THETA0 else (author,)
         return [
-            StageNode(SYNTHESIZE_OPERATIONS, (INGEST, *needs, *by), author),
-            StageNode(VALIDATE_OPERATIONS, (SYNTHESIZE_OPERATIONS,)),
+            _node(SYNTHESIZE_OPERATIONS, (INGEST, *needs, *by), author),
+            _node(VALIDATE_OPERATIONS, (SYNTHESIZE_OPERATIONS,)),
         ]
 
     if recipe.stages == "captions":
@@ -338,8 +354,8 @@ def stage_graph(recipe: Recipe) -> tuple[StageNode, ...]:
     watched: tuple[str, ...] = ()
     if recipe.analysis.attention_images:
         cold = () if recipe.cold_start is None else (COLD_START,)
-        nodes.append(StageNode(MAP_ATTENTION, (INGEST if synthesised else INGEST_SAMPLES, *cold, *trained), last))
+        nodes.append(_node(MAP_ATTENTION, (INGEST if synthesised else INGEST_SAMPLES, *cold, *trained), last))
         watched = (MAP_ATTENTION,)  # a version's record is whole, or there is none
-    nodes.append(StageNode(EVALUATE, trained, last))
-    nodes.append(StageNode(PROMOTE, (EVALUATE, last, *watched), last))
+    nodes.append(_node(EVALUATE, trained, last))
+    nodes.append(_node(PROMOTE, (EVALUATE, last, *watched), last))
     return tuple(nodes)

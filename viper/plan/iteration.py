@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from viper.methods.stages import FREEZE, PROMOTE, StageNode, stage_graph
+from viper.methods.stages import FREEZE, FREEZING, PROMOTE, StageNode, stage_graph
 from viper.plan.conditions import SOURCES, VALIDATIONS, conditions_of, funnel, outcome_of
 from viper.plan.types import (
     Action,
@@ -49,7 +49,7 @@ def plan(spec: IterationSpec, observed: Observed, now: float, *, freeze: bool = 
     wakes: list[float] = []
     nodes = stage_graph(spec.recipe)
     if freeze:
-        nodes = (StageNode(FREEZE, ()), *(replace(n, needs=n.needs or (FREEZE,)) for n in nodes))
+        nodes = (FREEZING, *(replace(n, needs=n.needs or (FREEZE,)) for n in nodes))
     for node in nodes:
         status = _settled(node, spec, observed) or _waiting(node, statuses)
         if status is None:

@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Callable
 from typing import ClassVar, Self
 
-from viper.errors import NotFoundError, StoreError, ViperError
+from viper.errors import NotFoundError, StageError, StoreError, ViperError
+from viper.methods.stages import StageNode, stage_graph
 from viper.spec.base import setting
 from viper.spec.iteration import ViperIteration
 from viper.store import ObjectStore, relative_database, relative_uri, resolve_database, resolve_uri
@@ -62,6 +63,9 @@ class FrozenIteration(StoredForm):
         0, ge=0, le=10**6, description="How often the spec was corrected before there was data; each has its own place."
     )
     versions: dict[str, str] = setting(dict, description="Versions of the libraries that produce data and weights.")
+    graph: tuple[StageNode, ...] = setting(
+        (), description="Its stages, in an order in which they can be run; none: frozen before they were stored."
+    )
 
     @property
     def name(self) -> str:
@@ -72,6 +76,18 @@ class FrozenIteration(StoredForm):
     def prefix(self) -> str:
         """Its key prefix in the object store, without a slash at the end."""
         return prefix_of(self.name, self.revision)
+
+    @property
+    def nodes(self) -> tuple[StageNode, ...]:
+        """Its stages, in an order in which they can be run."""
+        return self.graph or stage_graph(self.iteration.spec.recipe)
+
+    def node(self, stage: str) -> StageNode:
+        """One of its stages; raises `StageError` when it has none of this name."""
+        for node in self.nodes:
+            if node.name == stage:
+                return node
+        raise StageError(f"this iteration has no stage {stage}", where=self.name, fix="`viper render` shows its stages")
 
     @property
     def identity(self) -> str:
