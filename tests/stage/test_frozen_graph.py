@@ -24,7 +24,8 @@ def test_the_graph_comes_back_as_it_was_frozen_without_its_programs() -> None:
 
 def test_one_that_was_frozen_without_a_graph_gets_vipers() -> None:
     one = FrozenIteration.read(frozen().to_bytes())
-    assert one.graph == () and one.nodes == stage_graph(one.iteration.spec.recipe)
+    assert one.graph == ()
+    assert one.nodes == stage_graph(one.iteration.spec.recipe)
 
 
 def test_stages_that_this_release_never_heard_of_are_read() -> None:
