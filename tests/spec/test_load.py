@@ -232,3 +232,25 @@ def test_the_names_of_all_iterations_of_a_loop_fit(length: int, iterations: int,
 def test_a_suspended_loop_has_suspended_iterations() -> None:
     assert loop(suspend=True).iteration(1).spec.suspend
     assert not loop().iteration(1).spec.suspend
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("model", "small"),
+        ("recipe.captions.samples", 7000),
+        ("recipe.validation.nearDuplicateSimilarity", None),
+        ("recipe.coldStart", None),
+        ("recipe.coldStart.samplesUri", None),  # something on the way is not set
+    ],
+)
+def test_a_path_says_what_is_set_there(path: str, value: object) -> None:
+    assert parse_resource(MINIMAL).spec.value_at(path) == value
+
+
+@pytest.mark.parametrize(
+    "path", ["", "recipe.", "recipe.cold_start", "recipe.captions.sample", "model.name", "images.uri.x"]
+)
+def test_a_path_that_no_specification_has_is_refused(path: str) -> None:
+    with pytest.raises(SpecError, match="there is no setting"):
+        parse_resource(MINIMAL).spec.value_at(path)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 from pydantic.alias_generators import to_camel
 
+from viper.errors import SpecError, nearest
 from viper.spec.forms import STORED, Form
 
 #: Where a default comes from.
@@ -45,6 +46,19 @@ class SpecModel(BaseModel):
     def dump(self) -> dict[str, Any]:
         """The model as plain JSON types with camelCase keys, every default written out."""
         return self.model_dump(mode="json", by_alias=True)
+
+    def value_at(self, path: str) -> Any:
+        """What is set at a path of names as people write them (`recipe.captions.samples`), or None where something on
+        the way is not set; raises `SpecError` where there is no such field."""
+        found: Any = self
+        for name in path.split("."):
+            if found is None:
+                return None
+            fields = {f.alias: n for n, f in type(found).model_fields.items()} if isinstance(found, SpecModel) else {}
+            if name not in fields:
+                raise SpecError(f"there is no setting {path}", where=name, fix=nearest(name, [str(f) for f in fields]))
+            found = getattr(found, fields[name])
+        return found
 
 
 def first_problem(error: ValueError) -> str:
