@@ -45,7 +45,7 @@ class Stage:
     Args:
         name: in resources, Jobs, keys of the store and runs of MLflow; seeds are derived from it.
         makes: see `Makes`.
-        unit: what one of its items is, in the plural.
+        unit: what one of its items is, in the plural; empty where it works on none.
         program: `module:function`; called with the `StageContext`, returns the manifest, or None while other shards
             still work. It is not stored: what runs is what the image of the stage declares.
         task: what its rows are for: `captions`, `operations`, `external`, `mixed`.
@@ -57,7 +57,10 @@ class Stage:
         distributed: it may span several nodes, as one Ray cluster.
         training: path of the settings that it trains with.
         quota: path of how many samples it is to accept.
+        expected_acceptance: path of the share of what it is given that it should accept.
         per_image: path of how many of its items come from one image; one where empty.
+        calls: what it asks its policy for each item, showing it one image, by the names of `RateTable.calls`.
+        second_calls: what it asks the model beside, showing it two.
         label: its model, for people.
         score: its model in scores, and in reports.
         title: of its data card.
@@ -80,7 +83,10 @@ class Stage:
     distributed: bool = False
     training: str = ""
     quota: str = ""
+    expected_acceptance: str = ""
     per_image: str = ""
+    calls: tuple[str, ...] = ()
+    second_calls: tuple[str, ...] = ()
     label: str = ""
     score: str = ""
     title: str = ""
@@ -155,6 +161,8 @@ DECLARED: dict[str, Stage] = {
             engines=("vlm", "reconstructor"),
             second="critic",
             splittable=True,
+            calls=("caption",),
+            second_calls=("critique", "refine"),
         ),
         Stage(
             VALIDATE_CAPTIONS,
@@ -164,6 +172,7 @@ DECLARED: dict[str, Stage] = {
             task="captions",
             settings=("recipe.captions.samples", "recipe.validation"),
             quota="recipe.captions.samples",
+            expected_acceptance="recipe.captions.expectedAcceptance",
             title="Captions and their flaws",
             texts=("caption", "refinement", "refined_caption"),
         ),
@@ -196,6 +205,8 @@ DECLARED: dict[str, Stage] = {
             ),
             engines=("vlm", "editor"),
             splittable=True,
+            per_image="recipe.operations.editsPerImage",
+            calls=("propose",),
         ),
         Stage(
             VALIDATE_OPERATIONS,
@@ -212,7 +223,9 @@ DECLARED: dict[str, Stage] = {
             engines=("vlm", "image_similarity"),
             second="judge",
             splittable=True,
+            second_calls=("judge",),
             quota="recipe.operations.samples",
+            expected_acceptance="recipe.operations.expectedAcceptance",
             per_image="recipe.operations.editsPerImage",
             title="Visual operations",
             texts=("category", "instruction"),
@@ -251,11 +264,11 @@ DECLARED: dict[str, Stage] = {
             settings=("engines.vlm", "evaluation"),
             engines=("vlm",),
         ),
-        Stage(PROMOTE, "decision", "decisions", "viper_jobs.programs:promote", settings=("promotion",)),
+        Stage(PROMOTE, "decision", "", "viper_jobs.programs:promote", settings=("promotion",)),
     )
 }
 
-_FREEZING = Stage(FREEZE, "iteration", "iterations", "viper_jobs.freeze:main")
+_FREEZING = Stage(FREEZE, "iteration", "", "viper_jobs.freeze:main")
 
 STAGES = tuple(DECLARED)
 SPLITTABLE = tuple(s.name for s in DECLARED.values() if s.splittable)
