@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from viper.methods.stages import FREEZE
+from viper.methods.stages import FREEZE, declared
 from viper.modelcache.needs import engine_fields, stage_models
 from viper.modelcache.uris import is_remote
 from viper.plan import PERMANENT_EXIT_CODES
@@ -218,12 +218,12 @@ def _filler(
     cache, stage, spec = resources.model_cache, request.stage, request.iteration.spec
     if cache is None or cache.read_only:
         return []
-    needed = [uri for uri in stage_models(spec, stage).values() if is_remote(uri)]
+    needed = [uri for uri in stage_models(spec, declared(stage)).values() if is_remote(uri)]
     if stage == FREEZE:
         if not needed:
             return []
         arguments = ["--tracking-uri", settings.tracking, *dict.fromkeys(needed)]
-    elif needed or "vlm" in engine_fields(spec, stage):
+    elif needed or "vlm" in engine_fields(spec, declared(stage)):
         place = child_uri(settings.store, f"iterations/{request.iteration.metadata.name}")
         arguments = ["--iteration", place, "--stage", stage]
     else:

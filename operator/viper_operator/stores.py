@@ -52,7 +52,7 @@ class Stores:
 
         def look() -> tuple[FrozenIteration | None, bool]:
             found = load_frozen(self.store, name)
-            return found, found is not None and has_data(self.store, found.prefix)
+            return found, found is not None and has_data(self.store, found)
 
         return await self._read(look)
 

@@ -9,7 +9,7 @@ from evaluation_fakes import iteration
 
 from viper.errors import InputError
 from viper.evaluation.datasets import find
-from viper.methods.stages import EVALUATE, TRAIN_CAPTIONS
+from viper.methods.stages import EVALUATE, TRAIN_CAPTIONS, declared
 from viper.modelcache.needs import all_models, benchmark_data, stage_models
 from viper.spec.benchmarks import BENCHMARKS
 from viper.spec.evaluation import Benchmark, Benchmarks
@@ -95,9 +95,9 @@ def test_data_sets_in_an_object_store_are_fetched_as_models_are() -> None:
     wanted = benchmark_data(spec.evaluation.benchmarks)
     assert wanted["spec.evaluation.benchmarks.datasets (blink)"] == "s3://viper/benchmarks/BLINK-Benchmark/BLINK"
     assert len(wanted) == 7
-    assert wanted.items() <= stage_models(spec, EVALUATE).items()
+    assert wanted.items() <= stage_models(spec, declared(EVALUATE)).items()
     assert wanted.items() <= all_models(spec).items()
-    assert not wanted.keys() & stage_models(spec, TRAIN_CAPTIONS).keys()
+    assert not wanted.keys() & stage_models(spec, declared(TRAIN_CAPTIONS)).keys()
 
 
 @pytest.mark.parametrize("place", ["hub", "/data/benchmarks"])

@@ -14,6 +14,7 @@ from fakes.registry import MemoryRegistry
 from viper.cli import main
 from viper.errors import InputError, StageError
 from viper.iteration.freeze import freeze
+from viper.methods.stages import declared
 from viper.modelcache import ModelCache
 from viper.modelcache.needs import all_models, stage_models
 from viper.modelcache.resolve import model_dir
@@ -106,10 +107,10 @@ def test_what_each_stage_needs() -> None:
         similarity="bge-m3:models:/bge@live",
         vlm="openai:http://x",
     ).spec
-    assert stage_models(spec, "synthesize-captions") == {"spec.engines.reconstructor": HUB}
-    assert stage_models(spec, "synthesize-operations") == {"spec.engines.editor": "s3://bucket/editor"}
-    assert stage_models(spec, "train-captions") == {"spec.engines.similarity": "models:/bge@live"}
-    assert stage_models(spec, "ingest-images") == {}
+    assert stage_models(spec, declared("synthesize-captions")) == {"spec.engines.reconstructor": HUB}
+    assert stage_models(spec, declared("synthesize-operations")) == {"spec.engines.editor": "s3://bucket/editor"}
+    assert stage_models(spec, declared("train-captions")) == {"spec.engines.similarity": "models:/bge@live"}
+    assert stage_models(spec, declared("ingest-images")) == {}
     assert list(all_models(spec)) == ["spec.engines.reconstructor", "spec.engines.editor", "spec.engines.similarity"]
 
 
@@ -184,5 +185,5 @@ def test_taking_in_images_needs_clip_where_near_duplicates_are_looked_for_by_it(
 ) -> None:
     recipe = {"stages": "captions", "validation": {"nearDuplicateSimilarity": similarity}}
     spec = world.iteration("it", engines={**world.ENGINES, "imageSimilarity": f"open-clip:{HUB}"}, recipe=recipe).spec
-    assert stage_models(spec, "ingest-images") == needed
+    assert stage_models(spec, declared("ingest-images")) == needed
     assert all_models(spec) == needed

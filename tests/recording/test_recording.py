@@ -10,14 +10,16 @@ import pyarrow as pa
 import pytest
 
 from viper.errors import RegistryError
-from viper.iteration.recording import CONCERNS, metrics, params, record_stage
+from viper.iteration.recording import metrics, params, record_stage
 from viper.methods.stages import (
+    DECLARED,
     EVALUATE,
     PROMOTE,
-    STAGES,
     TRAIN_CAPTIONS,
     TRAIN_OPERATIONS,
     VALIDATE_CAPTIONS,
+    Stage,
+    declared,
     stage_graph,
 )
 from viper.registry import Registry, sqlite_uri
@@ -234,12 +236,12 @@ def test_a_stage_that_cannot_be_recorded_is_not_done(recorded: Recorded) -> None
     assert ctx.done() is None
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_every_stage_names_settings_that_exist(stage: str) -> None:
+@pytest.mark.parametrize("stage", DECLARED.values(), ids=list(DECLARED))
+def test_every_stage_names_settings_that_exist(stage: Stage) -> None:
     spec = iteration().spec
     found = params(spec, stage)
     assert found["recipe.seed"] == 0
-    assert all(any(key.startswith(path) for key in found) for path in CONCERNS[stage])
+    assert all(any(key.startswith(path) for key in found) for path in stage.settings)
 
 
 def test_names_that_mlflow_refuses_are_made_acceptable() -> None:
@@ -291,7 +293,7 @@ def test_parameters_of_ones_own_names_are_recorded_each_by_its_own(recorded: Rec
     engines = one.spec.engines.model_copy(
         update={"training": one.spec.engines.training.model_copy(update={"overrides": overrides})}
     )
-    found = params(one.spec.model_copy(update={"engines": engines}), TRAIN_CAPTIONS)
+    found = params(one.spec.model_copy(update={"engines": engines}), declared(TRAIN_CAPTIONS))
     run = recorded.registry.iteration_run("small", "other", "uid")
     recorded.registry.log_params(run, found)
     start = "engines.training.overrides."

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from viper.doctor.facts import Phase, Place
 from viper.engines.endpoints import is_endpoint
 from viper.errors import RegistryError, ViperError
-from viper.methods.stages import SYNTHESIZE_CAPTIONS, VALIDATE_OPERATIONS, stage_graph
+from viper.methods.stages import Stage, declared, stage_graph
 from viper.modelcache import ModelCache, pull_command
 from viper.modelcache.needs import FIELDS, LORA, all_models, engine_fields, with_directories
 from viper.modelcache.uris import engine_uri, is_remote, is_uri
@@ -100,7 +100,7 @@ def models_there(spec: IterationSpec, cache: ModelCache, stage: str | None = Non
     """Models that a file, or one stage of it, names by URI, and whether they are in the cache."""
     from viper.modelcache.needs import stage_models
 
-    wanted = stage_models(spec, stage) if stage else all_models(spec)
+    wanted = stage_models(spec, declared(stage)) if stage else all_models(spec)
     for path, uri in wanted.items():
         if not is_remote(uri):
             place = Path(urlsplit(uri).path)
@@ -114,11 +114,12 @@ def models_there(spec: IterationSpec, cache: ModelCache, stage: str | None = Non
 
 def planned(spec: IterationSpec, cache: ModelCache, stage: str | None = None) -> Iterator[Phase]:
     """The memory that engines plan, from the files of their models; nothing is loaded."""
-    stages = [stage] if stage else [node.name for node in stage_graph(spec.recipe)]
-    if any("vlm" in engine_fields(spec, name) for name in stages):
+    stages = [declared(stage)] if stage else [node.stage for node in stage_graph(spec.recipe)]
+    needed = {field for one in stages for field in engine_fields(spec, one)}
+    if "vlm" in needed:
         yield from _policies(spec, cache, stages)
     for field, (interface, settings) in _ENGINES.items():
-        if not any(field in engine_fields(spec, name) for name in stages):
+        if field not in needed:
             continue
         role, engine = field.replace("_", " "), getattr(spec.engines, field).partition(":")[0]
         setting = f"spec.engines.{settings or interface}"
@@ -138,17 +139,14 @@ def planned(spec: IterationSpec, cache: ModelCache, stage: str | None = None) ->
         yield _phase(Phase(role, engine, setting, interface=interface), asked)
 
 
-def _policies(spec: IterationSpec, cache: ModelCache, stages: Sequence[str]) -> Iterator[Phase]:
+def _policies(spec: IterationSpec, cache: ModelCache, stages: Sequence[Stage]) -> Iterator[Phase]:
     """θ0, then critic and judge where they are models of their own; what is not known yet is said."""
     generator, models = spec.generator, spec.recipe.models
     uri = generator.uri or generator.initial_uri or ""
     if not uri or is_uri(uri):  # the small world's starter is small
         yield _policy(spec, cache, "vlm", uri)
-    for role, uri, stage in (
-        ("critic", models.critic, SYNTHESIZE_CAPTIONS),
-        ("judge", models.judge, VALIDATE_OPERATIONS),
-    ):
-        if stage in stages and is_uri(uri):
+    for role, uri in (("critic", models.critic), ("judge", models.judge)):
+        if is_uri(uri) and any(stage.second == role for stage in stages):
             yield _policy(spec, cache, role, uri)
 
 

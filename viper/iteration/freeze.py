@@ -108,7 +108,7 @@ def freeze(iteration: ViperIteration, store: ObjectStore, registry: Registry, *,
         if there is None:
             raise StoreError("disappeared while it was read", where=f"{store.uri}/{key}")
     if different := list(differences(there.iteration.spec.dump(), wanted.spec.dump())):
-        begun = "has made data" if has_data(store, there.prefix) else "was started"
+        begun = "has made data" if has_data(store, there) else "was started"
         given, fix = _ELSEWHERE[files_here]
         raise SpecError(
             f"an iteration of this name {begun} with another spec:\n{_listed(different, given)}",
@@ -125,7 +125,7 @@ def _may_be_corrected(there: FrozenIteration, wanted: ViperIteration, store: Obj
     A stage may end just now: what it makes lies in the place of its own revision, where nobody looks for it any more.
     """
     changed = any(differences(there.iteration.spec.dump(), wanted.spec.dump()))
-    return changed and not has_data(store, there.prefix)
+    return changed and not has_data(store, there)
 
 
 def _comparable(iteration: ViperIteration) -> ViperIteration:

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from viper.engines.endpoints import is_endpoint
 from viper.engines.names import SERVED, check_place, check_trainer, missing, target_of
 from viper.errors import InputError, SpecError, StoreError, ViperError, nearest
-from viper.methods.stages import EVALUATE, FREEZE, INGEST, stage_graph
+from viper.methods.stages import EVALUATE, FREEZE, stage_graph
 from viper.modelcache.needs import FIELDS, LORA, engine_fields
 from viper.modelcache.uris import check_model_uri, is_uri, model_form
 from viper.prompts import check_set
@@ -90,13 +90,13 @@ def together(problems: list[ViperError], what: str) -> None:
 
 def _checks(spec: IterationSpec, here: Here) -> Iterator[tuple[str, _Check]]:
     """Field and what raises where it cannot be used."""
-    stages = [node.name for node in stage_graph(spec.recipe)]
+    stages = [node.stage for node in stage_graph(spec.recipe)]
     yield "spec.recipe.prompts", lambda: check_set(spec.recipe.prompts)
     yield "spec.engines.trainer", lambda: check_trainer(spec.engines.trainer)
-    if INGEST in stages:
+    if any(stage.makes == "images" for stage in stages):
         yield "spec.images.uri", lambda: _images(spec.images.uri)
     for field in FIELDS:
-        users = [stage for stage in stages if field in engine_fields(spec, stage)]
+        users = [stage.name for stage in stages if field in engine_fields(spec, stage)]
         if users:
             yield from _engine(spec, field, any(map(here, users)))
     for path, uri in (

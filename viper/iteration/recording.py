@@ -13,24 +13,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from viper.analysis.cloud import page as cloud_page
 from viper.analysis.reasoning import Reasoning
 from viper.analysis.records import keep_reasoning
-from viper.methods.stages import (
-    COLD_START,
-    EVALUATE,
-    INGEST,
-    INGEST_SAMPLES,
-    MAP_ATTENTION,
-    PROMOTE,
-    SYNTHESIZE_CAPTIONS,
-    SYNTHESIZE_OPERATIONS,
-    TRAIN_CAPTIONS,
-    TRAIN_MIXED,
-    TRAIN_OPERATIONS,
-    VALIDATE_CAPTIONS,
-    VALIDATE_OPERATIONS,
-)
+from viper.methods.stages import Stage
 from viper.registry import Registry
 from viper.registry.names import metric_names
 from viper.spec import IterationSpec
@@ -38,73 +26,7 @@ from viper.stage import Manifest, StageContext
 from viper.stage.manifest import manifest_key
 from viper.store import child_uri
 
-TRAININGS = (COLD_START, TRAIN_CAPTIONS, TRAIN_OPERATIONS, TRAIN_MIXED)
-#: What of `spec` each stage depends on, as paths of the specification.
-CONCERNS: dict[str, tuple[str, ...]] = {
-    INGEST: (
-        "images",
-        "recipe.partSize",
-        "recipe.validation.nearDuplicateDistance",
-        "recipe.validation.nearDuplicateSimilarity",
-    ),
-    INGEST_SAMPLES: ("recipe.external", "images", "recipe.partSize", "recipe.validation.heldOutShare"),
-    COLD_START: ("recipe.coldStart", "recipe.captions.training"),
-    SYNTHESIZE_CAPTIONS: (
-        "engines.vlm",
-        "engines.generation",
-        "engines.reconstructor",
-        "engines.reconstruction",
-        "recipe.captions.samples",
-        "recipe.captions.expectedAcceptance",
-        "recipe.captions.captioning",
-        "recipe.captions.critique",
-        "recipe.captions.reconstructionSize",
-        "recipe.models.critic",
-    ),
-    VALIDATE_CAPTIONS: ("recipe.captions.samples", "recipe.validation"),
-    TRAIN_CAPTIONS: (
-        "engines.similarity",
-        "engines.trainer",
-        "engines.training",
-        "recipe.captions.training",
-        "recipe.reward",
-    ),
-    SYNTHESIZE_OPERATIONS: (
-        "engines.vlm",
-        "engines.generation",
-        "engines.editor",
-        "engines.editing",
-        "recipe.operations.samples",
-        "recipe.operations.expectedAcceptance",
-        "recipe.schedule",
-        "recipe.operations.editsPerImage",
-        "recipe.operations.proposing",
-        "recipe.operations.categoryBalance",
-    ),
-    VALIDATE_OPERATIONS: (
-        "engines.imageSimilarity",
-        "recipe.models.judge",
-        "recipe.operations.samples",
-        "recipe.validation",
-    ),
-    TRAIN_OPERATIONS: (
-        "engines.similarity",
-        "engines.trainer",
-        "engines.training",
-        "recipe.operations.training",
-        "recipe.reward",
-    ),
-    TRAIN_MIXED: (
-        "engines.similarity",
-        "engines.trainer",
-        "engines.training",
-        "recipe.captions.training",
-        "recipe.reward",
-    ),
-    MAP_ATTENTION: ("recipe.analysis",),
-    EVALUATE: ("engines.vlm", "evaluation"),
-    PROMOTE: ("promotion",),
-}
+#: Paths of the specification that every stage depends on.
 _COMMON = ("recipe.seed", "recipe.prompts", "recipe.stages")
 _LARGEST_ARTIFACT = 8 << 20  # bytes; larger objects stay where they are, in the store
 #: What `StageContext.keep` adds to a name: a run has one artifact of it.
@@ -118,13 +40,14 @@ def record_stage(ctx: StageContext, manifest: Manifest, registry: Registry | Non
     frozen = ctx.frozen
     registry = registry or Registry(frozen.tracking.uri)
     parent = frozen.tracking.parent_run
+    declared = frozen.node(ctx.stage).stage
     run = registry.stage_run(parent, ctx.stage, tags(ctx, manifest))
-    registry.log_params(run, params(frozen.iteration.spec, ctx.stage))
+    registry.log_params(run, params(frozen.iteration.spec, declared))
     registry.log_curve(run, [*_curve(ctx, manifest), {"step": 0, **metrics(manifest)}])
-    training = ctx.stage in TRAININGS
+    training, decides = declared.makes == "model", declared.makes == "decision"
     for stage, digest in manifest.inputs.items():
         # A training stage among the inputs is a model, not data.
-        if stage in TRAININGS or (ctx.stage == PROMOTE):
+        if decides or frozen.node(stage).stage.makes == "model":
             continue
         uri = child_uri(ctx.store.uri, manifest_key(frozen.prefix, stage))
         context = "training" if training else "input"
@@ -141,9 +64,9 @@ def record_stage(ctx: StageContext, manifest: Manifest, registry: Registry | Non
         profile = {"questions": about["n"], "version": about["version"]}
         for owner in (run, parent):
             registry.log_dataset(owner, task, about["dataset"], about["data"], context="evaluation", profile=profile)
-    if ctx.stage in (EVALUATE, PROMOTE):
+    if decides or declared.makes == "scores":
         registry.log_curve(parent, [{"step": 0, **metrics(manifest)}])
-    if ctx.stage == PROMOTE:
+    if decides:
         kept = ("decision", "reason", "version", "previous_version")
         registry.log_tags(parent, {f"viper.{key}": manifest.outputs[key] for key in kept if key in manifest.outputs})
     _artifacts(ctx, manifest, registry, run)
@@ -166,15 +89,11 @@ def _words(found: Reasoning, registry: Registry, run: str, title: str) -> None:
     )
 
 
-def params(spec: IterationSpec, stage: str) -> dict[str, Any]:
+def params(spec: IterationSpec, stage: Stage) -> dict[str, Any]:
     """The part of the specification that concerns a stage, flattened: `recipe.captions.training.steps` → value."""
-    dump = spec.dump()
     found: dict[str, Any] = {}
-    for path in (*_COMMON, *CONCERNS[stage]):
-        value: Any = dump
-        for name in path.split("."):
-            value = value[name]
-        found |= dict(_leaves(path, value))
+    for path in (*_COMMON, *stage.settings):
+        found |= dict(_leaves(path, to_jsonable_python(spec.value_at(path), by_alias=True)))
     names = metric_names(found)
     return {names[path]: value for path, value in found.items()}
 

@@ -9,7 +9,7 @@ from viper.engines.base import Editor, ImageSimilarityModel, Reconstructor, Visi
 from viper.engines.endpoints import is_endpoint
 from viper.engines.memory import close, device_memory
 from viper.errors import UnfitEngineError
-from viper.methods.stages import THETA0, stage_graph
+from viper.methods.stages import THETA0
 from viper.modelcache.resolve import model_dir, policy_of
 from viper.modelcache.stage import local_spec
 from viper.spec.pods import amount
@@ -45,8 +45,8 @@ class StageEngines:
     @property
     def inputs(self) -> tuple[str, ...]:
         """The training stage whose checkpoint this stage loads, if any: part of what the manifest was made from."""
-        node = next(n for n in stage_graph(self._spec.recipe) if n.name == self._ctx.stage)
-        return () if node.model in (None, THETA0) else (str(node.model),)
+        model = self._ctx.frozen.node(self._ctx.stage).model
+        return () if model in (None, THETA0) else (str(model),)
 
     @property
     def generator(self) -> VisionLanguageModel:

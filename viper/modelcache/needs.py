@@ -4,20 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from viper.methods.stages import (
-    COLD_START,
-    EVALUATE,
-    FREEZE,
-    INGEST,
-    MAP_ATTENTION,
-    SYNTHESIZE_CAPTIONS,
-    SYNTHESIZE_OPERATIONS,
-    TRAIN_CAPTIONS,
-    TRAIN_MIXED,
-    TRAIN_OPERATIONS,
-    VALIDATE_OPERATIONS,
-    stage_graph,
-)
+from viper.errors import SpecError, nearest
+from viper.methods.stages import Stage, stage_graph
 from viper.modelcache.uris import engine_uri, is_uri
 from viper.spec.benchmarks import BENCHMARKS
 from viper.spec.engines import Engines
@@ -27,26 +15,15 @@ from viper.spec.iteration import IterationSpec
 #: Fields of `spec.engines` with settings that may name weights of their own.
 LORA = {"reconstructor": "reconstruction", "editor": "editing"}
 FIELDS = ("vlm", "reconstructor", "editor", "similarity", "image_similarity")
-#: Engines that a stage loads.
-_ENGINES: dict[str, tuple[str, ...]] = {
-    SYNTHESIZE_CAPTIONS: ("vlm", "reconstructor"),
-    SYNTHESIZE_OPERATIONS: ("vlm", "editor"),
-    VALIDATE_OPERATIONS: ("vlm", "image_similarity"),
-    COLD_START: ("vlm",),
-    TRAIN_CAPTIONS: ("vlm", "similarity"),
-    TRAIN_OPERATIONS: ("vlm", "similarity"),
-    TRAIN_MIXED: ("vlm", "similarity"),
-    MAP_ATTENTION: ("vlm",),
-    EVALUATE: ("vlm",),
-}
 
 
-def engine_fields(spec: IterationSpec, stage: str) -> tuple[str, ...]:
-    """The fields of `spec.engines` that a stage makes engines of."""
-    if stage == INGEST:
-        # Near-duplicates are looked for by CLIP embeddings only where that is asked for.
-        return () if spec.recipe.validation.near_duplicate_similarity is None else ("image_similarity",)
-    return _ENGINES.get(stage, ())
+def engine_fields(spec: IterationSpec, stage: Stage) -> tuple[str, ...]:
+    """The fields of `spec.engines` that a stage makes engines of; raises `SpecError` where it declares another one."""
+    asked = (field for field, path in stage.optional_engines if spec.value_at(path) is not None)
+    found = (*stage.engines, *asked)
+    if unknown := sorted(set(found) - set(FIELDS)):
+        raise SpecError(f"declares the engine {unknown[0]!r}", where=stage.name, fix=nearest(unknown[0], FIELDS))
+    return found
 
 
 def engine_models(engines: Engines, fields: tuple[str, ...] = FIELDS) -> dict[str, str]:
@@ -63,15 +40,15 @@ def engine_models(engines: Engines, fields: tuple[str, ...] = FIELDS) -> dict[st
     return found
 
 
-def stage_models(spec: IterationSpec, stage: str) -> dict[str, str]:
+def stage_models(spec: IterationSpec, stage: Stage) -> dict[str, str]:
     """Field path → URI of what a stage, or freezing, needs before it starts, as far as the specification tells.
 
     Freezing needs the models that become part of the store: θ0, critic and judge where the file names them by URI.
     """
-    if stage == FREEZE:
+    if stage.makes == "iteration":
         return _roles(spec)
-    found = engine_models(spec.engines, engine_fields(spec, stage))
-    return found | benchmark_data(spec.evaluation.benchmarks) if stage == EVALUATE else found
+    data = benchmark_data(spec.evaluation.benchmarks) if stage.makes == "scores" else {}
+    return engine_models(spec.engines, engine_fields(spec, stage)) | data
 
 
 def benchmark_data(benchmarks: Benchmarks) -> dict[str, str]:
@@ -87,10 +64,10 @@ def benchmark_data(benchmarks: Benchmarks) -> dict[str, str]:
 
 def all_models(spec: IterationSpec) -> dict[str, str]:
     """Field path → URI of everything that an iteration needs."""
-    stages = {node.name for node in stage_graph(spec.recipe)}
-    fields = tuple(f for f in FIELDS if any(f in engine_fields(spec, stage) for stage in stages))
-    data = benchmark_data(spec.evaluation.benchmarks) if EVALUATE in stages else {}
-    return _roles(spec) | engine_models(spec.engines, fields) | data
+    stages = [node.stage for node in stage_graph(spec.recipe)]
+    needed = {field for stage in stages for field in engine_fields(spec, stage)}
+    data = benchmark_data(spec.evaluation.benchmarks) if any(s.makes == "scores" for s in stages) else {}
+    return _roles(spec) | engine_models(spec.engines, tuple(f for f in FIELDS if f in needed)) | data
 
 
 def with_directories(engines: Engines, fields: tuple[str, ...], place: Callable[[str], str]) -> Engines:

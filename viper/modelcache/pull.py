@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from viper.errors import InputError, StoreError
-from viper.methods.stages import EVALUATE, SYNTHESIZE_CAPTIONS, THETA0, VALIDATE_OPERATIONS, stage_graph
+from viper.methods.stages import THETA0, StageNode
 from viper.modelcache.needs import all_models, benchmark_data, engine_fields, engine_models
 from viper.modelcache.uris import is_remote, is_uri
 from viper.spec import ViperIteration, ViperLoop, load_runnable
@@ -44,29 +44,31 @@ def of_stage(iteration_uri: str, stage: str) -> list[tuple[str, str]]:
     Args:
         iteration_uri: `<store URI>/iterations/<name>`.
 
-    Raises `StoreError` when the iteration or a checkpoint it needs is not there.
+    Raises `StoreError` when the iteration or a checkpoint it needs is not there, `StageError` when the iteration has no
+    such stage.
     """
     store, name = store_of(iteration_uri)
     frozen = load_frozen(store, name)
     if frozen is None:
         raise StoreError("is not a frozen iteration", where=iteration_uri)
-    found = dict(_weights(frozen, stage)) | dict(_policies(frozen, stage, store))
+    node = frozen.node(stage)
+    found = dict(_weights(frozen, node)) | dict(_policies(frozen, node, store))
     return [(uri, digest) for uri, digest in found.items() if is_remote(uri)]
 
 
-def _weights(frozen: FrozenIteration, stage: str) -> Iterator[tuple[str, str]]:
-    for uri in engine_models(frozen.iteration.spec.engines, engine_fields(frozen.iteration.spec, stage)).values():
+def _weights(frozen: FrozenIteration, node: StageNode) -> Iterator[tuple[str, str]]:
+    spec = frozen.iteration.spec
+    for uri in engine_models(spec.engines, engine_fields(spec, node.stage)).values():
         pinned = frozen.weights.get(uri)
         yield (uri, "") if pinned is None else (pinned.uri, pinned.digest or "")
-    if stage == EVALUATE:
-        for uri in benchmark_data(frozen.iteration.spec.evaluation.benchmarks).values():
+    if node.stage.makes == "scores":
+        for uri in benchmark_data(spec.evaluation.benchmarks).values():
             yield uri, ""
 
 
-def _policies(frozen: FrozenIteration, stage: str, store: ObjectStore) -> Iterator[tuple[str, str]]:
+def _policies(frozen: FrozenIteration, node: StageNode, store: ObjectStore) -> Iterator[tuple[str, str]]:
     """θ0 or a checkpoint of a stage before, critic, judge: as far as this stage loads them."""
-    node = next((n for n in stage_graph(frozen.iteration.spec.recipe) if n.name == stage), None)
-    if node is None or "vlm" not in engine_fields(frozen.iteration.spec, stage):
+    if "vlm" not in engine_fields(frozen.iteration.spec, node.stage):
         return
     if node.model == THETA0:
         yield frozen.generator.uri, frozen.generator.digest
@@ -77,9 +79,8 @@ def _policies(frozen: FrozenIteration, stage: str, store: ObjectStore) -> Iterat
         model = manifest.outputs.get("model")
         if isinstance(model, dict) and {"uri", "digest"} <= model.keys():
             yield str(model["uri"]), str(model["digest"])
-    for name, role in ((SYNTHESIZE_CAPTIONS, frozen.critic), (VALIDATE_OPERATIONS, frozen.judge)):
-        if stage == name:
-            yield role.uri, role.digest
+    if (second := frozen.second(node.stage)) is not None:
+        yield second.uri, second.digest
 
 
 def _once(uris: Iterable[str]) -> list[str]:

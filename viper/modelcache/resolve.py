@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from viper.engines.endpoints import endpoint
 from viper.errors import InputError, NotFoundError, StageError, StoreError
-from viper.methods.stages import THETA0, stage_graph
+from viper.methods.stages import THETA0
 from viper.modelcache import ModelCache, fetch, model_cache
 from viper.modelcache.uris import check_model_uri
 from viper.smallworld import STARTER
@@ -127,7 +127,7 @@ def check_model(uri: str, files: Collection[str], read: Callable[[str], bytes]) 
 
 def policy_of(ctx: StageContext) -> ResolvedModel:
     """The policy that this stage loads: θ0, or the model of the training stage that its `StageNode.model` names."""
-    node = next(n for n in stage_graph(ctx.frozen.iteration.spec.recipe) if n.name == ctx.stage)
+    node = ctx.frozen.node(ctx.stage)
     if node.model is None:
         raise StageError(f"the stage {ctx.stage} loads no policy", where=ctx.frozen.name)
     return ctx.frozen.generator if node.model == THETA0 else trained_model(ctx, node.model)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import ClassVar, Self
 
 from viper.errors import NotFoundError, StageError, StoreError, ViperError
-from viper.methods.stages import StageNode, stage_graph
+from viper.methods.stages import Stage, StageNode, stage_graph
 from viper.spec.base import setting
 from viper.spec.iteration import ViperIteration
 from viper.store import ObjectStore, relative_database, relative_uri, resolve_database, resolve_uri
@@ -88,6 +88,13 @@ class FrozenIteration(StoredForm):
             if node.name == stage:
                 return node
         raise StageError(f"this iteration has no stage {stage}", where=self.name, fix="`viper render` shows its stages")
+
+    def second(self, stage: Stage) -> ResolvedModel | None:
+        """The model that a stage asks beside its policy, if any; raises `StageError` for a role that there is not."""
+        roles = {"": None, "critic": self.critic, "judge": self.judge}
+        if stage.second not in roles:
+            raise StageError(f"declares the role {stage.second!r}", where=stage.name, fix="use critic or judge")
+        return roles[stage.second]
 
     @property
     def identity(self) -> str:

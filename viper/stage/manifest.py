@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from viper.digests import digest_of
 from viper.errors import NotFoundError, StageError, StoreError
-from viper.methods.stages import STAGES
 from viper.spec.base import setting
 from viper.store import ObjectStore, relative_uri, resolve_uri
 from viper.stored import ENVELOPE, StoredForm
+
+if TYPE_CHECKING:
+    from viper.stage.frozen import FrozenIteration
 
 #: What of a manifest says nothing of its content: how long it took, and how it is to be read.
 _ASIDE = ENVELOPE | {"seconds"}
@@ -107,9 +109,9 @@ def manifest_key(prefix: str, stage: str) -> str:
     return f"{prefix}/stages/{stage}/{MANIFEST}"
 
 
-def has_data(store: ObjectStore, prefix: str) -> bool:
-    """Whether a stage of the iteration at `prefix` is done: from then on its spec is what made it."""
-    return any(store.stat(manifest_key(prefix, stage)) is not None for stage in STAGES)
+def has_data(store: ObjectStore, frozen: FrozenIteration) -> bool:
+    """Whether a stage of an iteration is done: from then on its spec is what made it."""
+    return any(store.stat(manifest_key(frozen.prefix, node.name)) is not None for node in frozen.nodes)
 
 
 def stored_outputs(outputs: Mapping[str, Any], store_uri: str) -> dict[str, Any]:
