@@ -14,6 +14,7 @@ from fakes.world import model
 from viper.errors import InputError, SpecError
 from viper.iteration.freeze import freeze
 from viper.iteration.observe import StoreObserver
+from viper.methods.stages import Stage, StageNode, declared
 from viper.registry import LOCKS
 from viper.registry.tags import BASE_VERSION, PARENT_VERSION
 from viper.spec import ViperIteration
@@ -119,12 +120,19 @@ def test_a_spec_is_corrected_until_there_is_data(store: DirectoryStore, registry
     assert load_frozen(store, "it") == third
 
 
-@pytest.mark.parametrize("stage", ["ingest-images", "ingest-samples", "cold-start"])
-def test_any_stage_that_is_done_makes_a_spec_final(
-    store: DirectoryStore, registry: MemoryRegistry, folder: Path, stage: str
+@pytest.mark.parametrize(
+    "stage",
+    [*map(declared, ("ingest-images", "ingest-samples", "cold-start")), Stage("of-another-method", "maps", "maps")],
+)
+def test_any_stage_of_its_graph_that_is_done_makes_a_spec_final(
+    store: DirectoryStore, registry: MemoryRegistry, folder: Path, stage: Stage
 ) -> None:
-    first = freeze(initial(folder), store, registry).iteration
-    done(store, first, stage)
+    frozen = freeze(initial(folder), store, registry).iteration
+    changed = frozen.model_copy(update={"graph": (StageNode(stage), *frozen.graph)}).to_store(store.uri)
+    store.put(f"{frozen.prefix}/iteration.json", changed.to_bytes())
+    first = load_frozen(store, "it")
+    assert first is not None
+    done(store, first, stage.name)
     with pytest.raises(SpecError, match="has made data"):
         freeze(initial(folder, recipe={"seed": 3}), store, registry)
     assert load_frozen(store, "it") == first
