@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from viper.digests import digest_of
 from viper.errors import SpecError, StoreError
 from viper.methods.stages import FREEZE, stage_graph
 from viper.spec.pod_fields import hint
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 EVENT_SECONDS, EVENTS_LATE_SECONDS = 2.0, 60.0
 #: Rounds of Events that may be under way at a time; those of further ones are only in the log.
 MOST_EVENTS = 256
+#: Profiles that are remembered as ones that the API server takes.
+MOST_TRIED = 4096
 
 
 class RefusedError(Exception):
@@ -90,6 +93,7 @@ class Writer:
         self.api, self.cache, self.settings, self._clock = api, cache, settings, clock
         self._telling: set[asyncio.Task[None]] = set()
         self._late_until = float("-inf")
+        self._tried: set[str] = set()
 
     async def create_job(self, request: JobRequest) -> JobView | None:
         """Makes a Job; None while another one of its name is on its way out.
@@ -125,10 +129,16 @@ class Writer:
         """Raises `RefusedError` when the API server would not take a later stage's Job for what its profile writes
         freely: days of work before that stage would be lost.
 
-        Quota and policies may be others by then, and an API server that is in trouble says so soon enough.
+        Quota and policies may be others by then, and an API server that is in trouble says so soon enough. What it took
+        once is not asked again: a thousand iterations with one profile ask as much as one.
         """
         spec = request.iteration.spec
-        for stage in (node.name for node in stage_graph(spec.recipe)):
+        stages = [node.name for node in stage_graph(spec.recipe)]
+        tried = digest_of([spec.profile.dump(), stages])
+        if tried in self._tried:
+            return
+        taken = True
+        for stage in stages:
             resources = spec.profile.of(stage)
             spread = any(c.label_selector is not None for c in resources.topology_spread_constraints)
             if resources.pod_template is None and resources.affinity is None and not spread:
@@ -142,6 +152,12 @@ class Writer:
                 if error.status == 422:
                     message = refused(replace(request, stage=stage), error)
                     raise RefusedError("JobRefused", message, permanent=permanent) from None
+                taken = False
+        if not taken:
+            return
+        if len(self._tried) >= MOST_TRIED:
+            self._tried.clear()
+        self._tried.add(tried)
 
     async def _make_service(self, request: JobRequest, service: dict[str, Any]) -> None:
         """Raises `RefusedError` when one of its name is there that no iteration of this name owns."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from fakes import world
 from fakes.kubelet import Connection
 from servers.kube import KubeApi
 from viper.errors import StoreError
-from viper.methods.stages import FREEZE
+from viper.methods.stages import FREEZE, stage_graph
 from viper_operator import writes
 from viper_operator.api import Api, ApiError, connect
 from viper_operator.cache import Cache
@@ -181,6 +182,37 @@ def test_whatever_an_api_server_says_against_a_job_is_its_refusal(
         asyncio.run(Writer(api, Cache(), SETTINGS).create_job(request()))
     assert message in str(error.value)
     assert (error.value.reason, error.value.permanent) == ("JobRefused", permanent)
+
+
+def freezing(name: str, disk: str) -> JobRequest:
+    """The freeze Job of an iteration whose profile writes pods freely."""
+    template = {"spec": {"nodeSelector": {"disk": disk}}}
+    one = world.iteration(name, profile={"defaults": {"podTemplate": template}})
+    return JobRequest(one, f"uid-{name}", FREEZE)
+
+
+def test_a_profile_is_tried_once_however_many_iterations_have_it() -> None:
+    api = Scripted({})
+    writer = Writer(api, Cache(), SETTINGS)
+    stages = len(stage_graph(world.iteration().spec.recipe))
+
+    def tried(name: str, disk: str) -> int:
+        before = api.sent.count("PATCH look")
+        asyncio.run(writer.create_job(freezing(name, disk)))
+        return api.sent.count("PATCH look") - before
+
+    assert [tried("a", "ssd"), tried("b", "ssd"), tried("c", "nvme"), tried("d", "ssd")] == [stages, 0, stages, 0]
+
+
+@pytest.mark.parametrize("status", [0, 403, 422, 500, 503])
+def test_a_profile_of_which_nothing_was_learnt_is_tried_again(status: int) -> None:
+    api = Scripted({"look": ApiError(status, "", "no")})
+    writer = Writer(api, Cache(), SETTINGS)
+    for name in ("a", "b"):
+        before = api.sent.count("PATCH look")
+        with suppress(RefusedError):
+            asyncio.run(writer.create_job(freezing(name, "ssd")))
+        assert api.sent.count("PATCH look") > before
 
 
 @pytest.mark.parametrize("status", [0, 429, 502, 503, 504])
