@@ -72,7 +72,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             ["pull", "--iteration", "file:///none/iterations/x", "--stage", "evaluate"],
             "the store is gone, or never was there",
         ),
-        (["pull", "--iteration", "file:///none/iterations/x", "--stage", "train"], "there is no stage 'train'"),
         (["list", "--cache", "none"], "there is no such folder"),
         (["list", "--cache", "file"], "is a file"),
         (["list", "-o", "yaml"], "invalid choice"),

@@ -49,10 +49,10 @@ def run(args: argparse.Namespace) -> int:
     from viper.cli.options import folder
     from viper.doctor import Wanted, examine, wanted_by
     from viper.errors import SpecError
-    from viper.methods.stages import STAGES
+    from viper.methods.stages import declared
 
-    if args.stage is not None and args.stage not in STAGES:
-        raise SpecError(f"there is no stage {args.stage!r}", where="--stage", fix=f"use one of {', '.join(STAGES)}")
+    if args.stage is not None:
+        declared(args.stage)
     if args.work_dir is not None:
         folder(args.work_dir, "--work-dir")
     if args.lock is not None and not args.lock.is_file():

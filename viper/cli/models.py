@@ -81,7 +81,6 @@ def _pull(args: argparse.Namespace, cache: ModelCache) -> int:
     from urllib.parse import unquote, urlsplit
 
     from viper.errors import InputError, SpecError
-    from viper.methods.stages import STAGES
     from viper.modelcache import fetch
     from viper.modelcache.pull import of_stage, wanted
     from viper.modelcache.reporting import FetchProgress
@@ -89,8 +88,6 @@ def _pull(args: argparse.Namespace, cache: ModelCache) -> int:
     if bool(args.iteration) != bool(args.stage) or bool(args.what) == bool(args.iteration):
         raise SpecError("name files or URIs, or a frozen iteration and a stage", fix="viper models pull FILE|URI…")
     registry = None
-    if args.stage is not None and args.stage not in STAGES:
-        raise SpecError(f"there is no stage {args.stage!r}", where="--stage", fix=f"use one of {', '.join(STAGES)}")
     if args.tracking_uri is not None:
         from viper.registry import existing_registry
 

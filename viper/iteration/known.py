@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from viper.engines.endpoints import is_endpoint
 from viper.engines.names import SERVED, check_place, check_trainer, missing, target_of
 from viper.errors import InputError, SpecError, StoreError, ViperError, nearest
-from viper.methods.stages import EVALUATE, FREEZE, stage_graph
+from viper.methods.stages import FREEZE, stage_graph
 from viper.modelcache.needs import FIELDS, LORA, engine_fields
 from viper.modelcache.uris import check_model_uri, is_uri, model_form
 from viper.prompts import check_set
@@ -108,13 +108,18 @@ def _checks(spec: IterationSpec, here: Here) -> Iterator[tuple[str, _Check]]:
     for role in ("critic", "judge"):
         name: str = getattr(spec.recipe.models, role)
         if name not in ROLES and not is_endpoint(name):
-            yield f"spec.recipe.models.{role}", lambda name=name: _role(name)  # type: ignore[misc]
+            yield f"spec.recipe.models.{role}", lambda name=name: check_model_uri(name)  # type: ignore[misc]
     yield from _files(spec)
     if spec.evaluation.benchmarks.tasks:
-        yield (
-            "spec.evaluation.benchmarks.datasets",
-            lambda: _datasets(spec.evaluation.benchmarks.datasets, here(EVALUATE)),
-        )
+        field = "spec.evaluation.benchmarks.datasets"
+        yield field, lambda: _datasets(spec.evaluation.benchmarks.datasets, any(map(here, readers(spec, field))))
+
+
+def readers(spec: IterationSpec, field: str) -> list[str]:
+    """The stages that depend on a field (`spec.evaluation.questions`), by the settings that they declare."""
+    path = field.removeprefix("spec.")
+    within = {path[:end] for end, letter in enumerate(f"{path}.") if letter == "."}
+    return [node.name for node in stage_graph(spec.recipe) if not within.isdisjoint(node.stage.settings)]
 
 
 #: What `spec.recipe.models` may say instead of a URI.
@@ -133,6 +138,8 @@ def _engine(spec: IterationSpec, field: str, here: bool) -> Iterator[tuple[str, 
             raise SpecError(f"the engine {name!r} is not there: {why}", fix="correct it, or install its package")
         key = name.partition(":")[0]
         if place and not (is_endpoint(name) or (key in SERVED and place.startswith(("http://", "https://")))):
+            if "://" in place and not is_uri(place):
+                raise SpecError(f"there are no models of kind {place.partition('://')[0]}://", fix=_MODEL_KINDS)
             _directory(place, here)
 
     yield f"spec.engines.{interface}", known
@@ -143,24 +150,10 @@ def _engine(spec: IterationSpec, field: str, here: bool) -> Iterator[tuple[str, 
 _MODEL_KINDS = "use a path, file:///directory, hf://org/name@revision, s3://bucket/prefix or models:/name@alias"
 
 
-def _directory(
-    place: str,
-    here: bool,
-    what: str = "models",
-    kinds: str = _MODEL_KINDS,
-    absent: str = "correct the path, or mount its volume",
-) -> None:
-    """A directory, by default that of an engine's model: a path, or a URI of `viper.modelcache`.
-
-    Args:
-        what: is in it.
-        kinds: what to do where the URI is of another kind.
-        absent: what to do where there is none.
-    """
+def _directory(place: str, here: bool, absent: str = "correct the path, or mount its volume") -> None:
+    """A path, or a URI of `viper.modelcache`. `absent`: what to do where there is no such directory."""
     if is_uri(place):
         model_form(place)
-    elif "://" in place:
-        raise SpecError(f"there are no {what} of kind {place.partition('://')[0]}://", fix=kinds)
     if here and (path := _path(place)) is not None and not path.is_dir():
         raise InputError("there is no such directory", where=str(path), fix=absent)
 
@@ -169,17 +162,7 @@ def _path(uri: str) -> Path | None:
     """The directory that a path or file:// names; None for what lies elsewhere."""
     if uri.startswith("file:"):
         return Path(unquote(urlsplit(uri).path))
-    return None if is_uri(uri) or "://" in uri else expanded(uri)
-
-
-def _role(name: str) -> None:
-    if ":" in name or "/" in name:
-        check_model_uri(name)
-        return
-    raise SpecError(
-        f"there is no model {name!r}",
-        fix=nearest(name, ROLES, "the URI of a model, or openai:https://host/v1#model-name"),
-    )
+    return None if is_uri(uri) else expanded(uri)
 
 
 def _images(uri: str) -> None:
@@ -216,8 +199,6 @@ def _question_set(uri: str) -> None:
             fix=f"name a question set ({QUESTIONS} or a JSONL file with selection questions), or set select to last "
             "or heldOutReward",
         )
-    if urlsplit(uri).scheme == "smallworld":
-        raise InputError("there is no such question set", where=uri, fix=f"use {QUESTIONS} or a JSONL file")
     _file(uri)
 
 
@@ -232,4 +213,4 @@ def _file(uri: str) -> None:
 def _datasets(place: str, here: bool) -> None:
     if place != HUB:
         near = nearest(place.partition("://")[0], [HUB], "a directory, file:///folder or s3://bucket/prefix")
-        _directory(place, here, "data sets", kinds=near, absent=near)
+        _directory(place, here, near)

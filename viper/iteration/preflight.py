@@ -8,8 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from viper.beside import beside
 from viper.errors import InputError, ViperError
-from viper.iteration.known import Here, at, everywhere, selects_by_questions, together
-from viper.methods.stages import COLD_START, EVALUATE, INGEST_SAMPLES
+from viper.iteration.known import Here, at, everywhere, readers, selects_by_questions, together
 from viper.smallworld import QUESTIONS
 from viper.spec import IterationSpec
 from viper.tasks.external.supplied import open_supplied
@@ -29,8 +28,8 @@ def check_supplied(spec: IterationSpec, here: Here = everywhere) -> None:
         StoreError: one of their stores fails.
     """
     problems: list[ViperError] = []
-    for field, uri, stage, read in _supplied(spec):
-        if not (here(stage) or _folder_is_here(uri)):
+    for field, uri, read in _supplied(spec):
+        if not (any(map(here, readers(spec, field))) or _folder_is_here(uri)):
             continue
         try:
             read()
@@ -39,19 +38,19 @@ def check_supplied(spec: IterationSpec, here: Here = everywhere) -> None:
     together(problems, "supplied files cannot be used")
 
 
-def _supplied(spec: IterationSpec) -> Iterator[tuple[str, str, str, _Read]]:
-    """Field, URI, the stage that needs it, and what reads the file."""
+def _supplied(spec: IterationSpec) -> Iterator[tuple[str, str, _Read]]:
+    """Field, URI, and what reads the file."""
     from viper.evaluation.questions import load_questions
     from viper.training.cold_start import read_samples
 
     uri = spec.evaluation.questions
     if uri and uri != QUESTIONS:
-        yield "spec.evaluation.questions", uri, EVALUATE, lambda: load_questions(uri)
+        yield "spec.evaluation.questions", uri, lambda: load_questions(uri)
         if selects_by_questions(spec.recipe):
-            yield "spec.evaluation.questions", uri, EVALUATE, lambda: load_questions(uri, "selection")
+            yield "spec.evaluation.questions", uri, lambda: load_questions(uri, "selection")
     cold, external = spec.recipe.cold_start, spec.recipe.external
     if cold is not None:
-        yield "spec.recipe.coldStart.samplesUri", cold.samples_uri, COLD_START, lambda: read_samples(cold.samples_uri)
+        yield "spec.recipe.coldStart.samplesUri", cold.samples_uri, lambda: read_samples(cold.samples_uri)
     if external is not None:
         # Its rows and images cost themselves only, in the stage that reads them: before anything is trained, too.
         def there() -> None:
@@ -65,7 +64,7 @@ def _supplied(spec: IterationSpec) -> Iterator[tuple[str, str, str, _Read]]:
             if not len(supplied):
                 raise InputError("there is no sample", where=external.uri, fix="give at least one row")
 
-        yield "spec.recipe.external.uri", external.uri, INGEST_SAMPLES, there
+        yield "spec.recipe.external.uri", external.uri, there
 
 
 def _folder_is_here(uri: str) -> bool:
