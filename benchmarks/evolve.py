@@ -24,8 +24,8 @@ import numpy as np
 import yaml
 
 from viper.evaluation.statistics import OVERALL, Comparison, Score, Verdicts, comparisons, scores
-from viper.ingest.sources import SceneSource
 from viper.methods.stages import EVALUATE
+from viper.smallworld.supply import SceneSource
 from viper.spec import ViperLoop, parse_resource
 from viper.stage import FrozenIteration, StageContext, load_manifest
 from viper.store import open_store

@@ -10,7 +10,7 @@ from __future__ import annotations
 from viper.methods.stages import DISTRIBUTED, FREEZE, SPLITTABLE, STAGES, VALIDATE_OPERATIONS
 from viper.spec.benchmarks import BENCHMARKS
 from viper.spec.evaluation import Benchmarks
-from viper.spec.forms import NAME, NAME_LENGTH, WORDS
+from viper.spec.forms import COUNTED, NAME, NAME_LENGTH, WORDS
 from viper.spec.iteration import (
     GeneratorRef,
     Images,
@@ -80,7 +80,7 @@ _TWICE = (
 #: Images, or edits, that there can be (`viper.spec.iteration.Images.most`).
 _MOST = (
     "[has(self.images.limit) ? self.images.limit : 1000000000, "
-    "self.images.uri.matches('^smallworld:.*[?&]count=[0-9]') ? "
+    f"self.images.uri.matches('{COUNTED}[0-9]') ? "
     "int(self.images.uri.find('[?&]count=[0-9]{1,9}').substring(7)) : 1000000000].min() * "
     f"(k == '{VALIDATE_OPERATIONS}' ? self.recipe.operations.editsPerImage : 1)"
 )

@@ -16,6 +16,7 @@ from servers.running import free_port
 from viper.cli import main
 from viper.doctor import gather, reach
 from viper.doctor.facts import Gpu
+from viper.engines.names import ENGINES
 from viper.modelcache import ModelCache
 from viper.spec.engines import DiffusionSettings
 from viper.store import DirectoryStore
@@ -112,9 +113,7 @@ def test_servers_that_do_not_answer_and_models_that_are_missing_are_named(
 def test_what_an_engine_plans_is_asked_with_its_models_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from viper.engines import factory
-
-    monkeypatch.setitem(factory.ENGINES["reconstructor"], "planning", f"{__name__}:Planning")
+    monkeypatch.setitem(ENGINES["reconstructor"], "planning", f"{__name__}:Planning")
     folder = world.model(tmp_path / "model", b"w" * 1000)
     size = sum(f.stat().st_size for f in folder.iterdir())
     engines = {

@@ -14,6 +14,7 @@ from engines.contracts import (
 )
 from viper.engines import factory
 from viper.engines.base import Editor, ImageSimilarityModel, Reconstructor, VisionLanguageModel
+from viper.smallworld import EXTENSION
 from viper.smallworld.editor import SmallWorldEditor
 from viper.smallworld.reconstructor import SmallWorldReconstructor
 
@@ -95,7 +96,7 @@ def save_open_clip(directory: Path) -> Path:
     return directory
 
 
-@pytest.mark.parametrize("interface", [i for i, known in factory.ENGINES.items() if "smallworld" in known])
+@pytest.mark.parametrize("interface", EXTENSION.engines)
 def test_the_memory_of_an_engine_is_asked_as_every_stage_and_doctor_ask(interface: str) -> None:
     assert factory.memory_needed(interface, "smallworld", None) == 0
     assert factory.weights_needed(interface, "smallworld", None) in (None, 0)

@@ -12,6 +12,7 @@ import pytest
 from support.synthesis import frozen
 from viper.engines import factory
 from viper.engines.base import Editor, EditResult, Reconstruction, Reconstructor, VlmOutput
+from viper.engines.names import ENGINES, engines
 from viper.errors import SpecError
 from viper.spec import IterationSpec
 
@@ -48,7 +49,7 @@ def test_an_engine_of_ones_own_is_named_by_module_and_class() -> None:
 
 
 def test_a_directory_behind_the_name_reaches_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(factory.ENGINES["imageSimilarity"], "own", f"{__name__}:OwnEngine")
+    monkeypatch.setitem(ENGINES["imageSimilarity"], "own", f"{__name__}:OwnEngine")
     made = factory.image_similarity(spec(imageSimilarity="own:/models/clip"))
     assert isinstance(made, OwnEngine)
     assert made.model == Path("/models/clip")
@@ -95,7 +96,7 @@ SAYING = {
 
 @pytest.mark.torch
 @pytest.mark.parametrize(
-    ("interface", "name"), [(interface, name) for interface in SAYING for name in factory.ENGINES[interface]]
+    ("interface", "name"), [(interface, name) for interface in SAYING for name in engines(interface)]
 )
 def test_every_engines_words_come_in_by_the_door_that_cleans_them(interface: str, name: str) -> None:
     cls, _ = factory.engine_class(interface, name)

@@ -17,10 +17,11 @@ from PIL import Image, ImageOps
 from support.synthesis import FakeClip, FakeEngines, context, frozen, interrupt_after
 from viper.errors import InputError, SpecError
 from viper.images import decode, encode_png
-from viper.ingest.sources import SceneSource, open_source
+from viper.ingest.sources import open_source
 from viper.ingest.stage import ImageRow, ingest
 from viper.smallworld.questions import is_held_out, questions
 from viper.smallworld.scenes import scene_from_seed
+from viper.smallworld.supply import SceneSource
 from viper.stage import Manifest, StageContext
 from viper.stage.context import Row
 from viper.store import ObjectStore, child_uri
@@ -198,7 +199,7 @@ def test_only_the_scenes_of_offset_and_limit_are_drawn(tmp_path: Path, monkeypat
 def test_a_scene_of_a_held_out_question_never_enters_a_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = questions("test")[0].scene
     assert is_held_out(asked)
-    monkeypatch.setattr("viper.smallworld.scenes.scene_from_seed", lambda n: asked if n == 2 else scene_from_seed(n))
+    monkeypatch.setattr("viper.smallworld.supply.scene_from_seed", lambda n: asked if n == 2 else scene_from_seed(n))
     manifest, _, rows = run(tmp_path, "smallworld:scenes?count=4")
     assert manifest.rejected == {"held-out-scene": 1}
     assert rows[2]["image"] == b""

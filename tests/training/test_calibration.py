@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from viper.cli import main
 from viper.errors import InputError
-from viper.reward.calibration import Limits, Pair, calibrate, read_pairs, small_world_pairs
+from viper.reward.calibration import Limits, Pair, calibrate, read_pairs
+from viper.smallworld.pairs import small_world_pairs
 from viper.smallworld.similarity import SmallWorldSimilarity
 
 

@@ -48,7 +48,7 @@ VIPER = Program(
         "reward": ("viper.cli.reward", "explain the reward of an output, calibrate its similarity model"),
         "models": ("viper.cli.models", "the model cache: fill it, see what is there"),
         "doctor": ("viper.cli.doctor", "check this machine or pod: GPUs, memory, disks, libraries, servers, models"),
-        "smallworld": ("viper.cli.smallworld", "the CPU-sized world: its scenes, its questions, its starter model"),
+        "smallworld": ("viper.smallworld.command", "the CPU-sized world: its scenes, its questions, its starter model"),
     },
 )
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from viper.cli.options import SHARE, device, whole
 from viper.engines import factory
-from viper.reward.calibration import Calibration, Limits, calibrate, read_pairs, small_world_pairs
+from viper.extensions import extensions, load
+from viper.reward.calibration import Calibration, Limits, calibrate, read_pairs
 from viper.reward.equations import RewardParameters
 from viper.terminal import columns
 
@@ -24,6 +25,10 @@ rows of pairs.jsonl:
 """
 
 
+#: The extension whose similarity model and pairs are taken where none are named.
+_WORLD = "smallworld"
+
+
 def add_action(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds `calibrate` to the actions of `reward`."""
     parser = actions.add_parser(
@@ -35,7 +40,7 @@ def add_action(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     limits = Limits()
-    parser.add_argument("--similarity", default="smallworld", metavar="ENGINE", help="similarity engine (%(default)s)")
+    parser.add_argument("--similarity", default=_WORLD, metavar="ENGINE", help="similarity engine (%(default)s)")
     parser.add_argument("--device", type=device, default="cpu", help="torch device (%(default)s)")
     parser.add_argument("--tau", type=SHARE, default=RewardParameters().tau, help="τ of the reward (%(default)s)")
     parser.add_argument(
@@ -70,7 +75,7 @@ def add_action(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the table and the warnings; 1 when there are any."""
-    pairs = read_pairs(args.pairs) if args.pairs else small_world_pairs(args.count, args.seed)
+    pairs = read_pairs(args.pairs) if args.pairs else load(extensions()[_WORLD].pairs)(args.count, args.seed)
     model = factory.similarity(args.similarity, args.device)
     limits = Limits(args.least_paraphrases, args.most_counterfactuals)
     found = calibrate(model, pairs, args.tau, limits)

@@ -118,14 +118,16 @@ def _known(args: argparse.Namespace, spec: IterationSpec) -> Circumstances:
 
 
 def _questions(spec: IterationSpec) -> int | None:
-    """Questions of the small world or of a local JSONL file; other sets are not opened."""
+    """Questions of an extension or of a local JSONL file; other sets are not opened."""
     from urllib.parse import unquote, urlsplit
 
     try:
         parts = urlsplit(spec.evaluation.questions)
     except ValueError:  # brackets that are no address: the evaluation will say so
         return None
-    if parts.scheme == "smallworld":
+    from viper.extensions import reader
+
+    if reader("questions", spec.evaluation.questions) is not None:
         from viper.evaluation.questions import load_questions
 
         return len(load_questions(spec.evaluation.questions, "test"))

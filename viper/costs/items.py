@@ -26,6 +26,7 @@ from viper.methods.stages import (
 )
 from viper.spec import IterationSpec
 from viper.spec.benchmarks import BENCHMARKS
+from viper.spec.forms import COUNTED
 from viper.spec.options import ExternalData
 from viper.spec.recipe import TrainingSettings
 from viper.stage.quota import candidates
@@ -37,7 +38,7 @@ LEAST_ACCEPTANCE = 0.01
 COLD_START_SAMPLES = 1000
 #: Rows of ViRL39K, the paper's external data, where the file of samples is not read.
 EXTERNAL_SAMPLES = 38_870
-_COUNT = re.compile(r"^smallworld:scenes\?.*\bcount=(\d+)")
+_COUNT = re.compile(rf"{COUNTED}(\d+)")
 
 
 @dataclass(frozen=True)

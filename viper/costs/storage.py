@@ -6,6 +6,7 @@ from viper.costs.demand import generator_size
 from viper.costs.items import Items
 from viper.costs.ranges import ZERO, Range
 from viper.costs.table import RateTable
+from viper.extensions import reader
 from viper.methods.stages import (
     COLD_START,
     INGEST,
@@ -22,8 +23,6 @@ from viper.spec import IterationSpec
 
 #: Photographs are about 4:3, their longer side as long as allowed.
 ASPECT = 0.75
-#: Longer side of a drawn scene of the small world, px.
-DRAWN = 96
 _TRAININGS = (COLD_START, TRAIN_CAPTIONS, TRAIN_OPERATIONS, TRAIN_MIXED)
 
 
@@ -32,7 +31,8 @@ def stage_bytes(spec: IterationSpec, stage: str, counted: Items, table: RateTabl
 
     Text is left out, being a thousandth of it; so are weights whose size no name tells (the small world's are small).
     """
-    side = DRAWN if spec.images.uri.startswith("smallworld:") else spec.images.max_side
+    own = reader("pools", spec.images.uri)
+    side = (own and own.side) or spec.images.max_side
     photo = table.storage["photo"].range * (side**2 * ASPECT)
     png = table.storage["png"].range
     edited = png * min(spec.engines.editing.max_pixels, side**2 * ASPECT)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from viper.engines.base import Editor, ImageSimilarityModel, Reconstructor, SimilarityModel, VisionLanguageModel
 from viper.engines.endpoints import is_endpoint
-from viper.engines.names import ENGINES, target_of
+from viper.engines.names import engines, target_of
 from viper.engines.weights import weights_id
 from viper.errors import SpecError
 
@@ -75,7 +75,7 @@ def _no_engine(interface: str, name: str, why: str) -> SpecError:
     return SpecError(
         f"{name!r} is no engine of this kind: it {why}",
         where=f"spec.engines.{interface}",
-        fix=f"use one of {sorted(ENGINES[interface])}, or a class with what viper.engines.base says",
+        fix=f"use one of {sorted(engines(interface))}, or a class with what viper.engines.base says",
     )
 
 

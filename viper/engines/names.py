@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterable, Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from typing import Literal
 
 from viper.errors import SpecError, nearest
+from viper.extensions import Place, extensions
 
-#: Interface (the field of `spec.engines`) → engine name → `module:Class`.
+#: Interface (the field of `spec.engines`) → name of an engine of viper's own → `module:Class`.
 ENGINES: dict[str, dict[str, str]] = {
     "vlm": {
         "openai": "viper.engines.openai_endpoint:OpenAiEndpoint",
@@ -22,37 +22,29 @@ ENGINES: dict[str, dict[str, str]] = {
     },
     "reconstructor": {
         "qwen-image": "viper.engines.qwen_image:QwenImageReconstructor",
-        "smallworld": "viper.smallworld.reconstructor:SmallWorldReconstructor",
     },
     "editor": {
         "omnigen2": "viper.engines.omnigen2:OmniGen2Editor",
         "qwen-image-edit": "viper.engines.qwen_image_edit:QwenImageEditor",
-        "smallworld": "viper.smallworld.editor:SmallWorldEditor",
     },
     "similarity": {
         "bge-m3": "viper.engines.bge_m3:BgeM3",
-        "smallworld": "viper.smallworld.similarity:SmallWorldSimilarity",
     },
     "imageSimilarity": {
         "open-clip": "viper.engines.open_clip_filter:OpenClipFilter",
-        "smallworld": "viper.smallworld.clip:SmallWorldClip",
     },
 }
 #: What trains (`spec.engines.trainer`).
 TRAINERS = ("trl", "verl")
 
-Place = Literal["must", "may", "none"]
-#: Whether an engine's name is followed by the place of a model of its own; `may` where it is not said. A VLM that is
-#: loaded here gets the model of its role.
+#: A VLM that is loaded here gets the model of its role.
 PLACES: dict[tuple[str, str], Place] = {
     ("vlm", "openai"): "must",
     ("vlm", "transformers"): "none",
     ("vlm", "vllm"): "none",
     ("reconstructor", "qwen-image"): "must",
-    ("reconstructor", "smallworld"): "none",
     ("editor", "omnigen2"): "must",
     ("editor", "qwen-image-edit"): "must",
-    ("editor", "smallworld"): "none",
     ("similarity", "bge-m3"): "must",
     ("imageSimilarity", "open-clip"): "must",
 }
@@ -62,13 +54,24 @@ SERVED = frozenset({"openai", "omnigen2"})
 _LARGEST_SOURCE = 4 << 20
 
 
+def engines(interface: str) -> dict[str, str]:
+    """Engine name → `module:Class`, those of extensions included."""
+    added = {name: e.engines[interface].target for name, e in extensions().items() if interface in e.engines}
+    return added | ENGINES[interface]
+
+
+def _place(interface: str, name: str) -> Place:
+    added = extensions()[name].engines.get(interface) if name in extensions() else None
+    return PLACES.get((interface, name), added.place if added is not None else "may")
+
+
 def target_of(interface: str, name: str) -> tuple[str, str]:
     """`module:Class` behind an engine's name, and the place of its model, empty without one.
 
-    A name is a key of `ENGINES`; a key with the directory of its model (`open-clip:/models/clip`) or its URL; or
+    A name is a key of `engines`; a key with the directory of its model (`open-clip:/models/clip`) or its URL; or
     `module:Class` for an engine of one's own. Raises `SpecError` naming the nearest known engine.
     """
-    known = ENGINES[interface]
+    known = engines(interface)
     key, _, rest = name.partition(":")
     if key in known:
         return known[key], rest
@@ -85,7 +88,7 @@ def target_of(interface: str, name: str) -> tuple[str, str]:
 def check_place(interface: str, name: str) -> None:
     """Raises `SpecError` where the model of an engine is left out, or one is given to an engine that takes none."""
     key, colon, rest = name.partition(":")
-    wanted = PLACES.get((interface, key), "may")
+    wanted = _place(interface, key)
     where = f"spec.engines.{interface}"
     if wanted == "must" and not rest:
         form = f"{key}:https://host/v1" if key == "openai" else f"{key}:/directory/of/the/model"

@@ -1,4 +1,4 @@
-"""Question sets: the small world's, or a JSONL file with images beside it."""
+"""Question sets: a JSONL file with images beside it, or an extension's."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
-from urllib.parse import urlsplit
+from typing import Literal, cast
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from viper.errors import InputError
 from viper.evaluation.comparison import normalise
 from viper.evaluation.statistics import OVERALL
+from viper.extensions import Uris, reader, written
 from viper.images import decode
 from viper.ingest.checked import checked, image_beside
 from viper.jsonl import read_rows
-from viper.smallworld import QUESTIONS as SMALL_WORLD
 from viper.store import ObjectStore
 
 SetName = Literal["selection", "test"]
@@ -56,14 +55,15 @@ def load_questions(uri: str, name: SetName = "test", limit: int | None = None) -
     """The questions of one set, in order.
 
     Args:
-        uri: `smallworld:questions`, or a JSONL file (a path, file:// or s3://) of `QuestionRow`s.
+        uri: a JSONL file (a path, file:// or s3://) of `QuestionRow`s, or of an extension's scheme.
         name: `test` for reports, `selection` for choosing training steps; the two never share a question.
         limit: take at most this many, drawn by the digest of their ids: neither order nor domain decides.
 
     Raises:
         InputError: when the file or rows of it cannot be used, naming file and line; when the set is empty.
     """
-    found = _small_world(name) if uri == SMALL_WORLD else _from_file(uri, name)
+    own = own_set(uri)
+    found = _from_file(uri, name) if own is None else cast(list[Question], own.open(uri, name))
     if not found:
         raise InputError(
             f"there is no {name} question",
@@ -71,6 +71,14 @@ def load_questions(uri: str, name: SetName = "test", limit: int | None = None) -
             fix=f'give rows "set": "{name}"' if name == "selection" else "give at least one row",
         )
     return sample(found, limit)
+
+
+def own_set(uri: str) -> Uris | None:
+    """The extension's questions that a URI names, None for a file; raises `InputError` where the extension has none."""
+    own = reader("questions", uri)
+    if own is not None and not own.fits(uri):
+        raise InputError("there is no such question set", where=uri, fix=f"use {written('questions')} or a JSONL file")
+    return own
 
 
 def sample(questions: Sequence[Question], limit: int | None) -> list[Question]:
@@ -88,20 +96,7 @@ def set_digest(questions: Sequence[Question]) -> str:
     return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest()
 
 
-def _small_world(name: SetName) -> list[Question]:
-    from viper.smallworld import questions as world
-
-    def convert(q: world.Question) -> Question:
-        digest = hashlib.sha256(q.image.tobytes()).hexdigest()
-        return Question(q.question_id, q.domain, q.kind, q.question, q.answer, digest, lambda: q.image)
-
-    return [convert(q) for q in world.questions(name)]
-
-
 def _from_file(uri: str, name: SetName) -> list[Question]:
-    if urlsplit(uri).scheme == "smallworld":
-        raise InputError("there is no such question set", where=uri, fix=f"use {SMALL_WORLD} or a JSONL file")
-
     def convert(store: ObjectStore, row: QuestionRow) -> tuple[SetName, Question]:
         if problem := _domain_problem(row.domain):
             raise InputError(problem)

@@ -1,1 +1,1 @@
-"""From a pool of images (a folder, an object store, the small world) to deduplicated RGB images with ids."""
+"""From a pool of images (a folder, an object store, an extension's) to deduplicated RGB images with ids."""

@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import Protocol, cast
+from urllib.parse import unquote, urlsplit
 
 from PIL import Image
 
 from viper.errors import InputError, NotFoundError, ObjectError, SpecError, StoreError
+from viper.extensions import reader, written
 from viper.images import Unusable
 from viper.store import ObjectStore, check_key, open_store
 from viper.store.places import expanded
@@ -36,9 +37,6 @@ _SUFFIX = re.compile(r"\.(?=[a-z0-9]*[a-z])[a-z0-9]{1,12}", re.ASCII)
 #: Files of other suffixes are counted under this many of them; the rest is `OTHERS`.
 COUNTED = 20
 OTHERS, LINKS = "others", "links to folders"
-#: Scene numbers of pool `seed` start at `seed` times this; the pools end below the held-out questions' range.
-SCENES_PER_SEED = 1_000_000
-_POOL_SEEDS = 500
 
 
 @dataclass(frozen=True)
@@ -78,13 +76,13 @@ class Source(Protocol):
 
 
 def open_source(uri: str) -> Source:
-    """The pool at a folder path, `file://…`, `s3://bucket/prefix` or `smallworld:scenes?count=N&seed=S`.
+    """The pool at a folder path, `file://…`, `s3://bucket/prefix`, or of an extension's scheme.
 
     Raises `SpecError` when the URI cannot be understood.
     """
     scheme = urlsplit(uri).scheme
-    if scheme == "smallworld":
-        return SceneSource.parse(uri)
+    if (own := reader("pools", uri)) is not None:
+        return cast(Source, own.open(uri))
     if scheme == "s3":
         return StoreSource(open_store(uri))
     if scheme == "file":
@@ -93,7 +91,7 @@ def open_source(uri: str) -> Source:
         raise SpecError(
             f"there are no images of kind {scheme}://",
             where="spec.images.uri",
-            fix="use a folder, file:///folder, s3://bucket/prefix or smallworld:scenes?count=N&seed=S",
+            fix=f"use a folder, file:///folder, s3://bucket/prefix or {written('pools')}",
         )
     return FolderSource(expanded(uri))
 
@@ -199,53 +197,3 @@ class StoreSource:
             raise Unusable("unreadable-image", "the object is gone") from None
         except ObjectError as error:  # any other StoreError stops the stage: the image may well be fine
             raise Unusable("unreadable-image", error.what) from None
-
-
-@dataclass(frozen=True)
-class SceneSource:
-    """Drawn scenes of the small world: `count` of them, from scene number `seed`·1,000,000 on."""
-
-    count: int
-    seed: int
-    enumerable: bool = False
-
-    @classmethod
-    def parse(cls, uri: str) -> SceneSource:
-        """Reads `smallworld:scenes?count=N&seed=S`; raises `SpecError`."""
-        parts = urlsplit(uri)
-        fields = dict(parse_qsl(parts.query, keep_blank_values=True))
-        numbers = all(re.fullmatch(r"\d{1,9}", value) for value in fields.values())
-        count = int(fields.get("count", 0)) if numbers else 0
-        seed = int(fields.get("seed", 0)) if numbers else 0
-        if parts.path != "scenes" or set(fields) - {"count", "seed"} or not 0 < count <= SCENES_PER_SEED:
-            raise SpecError(
-                f"{uri!r} does not name scenes of the small world",
-                where="spec.images.uri",
-                fix=f"write smallworld:scenes?count=N&seed=S with N from 1 to {SCENES_PER_SEED:,}",
-            )
-        if seed >= _POOL_SEEDS:
-            raise SpecError(
-                f"seed {seed} is not a training pool",
-                where="spec.images.uri",
-                fix=f"use a seed below {_POOL_SEEDS}: the scenes above are kept for held-out questions",
-            )
-        return cls(count, seed)
-
-    @property
-    def uri(self) -> str:
-        return f"smallworld:scenes?count={self.count}&seed={self.seed}"
-
-    def listing(self) -> Listing:
-        first = self.seed * SCENES_PER_SEED
-        return Listing([Entry(f"scene-{number:09d}") for number in range(first, first + self.count)])
-
-    def read(self, name: str) -> Image.Image:
-        from viper.smallworld.drawing import render
-        from viper.smallworld.questions import is_held_out
-        from viper.smallworld.scenes import scene_from_seed
-
-        number = int(name.removeprefix("scene-"))
-        scene = scene_from_seed(number)
-        if is_held_out(scene):
-            raise Unusable("held-out-scene", "a held-out question is about exactly this scene")
-        return render(scene, number)

@@ -13,11 +13,11 @@ from urllib.parse import unquote, urlsplit
 from viper.engines.endpoints import is_endpoint
 from viper.engines.names import SERVED, check_place, check_trainer, missing, target_of
 from viper.errors import InputError, SpecError, StoreError, ViperError, nearest
+from viper.extensions import reader, written
 from viper.methods.stages import FREEZE, stage_graph
 from viper.modelcache.needs import FIELDS, LORA, engine_fields
 from viper.modelcache.uris import check_model_uri, is_uri, model_form
 from viper.prompts import check_set
-from viper.smallworld import QUESTIONS
 from viper.spec import IterationSpec, Profile, Recipe
 from viper.spec.evaluation import HUB
 from viper.store.places import expanded
@@ -176,7 +176,7 @@ def _images(uri: str) -> None:
 def _files(spec: IterationSpec) -> Iterator[tuple[str, _Check]]:
     """Files that people supply; reading them is `viper.iteration.preflight`'s."""
     questions = spec.evaluation.questions
-    if questions != QUESTIONS and (questions or selects_by_questions(spec.recipe)):
+    if questions or selects_by_questions(spec.recipe):
         yield "spec.evaluation.questions", lambda: _question_set(questions)
     if (cold := spec.recipe.cold_start) is not None:
         yield "spec.recipe.coldStart.samplesUri", lambda: _file(cold.samples_uri)
@@ -196,10 +196,11 @@ def _question_set(uri: str) -> None:
     if not uri:
         raise SpecError(
             "is empty, and a training selects its checkpoint by heldOutPerception",
-            fix=f"name a question set ({QUESTIONS} or a JSONL file with selection questions), or set select to last "
-            "or heldOutReward",
+            fix=f"name a question set ({written('questions')} or a JSONL file with selection questions), or set "
+            "select to last or heldOutReward",
         )
-    _file(uri)
+    if reader("questions", uri) is None:
+        _file(uri)
 
 
 def _file(uri: str) -> None:

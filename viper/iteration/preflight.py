@@ -8,8 +8,8 @@ from urllib.parse import unquote, urlsplit
 
 from viper.beside import beside
 from viper.errors import InputError, ViperError
+from viper.extensions import reader
 from viper.iteration.known import Here, at, everywhere, readers, selects_by_questions, together
-from viper.smallworld import QUESTIONS
 from viper.spec import IterationSpec
 from viper.tasks.external.supplied import open_supplied
 
@@ -44,7 +44,7 @@ def _supplied(spec: IterationSpec) -> Iterator[tuple[str, str, _Read]]:
     from viper.training.cold_start import read_samples
 
     uri = spec.evaluation.questions
-    if uri and uri != QUESTIONS:
+    if uri and reader("questions", uri) is None:
         yield "spec.evaluation.questions", uri, lambda: load_questions(uri)
         if selects_by_questions(spec.recipe):
             yield "spec.evaluation.questions", uri, lambda: load_questions(uri, "selection")

@@ -12,10 +12,10 @@ from urllib.parse import unquote, urlsplit
 
 from viper.engines.endpoints import endpoint
 from viper.errors import InputError, NotFoundError, StageError, StoreError
+from viper.extensions import reader
 from viper.methods.stages import THETA0
 from viper.modelcache import ModelCache, fetch, model_cache
 from viper.modelcache.uris import check_model_uri
-from viper.smallworld import STARTER
 from viper.stage.frozen import ResolvedModel
 from viper.store import DirectoryStore, ObjectStore, child_uri, open_store
 from viper.store.places import cache_dir
@@ -45,14 +45,14 @@ def resolve_model(uri: str, store: ObjectStore) -> ResolvedModel:
 
     Args:
         uri: `file:///directory`, `s3://bucket/prefix` of a directory that `upload_directory` stored; or
-            `hf://org/name@revision`, `models:/name@alias` or `smallworld:starter`, which are copied into `store`,
-            so that their lineage does not depend on a hub or an installation.
+            `hf://org/name@revision`, `models:/name@alias` or one of an extension, which are copied into `store`, so
+            that their lineage does not depend on a hub or an installation.
 
     Raises `InputError` when files are missing or the URI is of no known kind, `StoreError` when S3 cannot be read.
     """
     check_model_uri(uri)
-    if uri == STARTER:
-        return _starter(store)
+    if (own := reader("models", uri)) is not None:
+        return _stored_copy(uri, own.open(uri), store)
     if uri.startswith(("hf://", "models:/")):
         # Into the store, so that its lineage depends on no hub; what is there already is not sent again.
         return _stored_copy(uri, fetch(uri).path, store)
@@ -77,17 +77,6 @@ def resolve_endpoint(uri: str, where: str = "") -> ResolvedModel:
     """
     place = endpoint(uri, where)
     return ResolvedModel(uri=place.uri, digest=place.digest)
-
-
-def _starter(store: ObjectStore) -> ResolvedModel:
-    import viper.smallworld
-
-    folder = Path(viper.smallworld.__file__).parent / "assets" / "starter"
-    if not folder.is_dir():
-        raise InputError(
-            "the starter model is not installed", where=str(folder), fix="install the package with its assets"
-        )
-    return _stored_copy(STARTER, folder, store)
 
 
 def _stored_copy(uri: str, folder: Path, store: ObjectStore) -> ResolvedModel:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
 
 from viper.errors import InputError, SpecError
-from viper.smallworld import STARTER
+from viper.extensions import reader, written
 from viper.store import open_store
 
 #: Schemes that name a model directory; everything else after an engine's name is a path or the engine's own affair.
@@ -83,7 +83,7 @@ def engine_uri(name: str) -> str | None:
 
 def check_model_uri(uri: str) -> None:
     """Raises `InputError` for what is no URI of a model that iterations begin with, `SpecError` for a malformed one."""
-    if uri == STARTER:
+    if (own := reader("models", uri)) is not None and own.fits(uri):
         return
     if urlsplit(uri).scheme == "file" or uri.startswith(("hf://", "models:/", "s3://")):
         model_form(uri)
@@ -91,7 +91,8 @@ def check_model_uri(uri: str) -> None:
     raise InputError(
         "is not the URI of a model",
         where=uri,
-        fix=f"use file:///directory, s3://bucket/prefix, hf://org/name@revision, models:/name@alias or {STARTER}",
+        fix=f"use file:///directory, s3://bucket/prefix, hf://org/name@revision, models:/name@alias or "
+        f"{written('models')}",
     )
 
 

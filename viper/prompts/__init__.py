@@ -1,17 +1,21 @@
-"""Prompt templates, one file each, in named sets (`viper`: full-size models; `smallworld`: the CPU-sized one).
+"""Prompt templates, one file each, in named sets: a folder here, or one of an extension.
 
-Templates use `string.Template` placeholders (`$caption`), so JSON braces in them need no escaping.
+Templates use `string.Template` placeholders (`$caption`), so JSON braces in them need no escaping. `tasks.json` has the
+text behind `$task` for each category of edits.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass
-from importlib import resources
+from pathlib import Path
 from string import Template
 
 from viper.errors import SpecError, nearest
+from viper.extensions import extensions
+from viper.prompts.categories import CATEGORIES
 
 NAMES = (
     "caption",  # image → caption C_g
@@ -52,27 +56,38 @@ def without_marks(text: str) -> str:
 
 def check_set(name: str) -> None:
     """Raises `SpecError` for a prompt set that there is not; a path is none."""
-    known = [p.name for p in resources.files(__package__).iterdir() if p.is_dir() and (p / f"{NAMES[0]}.txt").is_file()]
+    _folder(name)
+
+
+def _folder(name: str) -> Path:
+    added = {name: e.prompts for name, e in extensions().items() if e.prompts is not None}
+    known = added | {file.parent.name: file.parent for file in Path(__file__).parent.glob(f"*/{NAMES[0]}.txt")}
     if name not in known:
         raise SpecError(f"there is no prompt set {name!r}", where="spec.recipe.prompts", fix=nearest(name, known))
+    return known[name]
 
 
 @dataclass(frozen=True)
 class PromptSet:
-    """A named set of templates; `digest(name)` goes into every sample passport."""
+    """A named set of templates; `digest(name)` goes into every sample passport. `tasks`: category → text of `$task`."""
 
     name: str
     templates: dict[str, str]
+    tasks: dict[str, str]
 
     @classmethod
     def load(cls, name: str) -> PromptSet:
-        """Reads the set `viper/prompts/<name>/`; raises `SpecError` when it does not exist or is incomplete."""
-        check_set(name)
-        root = resources.files(__package__) / name
-        missing = [n for n in NAMES if not (root / f"{n}.txt").is_file()]
+        """Reads a set; raises `SpecError` when it does not exist or is incomplete."""
+        folder = _folder(name)
+        missing = [n for n in NAMES if not (folder / f"{n}.txt").is_file()]
+        try:
+            tasks = json.loads((folder / "tasks.json").read_text("utf-8"))
+            missing += [c for c in CATEGORIES if not isinstance(tasks[c], str)]
+        except (OSError, ValueError, LookupError, TypeError):
+            missing += [f"tasks.json with a text for each of {list(CATEGORIES)}"]
         if missing:
             raise SpecError(f"prompt set {name!r} lacks {missing}", where="spec.recipe.prompts")
-        return cls(name, {n: (root / f"{n}.txt").read_text("utf-8").strip() for n in NAMES})
+        return cls(name, {n: (folder / f"{n}.txt").read_text("utf-8").strip() for n in NAMES}, tasks)
 
     def render(self, template: str, **values: str) -> str:
         """Fills a template, with nothing but text; raises `KeyError` when a placeholder has no value."""

@@ -7,8 +7,7 @@ about left and right.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,8 +18,6 @@ from numpy.typing import NDArray
 from viper.engines.base import SimilarityModel
 from viper.errors import InputError
 from viper.reward.sentences import normalise
-from viper.smallworld.paraphrase import Fact, random_fact, replaced_among, swapped
-from viper.smallworld.wordings import CANONICAL, TRAINING
 from viper.text import load_json
 from viper.words import plural
 
@@ -172,35 +169,4 @@ def read_pairs(path: Path) -> list[Pair]:
                 fix='write {"truth": "The cup is left.", "said": "The cup is right.", "kind": "relation"}',
             )
         pairs.append(Pair(row["truth"], row["said"], row["kind"].strip()))
-    return pairs
-
-
-_ATTRIBUTES: Final = ("size", "texture", "color", "value", "new", "pattern", "ground", "new_pattern", "new_ground")
-
-
-def small_world_pairs(count: int, seed: int = 0) -> list[Pair]:
-    """`count` pairs of each kind from the small world's language.
-
-    A paraphrase is another wording of the fact. A counterfactual is said in the ground truth's own words, with one
-    value changed: an attribute (size, texture, colour, pattern), a relation (a place, a direction), or the object (a
-    shape).
-    """
-    rng = random.Random(f"calibration-{seed}")
-    changed: dict[str, Callable[[Fact], Fact | None]] = {
-        "attribute": lambda f: None if f.attribute == "shape" else replaced_among(f, _ATTRIBUTES, rng),
-        "relation": lambda f: swapped(f) or replaced_among(f, ("cell", "target"), rng),
-        "object": lambda f: replaced_among(f, ("value", "new") if f.attribute == "shape" else ("shape",), rng),
-    }
-    pairs = []
-    for _ in range(count):
-        fact = random_fact(rng)
-        pairs.append(Pair(CANONICAL.say(fact, rng), TRAINING.say(fact, rng), PARAPHRASE))
-    for kind, change in changed.items():
-        made = 0
-        while made < count:
-            fact = random_fact(rng)
-            other = change(fact)
-            if other is not None:
-                pairs.append(Pair(CANONICAL.say(fact, rng), CANONICAL.say(other, rng), kind))
-                made += 1
     return pairs

@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
+from viper.extensions import written
 from viper.spec.base import SpecModel, setting
 from viper.spec.benchmarks import BENCHMARKS
 from viper.spec.forms import DATASETS, JUDGE, QUESTIONS, TEXT
@@ -84,7 +85,7 @@ class Evaluation(SpecModel):
         "",
         max_length=URI_LENGTH,
         forms=QUESTIONS,
-        description="Question set: smallworld:questions or a JSONL file; empty: none.",
+        description=f"Question set: {written('questions')} or a JSONL file; empty: none.",
     )
     limit: int | None = setting(None, unit="questions", ge=1, le=10**9, description="Use at most this many of them.")
     benchmarks: Benchmarks = setting(Benchmarks, description="Benchmarks of lmms-eval.")

@@ -13,6 +13,8 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
 from pydantic_core import CoreSchema, core_schema
 
+from viper.extensions import Kind, added, written
+
 #: Validation context for what a program has stored: there, a field that is not known is a later release's, and a text
 #: of a form that is refused today was taken by an earlier one.
 STORED = {"stored": True}
@@ -161,16 +163,17 @@ _ENVIRONMENT = "they come from the environment (AWS_ACCESS_KEY_ID and AWS_SECRET
 _SECRETS = "(?i:[^=&#?;]*(amz|sig|token|key|secret|passw|pwd|auth|credential|session)[^=&#?;]*)"
 _DOMAIN = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 _HOST = r"([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
-_SCENES = (
-    r"smallworld:scenes\?(count=([1-9][0-9]{0,5}|1000000)(&seed=[0-4]?[0-9]{1,2})?"
-    r"|seed=[0-4]?[0-9]{1,2}&count=([1-9][0-9]{0,5}|1000000))"
-)
 #: No scheme in front of the first slash.
 _PATH = r"[^:/]+(/.*)?|/.*"
 _STORED_FOLDER = r"file:.*|s3:.*"
 _HUB = r"hf://[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+(@[^/@]+)?(/.+)?"
 _REGISTERED = r"models:/[^/@:]+(@[A-Za-z][A-Za-z0-9_-]*|/[0-9]{1,18})"
 _MODEL_DIRECTORY = rf"{_STORED_FOLDER}|{_HUB}|{_REGISTERED}"
+
+
+def _or_of(kind: Kind) -> str:
+    """The alternative for URIs of extensions, behind others."""
+    return "".join(f"|{uris.pattern}" for uris in added(kind))
 
 
 def _places(before: str = "") -> tuple[Form, ...]:
@@ -223,13 +226,15 @@ def _places(before: str = "") -> tuple[Form, ...]:
 
 
 _ANY = _places()
+#: What stands before the number of a pool that says in its URI how many images it has.
+COUNTED = "^[a-z0-9-]+:[^/].*[?&]count="
 #: Pools of images.
 POOL = (
     *_ANY,
     Form(
-        rf"{_PATH}|{_STORED_FOLDER}|{_SCENES}",
-        "must be a folder, file:///folder, s3://bucket/prefix or smallworld:scenes?count=N&seed=S, N from 1 to "
-        "1000000 and S below 500",
+        rf"{_PATH}|{_STORED_FOLDER}{_or_of('pools')}",
+        "must be a folder, file:///folder, s3://bucket/prefix or "
+        + " or ".join(f"{uris.form}, {uris.limits}" if uris.limits else uris.form for uris in added("pools")),
     ),
 )
 #: Files of rows; question sets and data sets of benchmarks are empty where there are none.
@@ -237,8 +242,8 @@ ROWS = (*_ANY, Form(rf"{_PATH}|{_STORED_FOLDER}", "must be a file, file:///file 
 QUESTIONS = (
     *_ANY,
     Form(
-        rf"|{_PATH}|{_STORED_FOLDER}|smallworld:questions",
-        "must be a JSONL file, file:///file, s3://bucket/file or smallworld:questions",
+        rf"|{_PATH}|{_STORED_FOLDER}{_or_of('questions')}",
+        f"must be a JSONL file, file:///file, s3://bucket/file or {written('questions')}",
     ),
 )
 DATASETS = (
@@ -247,7 +252,7 @@ DATASETS = (
 )
 _DIRECTORIES = "file:///directory, s3://bucket/prefix, hf://org/name@revision or models:/name@alias"
 #: Model directories.
-WEIGHTS = (*_ANY, Form(rf"{_MODEL_DIRECTORY}|smallworld:starter", f"must be {_DIRECTORIES}, or smallworld:starter"))
+WEIGHTS = (*_ANY, Form(_MODEL_DIRECTORY + _or_of("models"), f"must be {_DIRECTORIES}, or {written('models')}"))
 LORA = (*_ANY, Form(rf"{_PATH}|{_MODEL_DIRECTORY}", f"must be a directory, {_DIRECTORIES}"))
 #: Models, and servers whose model is named by the checkpoint where none is named, behind an endpoint.
 _ADDRESS = r"openai:https?://[^ /#?@]+(/[^ #?@]*)?"
@@ -262,7 +267,7 @@ ROLE = (
     ENDPOINT,
     *_ANY,
     Form(
-        rf"generator|base|openai:.*|{_MODEL_DIRECTORY}|smallworld:starter",
+        rf"generator|base|openai:.*|{_MODEL_DIRECTORY}{_or_of('models')}",
         f"must be generator, base, {_DIRECTORIES}, or openai:https://host/v1#model-name",
     ),
 )

@@ -8,12 +8,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import SerializerFunctionWrapHandler, ValidationInfo, model_serializer, model_validator
 
 from viper.errors import SpecError
+from viper.extensions import written
 from viper.methods.stages import DISTRIBUTED, FREEZE, SPLITTABLE, STAGES, VALIDATE_OPERATIONS
 from viper.spec.base import SpecModel, setting
 from viper.spec.engines import Engines
 from viper.spec.evaluation import URI_LENGTH, Evaluation, Gate
 from viper.spec.forms import (
     ALIAS,
+    COUNTED,
     LABEL_VALUE,
     MODEL,
     NAME,
@@ -59,7 +61,7 @@ class GeneratorRef(SpecModel):
         min_length=1,
         max_length=URI_LENGTH,
         forms=WEIGHTS,
-        description="Model directory: file://, s3://, hf://org/name@revision or smallworld:starter.",
+        description=f"Model directory: file://, s3://, hf://org/name@revision or {written('models')}.",
     )
     initial_uri: str | None = setting(
         None,
@@ -85,7 +87,7 @@ class Images(SpecModel):
         min_length=1,
         max_length=URI_LENGTH,
         forms=POOL,
-        description="Folder of images (file://, s3://) or smallworld:scenes?count=N&seed=S.",
+        description=f"Folder of images (file://, s3://) or {written('pools')}.",
     )
     limit: int | None = setting(None, unit="images", ge=1, le=10**9, description="Use at most this many.")
     offset: int = setting(0, unit="images", ge=0, le=10**15, description="Skip this many first.")
@@ -109,7 +111,7 @@ class Images(SpecModel):
 
     def most(self) -> int:
         """As many images as there can be, as far as the specification tells."""
-        drawn = re.search(r"^smallworld:.*[?&]count=([0-9]{1,9})", self.uri)
+        drawn = re.search(rf"{COUNTED}([0-9]{{1,9}})", self.uri)
         return min(self.limit or 10**9, int(drawn[1]) if drawn else 10**9)
 
     @model_validator(mode="after")

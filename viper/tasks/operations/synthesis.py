@@ -15,9 +15,7 @@ from viper.images import encode_png
 from viper.methods.stages import INGEST, SYNTHESIZE_CAPTIONS, SYNTHESIZE_OPERATIONS, VALIDATE_CAPTIONS, stage_graph
 from viper.modelcache.engines import StageEngines
 from viper.prompts import PromptSet
-from viper.prompts.categories import task_text
 from viper.seeds import derive
-from viper.spec.recipe import CATEGORIES
 from viper.stage import Manifest, StageContext
 from viper.stage.phases import Chunk, Draft, Drafts, Gathered, Phase, PhasedStage, bytes_of
 from viper.stage.quota import Quota, candidates
@@ -197,7 +195,6 @@ class OperationSynthesis:
         self._recipe = ctx.frozen.iteration.spec.recipe
         self._settings = self._recipe.operations
         self._prompts = PromptSet.load(self._recipe.prompts)
-        self._tasks = {c: task_text(self._recipe.prompts, c) for c in CATEGORIES}
         self.drafts = Drafts(ctx)
         self.phases: tuple[Phase[Any], ...] = (
             Phase("propose", "generator", self._to_propose, self._propose),
@@ -239,7 +236,9 @@ class OperationSynthesis:
         requests = [
             VlmRequest(
                 (each[i][1],),
-                self._prompts.render("instruction", caption=captions[i], category=category, task=self._tasks[category]),
+                self._prompts.render(
+                    "instruction", caption=captions[i], category=category, task=self._prompts.tasks[category]
+                ),
                 form,
             )
             for i, category in categories.items()
@@ -329,7 +328,7 @@ class OperationSynthesis:
     def _row(self, index: int, proposal: Proposal) -> OperationRow:
         answers = proposal.answers()
         written = proposal.instruction.value if proposal.instruction else None
-        task = self._tasks.get(proposal.category, "")
+        task = self._prompts.tasks.get(proposal.category, "")
         drawn = {} if proposal.edit_seed is None else {"edit": proposal.edit_seed}
         passport = Passport(
             task="operations",
