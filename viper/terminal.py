@@ -1,8 +1,8 @@
 """Text for a terminal, by rich: columns and trees, measured in the cells that are shown (CJK, combining accents).
 
 Nothing is read as markup or emoji, moves the cursor, is wrapped, or cut. Colours only on a terminal that has them and
-without `NO_COLOR`; plain letters for branches where the encoding has no others. Imported by commands that print, not
-by `--help`.
+without `NO_COLOR`; plain letters for branches where the encoding has no others. rich is imported by what prints, so
+that `--help` need not wait for it.
 """
 
 from __future__ import annotations
@@ -10,33 +10,25 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TextIO
-
-from rich.console import Console, RenderableType
-from rich.table import Table
-from rich.text import Text
-from rich.tree import Tree
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from viper.text import clean
 
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.text import Text
+    from rich.tree import Tree
+
 #: Columns of what may be as wide as it needs to be.
 _ENDLESS = 2**31
-_GUIDES = ("   ", "│  ", "├─ ", "└─ ")
-
-
-class _Tree(Tree):
-    TREE_GUIDES = [_GUIDES] * 3
-    ASCII_GUIDES = ("   ", "|  ", "+- ", "`- ")
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError  # the door knows what to do
+_GUIDES, _ASCII_GUIDES = ("   ", "│  ", "├─ ", "└─ "), ("   ", "|  ", "+- ", "`- ")
 
 
 def console(out: TextIO, *, width: int | None = None) -> Console:
     """A console for `out`; `width` is the terminal's if not given."""
-    return _Console(
+    from rich.console import Console
+
+    made = Console(
         file=out,
         force_terminal=out.isatty(),
         color_system=None if os.environ.get("NO_COLOR") else "auto",
@@ -46,10 +38,18 @@ def console(out: TextIO, *, width: int | None = None) -> Console:
         emoji=False,
         highlight=False,
     )
+    made.on_broken_pipe = _broken_pipe  # type: ignore[method-assign]
+    return made
+
+
+def _broken_pipe() -> NoReturn:
+    raise BrokenPipeError  # the door knows what to do
 
 
 def plain(text: str | Text) -> Text:
     """The text as it is shown: without what a terminal would carry out."""
+    from rich.text import Text
+
     # rich measures lines by `splitlines` and breaks them at \n alone.
     return text if isinstance(text, Text) else Text("\n".join(clean(text).replace("\t", " ").splitlines()))
 
@@ -79,6 +79,9 @@ def columns(
         indent: blanks before the first column.
         gap: blanks between two columns.
     """
+    from rich.table import Table
+    from rich.text import Text
+
     cells = [[plain(c) if isinstance(c, str) else c for c in row] for row in rows]
     table = Table.grid(padding=(0, gap, 0, 0))
     for i in range(max(map(len, cells), default=0)):
@@ -95,14 +98,20 @@ def columns(
 
 def tree(label: str | Text, children: Iterable[Tree] = (), notes: Sequence[str] = ()) -> Tree:
     """A line, what is below it, and notes: lines without a branch of their own."""
+    from rich.text import Text
+    from rich.tree import Tree
+
     below = list(children)
-    made = _Tree(Text("\n").join(map(plain, (label, *(f"{'│' if below else ' '}    ! {note}" for note in notes)))))
+    made = Tree(Text("\n").join(map(plain, (label, *(f"{'│' if below else ' '}    ! {note}" for note in notes)))))
+    made.TREE_GUIDES, made.ASCII_GUIDES = [_GUIDES] * 3, _ASCII_GUIDES
     made.children.extend(below)
     return made
 
 
 def folded(text: str, width: int) -> Text:
     """The text in lines of at most so many cells."""
+    from rich.text import Text
+
     lines = plain(text).wrap(console(io.StringIO()), width)
     for line in lines:
         line.rstrip()

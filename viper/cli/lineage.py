@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group, RenderableType
-from rich.tree import Tree
-
 from viper.terminal import columns, printed, tree
 from viper.words import plural
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.tree import Tree
+
     from viper.lineage.records import Checkpoint, IterationRecord, StageRecord, VersionRecord
     from viper.lineage.samples import SampleRecord
     from viper.registry import ModelVersion, Registry
@@ -69,6 +69,8 @@ def _print(args: argparse.Namespace, dump: Mapping[str, Any], text: Iterable[Ren
     if args.json:
         print(json.dumps(dump, indent=1, ensure_ascii=False))
         return
+    from rich.console import Group
+
     print(printed(Group(*text), sys.stdout))
 
 

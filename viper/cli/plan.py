@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.rule import Rule
-
 from viper.cli.options import real, whole
 from viper.terminal import columns
 from viper.words import plural
@@ -186,6 +184,8 @@ def _affordable(loop: LoopCost) -> str:
 
 
 def _table(cost: IterationCost) -> Iterator[str]:
+    from rich.rule import Rule
+
     money = "" if cost.money is None else _show(cost.money)
     total = ("in all", "", "", "", "", _duration(cost.wall), _show(cost.gpu_hours), _bytes(cost.storage), money)
     rule = [Rule(characters="-")] * len(_HEAD)

@@ -8,9 +8,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
-
-from rich.text import Text
+from typing import IO, TYPE_CHECKING, Any
 
 from viper.cli import calibrate
 from viper.cli.options import SHARE, whole
@@ -20,6 +18,9 @@ from viper.reward.equations import Reward, RewardParameters, score_batch
 from viper.terminal import columns, folded
 from viper.text import clean, load_json
 from viper.words import one_line
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 _EXAMPLE = """\
 examples:

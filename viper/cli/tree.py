@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from viper.terminal import columns, plain
 from viper.words import duration, one_line
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 _MARKS = {
     "Succeeded": ("✔", "green"),
@@ -23,6 +25,8 @@ _OBVIOUS = ("Waiting", "Suspended", "Succeeded")
 
 def stage_row(name: str, state: str, text: str, seconds: float | None = None, *more: str) -> Sequence[str | Text]:
     """One stage. `seconds`: how long it took or takes; `more`: further columns before the text."""
+    from rich.text import Text
+
     took = "" if seconds is None else duration(seconds, 1)
     return Text.assemble(_MARKS.get(state, " "), " ", plain(name)), state, took, *more, one_line(text)
 

@@ -8,9 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
-from typing import TextIO
-
-from rich.console import RenderableType
+from typing import TYPE_CHECKING, TextIO
 
 from viper.terminal import console, printed
 from viper_operator.names import ITERATION, LOOP
@@ -31,6 +29,9 @@ from viper_operator.plugin.view import (
     ordered,
     table,
 )
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 #: Seconds between two pictures of `--watch`, however much happens.
 PAUSE = 0.5

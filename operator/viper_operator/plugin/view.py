@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
-
-from rich.text import Text
-from rich.tree import Tree
+from typing import TYPE_CHECKING, Any
 
 from viper.cli.tree import stage_lines, stage_row, telling
 from viper.spec.status import GeneratorStatus, IterationStatus, LoopStatus, StageStatus, read_status
@@ -17,6 +14,10 @@ from viper.terminal import columns, tree
 from viper.words import joined, own_time
 from viper_operator.names import LOOP, RETRY
 from viper_operator.views import FINISHED, whole
+
+if TYPE_CHECKING:
+    from rich.text import Text
+    from rich.tree import Tree
 
 Object = dict[str, Any]
 
