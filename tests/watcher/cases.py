@@ -54,7 +54,12 @@ def failed_with_its_job(number: int) -> list[tuple[float, Act]]:
     """The last attempt fails, of which it is said for a moment that it was so many."""
     return [
         (20.0, lambda f: f.job("ingest-images", failed=1, condition="Failed")),
-        (20.5, stage("ingest-images", "Running", job=INGEST, message=f"{number} failed attempt: InputError")),
+        (
+            20.5,
+            stage(
+                "ingest-images", "Running", job=INGEST, message=f"{number} failed attempt: InputError", failures=number
+            ),
+        ),
         (21.0, stage("ingest-images", "Failed", job=INGEST, finishedAt=stamp(20))),
     ]
 
@@ -170,7 +175,7 @@ CASES: dict[str, tuple[list[tuple[float, Act]], list[float], str]] = {
     "an attempt has failed": (
         [
             (20.0, lambda f: f.job("ingest-images", failed=1)),
-            (20.5, stage("ingest-images", "Running", job=INGEST, message="1 failed attempt: OOMKilled")),
+            (20.5, stage("ingest-images", "Running", job=INGEST, message="1 failed attempt: OOMKilled", failures=1)),
         ],
         [],
         "",
@@ -192,7 +197,7 @@ CASES: dict[str, tuple[list[tuple[float, Act]], list[float], str]] = {
         "Events are so: l-1: AttemptFailed: ingest-images: 2 failed attempts: OOMKilled: it is not so",
     ),
     "an attempt is said to have failed and has not": (
-        [(20.5, stage("ingest-images", "Running", job=INGEST, message="1 failed attempt: OOMKilled"))],
+        [(20.5, stage("ingest-images", "Running", job=INGEST, message="1 failed attempt: OOMKilled", failures=1))],
         [22.0],
         "stage is as said: l-1: ingest-images Running (1 failed",
     ),

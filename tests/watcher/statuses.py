@@ -5,7 +5,6 @@ Every rule is a generator of faults; `RULES` are all of them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -35,6 +34,7 @@ class Claim(NamedTuple):
     reason: str = ""
     message: str = ""
     job: str = ""
+    failures: int = 0
 
 
 def status_of(body: Object | None) -> Object:
@@ -57,7 +57,8 @@ def claim(status: Object, stage: str) -> Claim | None:
     found = stages_of(status).get(stage)
     if found is None:
         return None
-    return Claim(found["state"], found.get("reason") or "", found.get("message") or "", found.get("job") or "")
+    texts = (found.get(key) or "" for key in ("reason", "message", "job"))
+    return Claim(found["state"], *texts, failures=found.get("failures") or 0)
 
 
 def names(world: World, iteration: str) -> list[str]:
@@ -75,7 +76,7 @@ def support(said: Claim, stage: Stage, body: Object | None) -> bool:
 
 
 def _running(said: Claim, stage: Stage, _: Object | None) -> bool:
-    if ATTEMPTS.match(said.message):
+    if said.failures:
         return stage.open(said.job)
     return stage.works(said.job) if said.job else bool(stage.working)
 
@@ -104,8 +105,6 @@ def _suspended(_: Claim, __: Stage, body: Object | None) -> bool:
     return bool((body or {}).get("spec", {}).get("suspend"))
 
 
-#: How a message begins that tells of attempts.
-ATTEMPTS = re.compile(r"(\d+) failed attempt")
 #: Reasons to be pending that no pod can tell.
 NOT_OF_PODS = ("", "Ready", "Starting", "WaitsForModel", "JobRefused", "NameTaken")
 SUPPORTS: dict[str, Callable[[Claim, Stage, Object | None], bool]] = {
@@ -131,8 +130,8 @@ def unsupported(world: World, shown: Span, said: Claim, name: str, stage: str) -
         at = world.untrue(shown, fact, lambda v: v[0].manifest is not None, early=world.looks)
         if at is not None:
             return at
-    if tried := ATTEMPTS.match(said.message):  # which may have been the last
-        at = world.untrue(shown, fact, lambda v: v[0].failures(said.job) == int(tried[1]))
+    if said.failures and said.state in ("Running", "Retrying"):  # of which one may have been the last
+        at = world.untrue(shown, fact, lambda v: v[0].failures(said.job) == said.failures)
         if at is not None:
             return at
     early = world.late if said.state in ("Running", "Succeeded") else world.early
@@ -342,7 +341,7 @@ def _items(said: Object | None) -> tuple[Any, ...] | None:
 
 
 def _words(said: Claim) -> str:
-    return f"{said.state} ({', '.join(x for x in said[1:] if x)})"
+    return f"{said.state} ({', '.join(str(x) for x in said[1:] if x)})"
 
 
 RULES = (

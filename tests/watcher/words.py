@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator
 
 from watcher.statuses import (
-    ATTEMPTS,
     Claim,
     Fault,
     conditions,
@@ -27,6 +26,8 @@ from watcher.truth import Stage, World, ended, moment
 OUTCOMES = ("Promoted", "Registered", "Held", "Failed", "Suspended")
 #: Reasons of Events that a condition of another kind than the summary is there for: its type and status.
 OWN = {"AliasMoved": ("GeneratorCurrent", "False"), "InternalError": ("InternalError", "True")}
+#: How an Event begins that tells of attempts.
+ATTEMPTS = re.compile(r"(\d+) failed attempt")
 #: A stage's line: mark, name, state, how long.
 STAGE_LINE = re.compile(
     r"^[│├└─ ]*[✔▶✘■↻‖ ] (?P<stage>[a-z-]+) +(?P<state>[A-Z][a-z]+)(?: +(?P<took>[0-9][^│]*?(?:s|min|h)))?(?:  |$)"
