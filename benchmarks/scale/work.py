@@ -10,7 +10,7 @@ from typing import Any
 
 from fakes import world
 from fakes.kubelet import Connection
-from viper.methods.stages import FREEZE, PROMOTE, StageNode, stage_graph
+from viper.methods.stages import FREEZE, FREEZING, PROMOTE, StageNode, stage_graph
 from viper.spec import ViperIteration, parse_resource
 from viper.stage import FrozenIteration
 from viper.stage.manifest import Manifest, PartRecord, manifest_key
@@ -44,7 +44,7 @@ def job(namespace: str, name: str) -> dict[str, Any]:
     one = parse_resource(iteration("any"))
     assert isinstance(one, ViperIteration)
     settings = Settings(namespace, "file:///store", "sqlite:////none", "viper/cpu:bench", "viper-store")
-    body = stage_job(JobRequest(one, "uid", FREEZE), settings)
+    body = stage_job(JobRequest(one, "uid", FREEZING.stage), settings)
     body["metadata"] = {"name": name, "namespace": namespace}
     return body
 

@@ -7,10 +7,9 @@ the alias before the promotion that the iteration began from.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
-from viper.methods.stages import PROMOTE
 from viper.plan import Condition
 from viper.spec.status import StageStatus, StatusCondition
 
@@ -33,11 +32,13 @@ class AliasSeen:
 @dataclass(frozen=True)
 class Begun:
     """What an iteration began from. `version`: behind its promotion alias, None when there was none. `at`: when this
-    was read, by the clock of `AliasSeen`. `policy`: of its promotion."""
+    was read, by the clock of `AliasSeen`. `policy`: of its promotion. `deciding`: its stages that may move the alias.
+    """
 
     version: int | None
     at: float
     policy: str = "Automatic"
+    deciding: frozenset[str] = frozenset()
 
 
 def claim(begun: Begun | None, seen: AliasSeen | None, now: float) -> Condition | None:
@@ -58,9 +59,9 @@ def claim(begun: Begun | None, seen: AliasSeen | None, now: float) -> Condition 
     return Condition(GENERATOR_CURRENT, "False", "AliasMoved", f"{moved}{held}")
 
 
-def promoting(stages: Iterable[StageStatus]) -> bool:
-    """Whether the stage that moves the alias has begun: from then on it may be the iteration's own promotion."""
-    return any(s.name == PROMOTE and s.state != "Waiting" for s in stages)
+def promoting(stages: Iterable[StageStatus], deciding: Container[str]) -> bool:
+    """Whether a stage that may move the alias has begun: from then on it may be the iteration's own promotion."""
+    return any(s.name in deciding and s.state != "Waiting" for s in stages)
 
 
 def is_news(found: Condition | None, said: StatusCondition | None) -> bool:

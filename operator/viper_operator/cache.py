@@ -8,15 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from viper.methods.stages import COLD_START
 from viper_operator.views import IterationView, JobView, LoopView, Meta, ProfileView, readable
 
 View = TypeVar("View", bound=Meta)
-
-
-def trains(stage: str) -> bool:
-    """Whether a stage changes weights; two of the same model never do at the same time."""
-    return stage == COLD_START or stage.startswith("train-")
 
 
 class Kind(Generic[View]):
@@ -78,7 +72,7 @@ class Cache:
             self._forget(before)
         if job is not None and job.owner:
             self._jobs_of[job.iteration].add(job.name)
-            if trains(job.stage):
+            if job.trains:
                 self._training[job.model].add(job.name)
         return job
 

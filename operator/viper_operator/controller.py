@@ -13,7 +13,7 @@ from viper.errors import StoreError
 from viper.store import ObjectStore
 from viper_operator import metrics
 from viper_operator.api import RAYJOBS, Api, ApiError
-from viper_operator.cache import Cache, trains
+from viper_operator.cache import Cache
 from viper_operator.loops import LoopReconciler
 from viper_operator.memory import Memory
 from viper_operator.names import SELECTOR
@@ -125,7 +125,7 @@ class Controller:
         if not job.owner:  # somebody else's, whatever its labels say
             return
         self._enqueue("iteration", job.iteration)
-        if self._acting and trains(job.stage):
+        if self._acting and job.trains:
             # Who trains now is in their statuses; the first of them may be next.
             for name in self.cache.next_for_model(job.model, at_most=WAITING_TOLD):
                 self._enqueue("iteration", name)

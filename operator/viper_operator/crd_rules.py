@@ -7,7 +7,7 @@ with. CEL treats a null in a nullable field as an absent one, so that `has` is e
 
 from __future__ import annotations
 
-from viper.methods.stages import DISTRIBUTED, FREEZE, SPLITTABLE, STAGES, VALIDATE_OPERATIONS
+from viper.methods.stages import DECLARED, DISTRIBUTED, FREEZE, SPLITTABLE, STAGES
 from viper.spec.benchmarks import BENCHMARKS
 from viper.spec.evaluation import Benchmarks
 from viper.spec.forms import COUNTED, NAME, NAME_LENGTH, WORDS
@@ -19,6 +19,7 @@ from viper.spec.iteration import (
     ViperIteration,
     ViperLoop,
     ViperProfile,
+    shared_per_image,
 )
 from viper.spec.pods import (
     BYTES_OF,
@@ -77,12 +78,18 @@ _TWICE = (
     f"{_names_gpus('self.stages[k].resources', _OWN_NAME)} : {_names_gpus('self.defaults.resources', _OWN_NAME)}))"
 )
 
+#: Of what the shards of stage k share, how many come from one image.
+_PER_IMAGE = "1"
+for _stage in DECLARED.values():
+    if _path := shared_per_image(_stage):
+        _PER_IMAGE = f"(k == '{_stage.name}' ? self.{_path} : {_PER_IMAGE})"
+
 #: Images, or edits, that there can be (`viper.spec.iteration.Images.most`).
 _MOST = (
     "[has(self.images.limit) ? self.images.limit : 1000000000, "
     f"self.images.uri.matches('{COUNTED}[0-9]') ? "
     "int(self.images.uri.find('[?&]count=[0-9]{1,9}').substring(7)) : 1000000000].min() * "
-    f"(k == '{VALIDATE_OPERATIONS}' ? self.recipe.operations.editsPerImage : 1)"
+    f"{_PER_IMAGE}"
 )
 _NEVER = "self.template.promotion.policy == 'Never'"
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from viper.plan import Plan, RetryAt, StartStage, State, StopStage
 from viper.plan import StageStatus as PlannedStage
 from viper.spec.status import IterationStatus, StageStatus
-from viper_operator.cache import trains
 from viper_operator.status import (
     INTERNAL_ERROR,
     ITERATION_MISSING,
@@ -72,9 +71,10 @@ def decide(
     resume: list[JobView] = []
     blocked: dict[str, str] = {}
     starts = {a.stage: a for a in made.actions if isinstance(a, StartStage)}
+    trainings = made.making("model")
     for stage, action in starts.items():
         job = jobs.get(stage)
-        if trains(stage) and (other := trainer()) is not None:
+        if stage in trainings and (other := trainer()) is not None:
             blocked[stage] = other
         elif job is not None and not job.finished:
             if not job.deleting:  # else it is made again once it is gone

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from viper.methods.stages import FREEZE, declared
+from viper.methods.stages import DECLARED, Stage
 from viper.modelcache.needs import engine_fields, stage_models
 from viper.modelcache.uris import is_remote
 from viper.plan import PERMANENT_EXIT_CODES
@@ -25,6 +25,7 @@ from viper_operator.names import (
     RAY,
     SECONDS_BEFORE,
     STAGE,
+    TRAINS,
     job_labels,
     job_name,
     pod_labels,
@@ -51,7 +52,7 @@ class JobRequest:
 
     iteration: ViperIteration
     uid: str
-    stage: str
+    stage: Stage
     retry: int = 0
     attempt: int = 1
     seconds_before: float = 0.0
@@ -59,19 +60,22 @@ class JobRequest:
     @property
     def name(self) -> str:
         """Name of the Job."""
-        return job_name(self.iteration.metadata.name, self.stage, retry=self.retry, attempt=self.attempt)
+        return job_name(self.iteration.metadata.name, self.stage.name, retry=self.retry, attempt=self.attempt)
+
+    @property
+    def freezing(self) -> bool:
+        """Whether it is the Job that freezes the iteration."""
+        return self.stage.makes == "iteration"
 
 
 def stage_job(request: JobRequest, settings: Settings) -> dict[str, Any]:
     """The Job of a stage, or of freezing, as the API server gets it; with KubeRay a RayJob on several nodes."""
     profile = request.iteration.spec.profile
-    resources = profile.of(request.stage)
-    shards = 1 if request.stage == FREEZE else resources.shards
-    gpus = 0 if request.stage == FREEZE else resources.gpus
-    nodes = 1 if request.stage == FREEZE else resources.nodes
+    resources = profile.of(request.stage.name)
+    shards, gpus, nodes = (1, 0, 1) if request.freezing else (resources.shards, resources.gpus, resources.nodes)
     pods = shards * nodes
     name = request.iteration.metadata.name
-    labels = job_labels(name, request.stage, request.retry, request.attempt)
+    labels = job_labels(name, request.stage.name, request.retry, request.attempt)
     if profile.queue_name is not None:
         labels[QUEUE] = profile.queue_name
     if nodes > 1:
@@ -85,6 +89,9 @@ def stage_job(request: JobRequest, settings: Settings) -> dict[str, Any]:
     }
     if request.seconds_before:
         metadata["annotations"][SECONDS_BEFORE] = f"{request.seconds_before:.0f}"
+    # Jobs of earlier releases do not say it: their stages are ours.
+    if request.stage.makes == "model" and request.stage.name not in DECLARED:
+        metadata["annotations"][TRAINS] = "true"
     template = pod_template(request, resources, profile, settings, gpus=gpus)
     if nodes > 1 and settings.ray_jobs:
         return ray_job(metadata, template, resources, gpus)
@@ -124,11 +131,11 @@ def stage_service(request: JobRequest, settings: Settings) -> dict[str, Any] | N
 
     It is the same for all stages of an iteration and goes with it.
     """
-    nodes = request.iteration.spec.profile.of(request.stage).nodes
-    if request.stage == FREEZE or nodes == 1 or settings.ray_jobs:
+    nodes = request.iteration.spec.profile.of(request.stage.name).nodes
+    if request.freezing or nodes == 1 or settings.ray_jobs:
         return None
     name = request.iteration.metadata.name
-    labels = {k: v for k, v in pod_labels(name, request.stage).items() if k != STAGE} | {RAY: "true"}
+    labels = {k: v for k, v in pod_labels(name, request.stage.name).items() if k != STAGE} | {RAY: "true"}
     owner = owner_reference("ViperIteration", name, request.uid)
     return headless_service(service_name(name), settings.namespace, labels, owner)
 
@@ -149,7 +156,7 @@ def pod_template(
     request: JobRequest, resources: StageResources, profile: Profile, settings: Settings, *, gpus: int
 ) -> dict[str, Any]:
     """The pod template: what the profile asks for within restricted Pod Security, its own changes merged last."""
-    labels = pod_labels(request.iteration.metadata.name, request.stage)
+    labels = pod_labels(request.iteration.metadata.name, request.stage.name)
     pod: dict[str, Any] = {
         **restricted_pod(),
         "containers": [_container(request, resources, profile, settings, gpus)],
@@ -168,7 +175,7 @@ def pod_template(
     _put(pod, "runtimeClassName", resources.runtime_class_name)
     _put(pod, "imagePullSecrets", [_given(s) for s in resources.image_pull_secrets])
     template: dict[str, Any] = {"metadata": {"labels": labels}, "spec": pod}
-    if resources.nodes > 1 and request.stage != FREEZE and not settings.ray_jobs:
+    if resources.nodes > 1 and not request.freezing and not settings.ray_jobs:
         template = one_of_several(
             template, request.name, service_name(request.iteration.metadata.name), resources, gpus
         )
@@ -187,7 +194,7 @@ def _container(
     request: JobRequest, resources: StageResources, profile: Profile, settings: Settings, gpus: int
 ) -> dict[str, Any]:
     environment = _environment(resources, profile)
-    if request.stage == FREEZE:
+    if request.freezing:
         pieces = pack(frozen_resource(request.iteration), f"ViperIteration {request.iteration.metadata.name}")
         environment += [{"name": n, "value": v} for n, v in variables("VIPER_ITERATION", pieces).items()]
     container: dict[str, Any] = {
@@ -218,14 +225,14 @@ def _filler(
     cache, stage, spec = resources.model_cache, request.stage, request.iteration.spec
     if cache is None or cache.read_only:
         return []
-    needed = [uri for uri in stage_models(spec, declared(stage)).values() if is_remote(uri)]
-    if stage == FREEZE:
+    needed = [uri for uri in stage_models(spec, stage).values() if is_remote(uri)]
+    if request.freezing:
         if not needed:
             return []
         arguments = ["--tracking-uri", settings.tracking, *dict.fromkeys(needed)]
-    elif needed or "vlm" in engine_fields(spec, declared(stage)):
+    elif needed or "vlm" in engine_fields(spec, stage):
         place = child_uri(settings.store, f"iterations/{request.iteration.metadata.name}")
-        arguments = ["--iteration", place, "--stage", stage]
+        arguments = ["--iteration", place, "--stage", stage.name]
     else:
         return []
     container: dict[str, Any] = {
@@ -273,11 +280,11 @@ def _fails_for_good(container: str) -> dict[str, Any]:
 
 
 def _program(request: JobRequest, resources: StageResources, settings: Settings) -> dict[str, Any]:
-    if request.stage == FREEZE:
+    if request.freezing:
         arguments = ["--store", settings.store, "--tracking", settings.tracking]
         return {"command": ["viper-freeze"], "args": [*arguments, "--termination-log", TERMINATION_LOG]}
     arguments = [
-        request.stage,
+        request.stage.name,
         "--iteration",
         child_uri(settings.store, f"iterations/{request.iteration.metadata.name}"),
         "--shard",
@@ -285,7 +292,7 @@ def _program(request: JobRequest, resources: StageResources, settings: Settings)
         f"$(JOB_COMPLETION_INDEX)/{resources.shards}" if resources.nodes == 1 else "0/1",
         "--work-dir",
         # A claim is shared by all stages of all iterations that name it.
-        WORK if resources.work_claim is None else f"{WORK}/{request.iteration.metadata.name}/{request.stage}",
+        WORK if resources.work_claim is None else f"{WORK}/{request.iteration.metadata.name}/{request.stage.name}",
         "--termination-log",
         TERMINATION_LOG,
     ]

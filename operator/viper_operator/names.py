@@ -27,6 +27,8 @@ MODEL = "viper.dev/model"
 GPUS = "viper.dev/gpus"
 #: Seconds that the stage was active before this Job, or before it was last suspended.
 SECONDS_BEFORE = "viper.dev/seconds-before"
+#: On the Job of a stage that makes a model, where its name does not say so to every release: `true`.
+TRAINS = "viper.dev/trains"
 #: How many pods of a Job work together as one Ray cluster.
 NODES = "viper.dev/nodes"
 #: `true` on pods that talk to each other as one Ray cluster.

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from viper.methods.stages import FREEZE, stage_graph
+from viper.methods.stages import Stage, stage_graph
 from viper.spec import Profile, StageResources
 from viper.spec.pods import PodTemplate
 from viper.words import plural
@@ -46,13 +46,13 @@ def refusal(request: JobRequest, settings: Settings) -> str:
     """
     profile = request.iteration.spec.profile
     stages = [request.stage]
-    if request.stage == FREEZE and _changes(profile):
-        stages += [node.name for node in stage_graph(request.iteration.spec.recipe)]
+    if request.freezing and _changes(profile):
+        stages += [node.stage for node in stage_graph(request.iteration.spec.recipe)]
     for stage in stages:
-        found = list(_problems(request, stage, profile.of(stage), settings))
+        found = list(_problems(request, stage, profile.of(stage.name), settings))
         if found:
             more = f" (and {len(found) - LISTED} more)" if len(found) > LISTED else ""
-            return f"{stage}: {'; '.join(found[:LISTED])}{more}"
+            return f"{stage.name}: {'; '.join(found[:LISTED])}{more}"
     return ""
 
 
@@ -60,7 +60,7 @@ def _changes(profile: Profile) -> bool:
     return any(r.pod_template is not None or r.env for r in (profile.defaults, *profile.stages.values()))
 
 
-def _problems(request: JobRequest, stage: str, resources: StageResources, settings: Settings) -> Iterator[str]:
+def _problems(request: JobRequest, stage: Stage, resources: StageResources, settings: Settings) -> Iterator[str]:
     template = resources.pod_template
     if template is not None and (template.metadata or template.spec):
         if settings.pod_templates == FORBIDDEN:

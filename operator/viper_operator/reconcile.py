@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from viper.errors import NewerFormError, StoreError
-from viper.methods.stages import FREEZE
+from viper.methods.stages import FREEZE, FREEZING, StageNode
 from viper.plan import Done, Observed, Plan, Stage, plan
 from viper.spec import ViperIteration
 from viper.spec.status import IterationStatus
@@ -17,8 +17,8 @@ from viper.stage.frozen import FrozenIteration
 from viper.store import child_uri
 from viper_operator import metrics
 from viper_operator.aliases import GENERATOR_CURRENT, Begun, claim, is_news, promoting
-from viper_operator.cache import Cache, trains
-from viper_operator.decide import Decision, NewJob, decide, left_over, quiet
+from viper_operator.cache import Cache
+from viper_operator.decide import Decision, decide, left_over, quiet
 from viper_operator.events import events
 from viper_operator.job_specs import JobRequest
 from viper_operator.memory import Memory
@@ -66,6 +66,10 @@ class Seen:
     frozen: FrozenIteration | None
     stored: Mapping[str, Stage]
     reports: Mapping[str, list[PodReport]]
+
+    def node(self, stage: str) -> StageNode:
+        """A stage of it. Before it is frozen there is only freezing."""
+        return FREEZING if stage == FREEZE or self.frozen is None else self.frozen.node(stage)
 
 
 @dataclass
@@ -183,7 +187,7 @@ class IterationReconciler:
             now=now,
             known=self.cache.jobs_of(view),
         )
-        if await self._carry_out(view, one, decision, retry, now):
+        if await self._carry_out(seen, decision, retry, now):
             if not previous.outcome and self.hurry():
                 return 0.0  # when many come at once, their first Jobs come before words about any of them
             jobs = current_jobs(self.cache.jobs_of(view), retry)
@@ -220,21 +224,20 @@ class IterationReconciler:
             await self.stores.check(view.name)
         if found is not None:
             policy = found.iteration.spec.promotion.policy
-            self.memory.begun.setdefault(view.uid, Begun(found.alias_version, self.clock(), policy))
+            deciding = frozenset(n.name for n in found.nodes if n.stage.makes == "decision")
+            self.memory.begun.setdefault(view.uid, Begun(found.alias_version, self.clock(), policy, deciding))
         return found
 
     def _alias_news(self, view: IterationView, status: IterationStatus) -> bool:
         """Whether more can be said of the alias than the status says."""
         seen = self.memory.aliases.get((view.model, view.alias))
-        if (
-            seen is None
-            or promoting(status.stages)
-            or not any(s.name == FREEZE and s.state == "Succeeded" for s in status.stages)
-        ):
+        if seen is None or not any(s.name == FREEZE and s.state == "Succeeded" for s in status.stages):
             return False
         begun = self.memory.begun.get(view.uid)
         if begun is None:  # what it began from is in the store
             return True
+        if promoting(status.stages, begun.deciding):
+            return False
         said = next((c for c in status.conditions if c.type == GENERATOR_CURRENT), None)
         return is_news(claim(begun, seen, self.clock()), said)
 
@@ -276,11 +279,10 @@ class IterationReconciler:
             known = stages.get(stage, Stage())
             shards = shards_of(job, seen.reports.get(job.name, ()), retries=spec.profile.of(stage).retries, now=now)
             stages[stage] = Stage(shards, known.done, known.problem)
-        return plan(spec, Observed(stages, suspend=seen.view.suspend), now, freeze=True)
+        nodes = () if seen.frozen is None else seen.frozen.nodes
+        return plan(spec, Observed(stages, suspend=seen.view.suspend, nodes=nodes), now, freeze=True)
 
-    async def _carry_out(
-        self, view: IterationView, one: ViperIteration, decision: Decision, retry: int, now: float
-    ) -> bool:
+    async def _carry_out(self, seen: Seen, decision: Decision, retry: int, now: float) -> bool:
         """Whether anything was done."""
         for job in decision.suspend:
             await self.writer.suspend_job(job, now)
@@ -290,12 +292,13 @@ class IterationReconciler:
             await self.writer.resume_job(job)
         done = bool(decision.suspend or decision.delete or decision.resume)
         for new in decision.create:
-            request = JobRequest(one, view.uid, new.stage, retry, new.attempt, new.seconds_before)
-            done = await self._create(view, new, request) or done
+            stage = seen.node(new.stage).stage
+            request = JobRequest(seen.one, seen.view.uid, stage, retry, new.attempt, new.seconds_before)
+            done = await self._create(seen.view, request) or done
         return done
 
-    async def _create(self, view: IterationView, new: NewJob, request: JobRequest) -> bool:
-        if not trains(new.stage):
+    async def _create(self, view: IterationView, request: JobRequest) -> bool:
+        if request.stage.makes != "model":
             return await self.writer.create_job(request) is not None
         # Nothing else ran between the look at who trains and this line.
         self.cache.claim(view.model, view.name)

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from viper.methods.stages import EVALUATE
 from viper.plan import Condition, Plan, State
 from viper.plan import StageStatus as PlannedStage
 from viper.spec.status import (
@@ -70,8 +69,7 @@ def iteration_status(made: Plan, facts: Facts, previous: IterationStatus) -> Ite
     stages = [_stage(s, facts, before.get(s.name)) for s in made.stages]
     at = _current(stages)
     frozen = facts.frozen
-    last = made.stages[-1].done
-    score = next((s.done.score for s in made.stages if s.name == EVALUATE and s.done), "")
+    decided, evaluated = made.made("decision"), made.made("scores")
     outcome = made.outcome.capitalize()
     if made.outcome == "running" and stages[0].name == "freeze" and stages[0].state in ("Waiting", "Pending"):
         outcome = "Pending"
@@ -93,8 +91,8 @@ def iteration_status(made: Plan, facts: Facts, previous: IterationStatus) -> Ite
             uri=frozen.generator.uri,
             digest=frozen.generator.digest,
         ),
-        version=None if last is None else last.version,
-        score=score or None,
+        version=None if decided is None else decided.version,
+        score=evaluated.score or None if evaluated is not None else None,
         stages=stages,
         gpu_seconds=sum(s.gpu_seconds for s in stages),
         retries=facts.retries,
@@ -159,7 +157,7 @@ def _alias(
     made: Plan, stages: Sequence[StageStatus], facts: Facts, previous: IterationStatus
 ) -> Iterable[Condition | StatusCondition]:
     """What is said of the alias; what cannot be asked for now stays as it was said."""
-    if made.finished or promoting(stages):
+    if made.finished or promoting(stages, made.making("decision")):
         return []
     if facts.alias is not None:
         return [facts.alias]

@@ -10,6 +10,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, TypeVar
 
+from viper.methods.stages import DECLARED
 from viper.spec.status import IterationStatus, LoopStatus, read_status
 from viper_operator.kuberay import as_job
 from viper_operator.names import (
@@ -25,6 +26,7 @@ from viper_operator.names import (
     RETRY_LABEL,
     SECONDS_BEFORE,
     STAGE,
+    TRAINS,
     job_name,
 )
 
@@ -87,7 +89,8 @@ class JobView(Meta):
     `owner`: uid of the iteration that it was made for; empty when it was not made by us, whatever its labels say: a Job
     of ours has the iteration that its labels name as controller, and the name that follows from its labels. `nodes`:
     pods of each shard. `terminating`: pods that are going and not gone. `ending`: nothing is left but to be said to be
-    over. `code`: how its program failed, where the object itself says so (a RayJob's does).
+    over. `trains`: it changes weights; two of the same model never do at the same time. `code`: how its program failed,
+    where the object itself says so (a RayJob's does).
     """
 
     iteration: str
@@ -96,6 +99,7 @@ class JobView(Meta):
     retry: int
     attempt: int
     model: str
+    trains: bool
     queued: bool
     suspended: bool
     gpus: int
@@ -125,6 +129,7 @@ class JobView(Meta):
         meta, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
         labels, notes = meta.get("labels", {}), meta.get("annotations", {})
         conditions = {c["type"]: c for c in status.get("conditions", ()) if c.get("status") == "True"}
+        stage = labels.get(STAGE, "")
         nodes = whole(labels.get(NODES), 1)
         shards = min((spec.get("completions") or 1) // nodes, MOST_SHARDS)
         # Pods that have ended and that the Job controller is about to count.
@@ -135,10 +140,11 @@ class JobView(Meta):
             **cls.fields(body),
             iteration=labels.get(ITERATION, ""),
             owner=_owner(meta, labels),
-            stage=labels.get(STAGE, ""),
+            stage=stage,
             retry=whole(labels.get(RETRY_LABEL)),
             attempt=whole(labels.get(ATTEMPT_LABEL), 1),
             model=notes.get(MODEL, ""),
+            trains=TRAINS in notes or (stage in DECLARED and DECLARED[stage].makes == "model"),
             queued=QUEUE in labels,
             suspended=bool(spec.get("suspend")),
             gpus=whole(notes.get(GPUS)),

@@ -13,7 +13,7 @@ from typing import Any
 
 from viper.digests import digest_of
 from viper.errors import SpecError, StoreError
-from viper.methods.stages import FREEZE, stage_graph
+from viper.methods.stages import stage_graph
 from viper.spec.pod_fields import hint
 from viper_operator.api import GROUPS, Api, ApiError
 from viper_operator.cache import Cache
@@ -112,7 +112,7 @@ class Writer:
             service, made = stage_service(request, self.settings), stage_job(request, self.settings)
         except SpecError as error:
             raise RefusedError("SpecTooLarge", str(error), permanent=not by_reference) from None
-        if request.stage == FREEZE:
+        if request.freezing:
             await self._try_stages(request, permanent=not by_reference)
         try:
             if service is not None:
@@ -122,7 +122,7 @@ class Writer:
             if error.status in AWAY and error.status != 409:
                 raise
             return await self._there(request, made, error)
-        STAGES_STARTED.labels(request.stage).inc()
+        STAGES_STARTED.labels(request.stage.name).inc()
         return self._job(body)
 
     async def _try_stages(self, request: JobRequest, *, permanent: bool) -> None:
@@ -133,19 +133,19 @@ class Writer:
         once is not asked again: a thousand iterations with one profile ask as much as one.
         """
         spec = request.iteration.spec
-        stages = [node.name for node in stage_graph(spec.recipe)]
-        tried = digest_of([spec.profile.dump(), stages])
+        stages = [node.stage for node in stage_graph(spec.recipe)]
+        tried = digest_of([spec.profile.dump(), [stage.name for stage in stages]])
         if tried in self._tried:
             return
         taken = True
         for stage in stages:
-            resources = spec.profile.of(stage)
+            resources = spec.profile.of(stage.name)
             spread = any(c.label_selector is not None for c in resources.topology_spread_constraints)
             if resources.pod_template is None and resources.affinity is None and not spread:
                 continue
             job = stage_job(replace(request, stage=stage), self.settings)
             # Of no Job that there is: one of the stage's name may be on its way out.
-            name = f"try-{hashlib.sha256(f'{request.uid} {stage}'.encode()).hexdigest()[:16]}"
+            name = f"try-{hashlib.sha256(f'{request.uid} {stage.name}'.encode()).hexdigest()[:16]}"
             try:
                 await self.api.apply({**job, "metadata": {**job["metadata"], "name": name}}, dry_run=True)
             except ApiError as error:
@@ -296,11 +296,11 @@ def refused(request: JobRequest, error: ApiError) -> str:
     """What is said of a Job that the API server does not take, with its words, and what a field that it does not know
     was meant to be."""
     meant = hint(str(error))
-    return f"{request.stage}: the API server refuses the Job: {error}" + (f"; {meant}" if meant else "")
+    return f"{request.stage.name}: the API server refuses the Job: {error}" + (f"; {meant}" if meant else "")
 
 
 def _taken(request: JobRequest, kind: str, name: str) -> RefusedError:
-    message = f"{request.stage}: a {kind} called {name} is there and belongs to somebody else; delete it"
+    message = f"{request.stage.name}: a {kind} called {name} is there and belongs to somebody else; delete it"
     return RefusedError("NameTaken", message, permanent=False)
 
 

@@ -56,8 +56,11 @@ def test_only_a_promotion_that_would_come_by_itself_is_said_to_be_held(policy: s
 
 @pytest.mark.parametrize("state", ["Pending", "Running", "Suspended", "Retrying", "Succeeded", "Held", "Failed"])
 def test_once_the_promotion_has_begun_it_may_be_the_one_that_moves_the_alias(state: Any) -> None:
-    assert promoting([StageStatus(name="evaluate", state="Succeeded"), StageStatus(name="promote", state=state)])
-    assert not promoting([StageStatus(name="evaluate", state=state), StageStatus(name="promote", state="Waiting")])
+    stages = [StageStatus(name="evaluate", state="Succeeded"), StageStatus(name="promote", state=state)]
+    assert promoting(stages, {"promote"})
+    assert not promoting(stages, {"appoint"})
+    waiting = [StageStatus(name="evaluate", state=state), StageStatus(name="promote", state="Waiting")]
+    assert not promoting(waiting, {"promote"})
 
 
 class Registry:

@@ -11,7 +11,7 @@ from kube_objects import SETTINGS
 from fakes import world
 from fakes.kubelet import Connection
 from servers.kube import KubeApi
-from viper.methods.stages import FREEZE, STAGES
+from viper.methods.stages import FREEZE, FREEZING, STAGES, declared
 from viper.spec import ViperIteration, parse_stored
 from viper.spec.packed import pieces_of, unpack
 from viper_operator.job_specs import JobRequest, stage_job
@@ -48,7 +48,7 @@ RICH: dict[str, Any] = {
 def of(stage: str, profile: dict[str, Any] | None = None, **request: Any) -> dict[str, Any]:
     """The Job of a stage."""
     one = world.iteration("it", **({"profile": profile} if profile is not None else {}))
-    return stage_job(JobRequest(one, "uid-it", stage, **request), SETTINGS)
+    return stage_job(JobRequest(one, "uid-it", declared(stage), **request), SETTINGS)
 
 
 def pod(job: dict[str, Any]) -> dict[str, Any]:
@@ -175,7 +175,7 @@ def test_freezing_gets_the_resource_and_is_one_pod_without_gpus() -> None:
 
 def test_whether_it_is_suspended_is_no_part_of_what_is_frozen() -> None:
     running, suspended = world.iteration("it"), world.iteration("it", suspend=True)
-    jobs = [stage_job(JobRequest(one, "u", FREEZE), SETTINGS) for one in (running, suspended)]
+    jobs = [stage_job(JobRequest(one, "u", FREEZING.stage), SETTINGS) for one in (running, suspended)]
     assert jobs[0] == jobs[1]
 
 
@@ -247,7 +247,7 @@ FILLED: dict[str, Any] = {
 
 def with_models(stage: str, profile: dict[str, Any], **spec: Any) -> dict[str, Any]:
     one = world.iteration("it", profile=profile, engines=MODELS, **spec)
-    return stage_job(JobRequest(one, "uid-it", stage), SETTINGS)
+    return stage_job(JobRequest(one, "uid-it", declared(stage)), SETTINGS)
 
 
 def test_a_cache_that_may_be_written_is_filled_before_the_stage_starts() -> None:

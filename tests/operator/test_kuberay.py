@@ -18,6 +18,7 @@ from fakes import world
 from fakes.cluster import Cluster
 from fakes.kubelet import Connection
 from servers.kube import KubeApi, eventually
+from viper.methods.stages import declared
 from viper.plan import Exit, Shard
 from viper_operator.api import Api, connect
 from viper_operator.job_specs import JobRequest, stage_job, stage_service
@@ -31,7 +32,7 @@ END = "2026-01-01T00:01:00Z"
 
 
 def ray_job(**resources: Any) -> dict[str, Any]:
-    return stage_job(JobRequest(iteration(**resources), "uid-it", STAGE, attempt=2), KUBERAY)
+    return stage_job(JobRequest(iteration(**resources), "uid-it", declared(STAGE), attempt=2), KUBERAY)
 
 
 def seen(deployment: str = "", job: str = "", **status: Any) -> JobView:
@@ -44,7 +45,7 @@ def seen(deployment: str = "", job: str = "", **status: Any) -> JobView:
 
 def test_the_program_and_the_pods_are_those_of_one_node() -> None:
     body = ray_job(deadlineSeconds=60)
-    alone = stage_job(JobRequest(iteration(nodes=1, deadlineSeconds=60), "uid-it", STAGE), SETTINGS)
+    alone = stage_job(JobRequest(iteration(nodes=1, deadlineSeconds=60), "uid-it", declared(STAGE)), SETTINGS)
     container = alone["spec"]["template"]["spec"]["containers"][0]
     program = shlex.split(body["spec"]["entrypoint"])
     assert program[:2] == ["viper-job", STAGE]
@@ -71,13 +72,13 @@ def test_its_names_labels_owner_and_queue_are_those_of_the_job() -> None:
     assert (ours["name"], theirs["name"]) == ("it-train-captions-a2", "it-train-captions")
     assert ours["labels"] == {**theirs["labels"], "viper.dev/attempt": "2"}
     assert (ours["annotations"], ours["ownerReferences"]) == (theirs["annotations"], theirs["ownerReferences"])
-    assert stage_service(JobRequest(iteration(), "uid-it", STAGE), KUBERAY) is None
+    assert stage_service(JobRequest(iteration(), "uid-it", declared(STAGE)), KUBERAY) is None
 
 
 def test_stages_on_one_node_stay_jobs() -> None:
     one = iteration()
-    assert stage_job(JobRequest(one, "uid-it", "evaluate"), KUBERAY) == stage_job(
-        JobRequest(one, "uid-it", "evaluate"), SETTINGS
+    assert stage_job(JobRequest(one, "uid-it", declared("evaluate")), KUBERAY) == stage_job(
+        JobRequest(one, "uid-it", declared("evaluate")), SETTINGS
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 from kube_objects import SETTINGS
 
 from viper.errors import SpecError
-from viper.methods.stages import FREEZE, stage_graph
+from viper.methods.stages import FREEZE, FREEZING, declared, stage_graph
 from viper.spec import ViperIteration, parse_resource, parse_stored
 from viper.spec.packed import pieces_of, unpack
 from viper_operator.job_specs import JobRequest, stage_job
@@ -42,7 +42,7 @@ def iteration(template: Any = None, *, stage: str = "", **defaults: Any) -> Vipe
 
 
 def refused(template: Any, mode: str = "restricted", stage: str = "evaluate", **settings: Any) -> str:
-    request = JobRequest(iteration(template), "uid", stage)
+    request = JobRequest(iteration(template), "uid", declared(stage))
     return refusal(request, replace(SETTINGS, pod_templates=mode, **settings))
 
 
@@ -312,7 +312,7 @@ def test_what_is_ours_is_never_the_templates(template: dict[str, Any], said: str
 def test_a_protected_secret_is_refused_as_a_variable_of_the_profile_too() -> None:
     variable = {"name": "A", "valueFrom": {"secretKeyRef": {"name": "viper-minio-root", "key": "k"}}}
     settings = replace(SETTINGS, protected_secrets=("viper-minio-root",))
-    assert "viper-minio-root" in refusal(JobRequest(iteration(env=[variable]), "uid", FREEZE), settings)
+    assert "viper-minio-root" in refusal(JobRequest(iteration(env=[variable]), "uid", FREEZING.stage), settings)
 
 
 MALFORMED: list[dict[str, Any]] = [
@@ -357,7 +357,7 @@ def test_the_pods_of_several_nodes_are_looked_at_too(ray: bool) -> None:
     changed = profile.model_copy(update={"stages": {"train-captions": train}})
     made = made.model_copy(update={"spec": made.spec.model_copy(update={"profile": changed})})
     settings = replace(SETTINGS, ray_jobs=ray)
-    request = JobRequest(made, "uid", "train-captions")
+    request = JobRequest(made, "uid", declared("train-captions"))
     assert stage_job(request, settings)["kind"] == ("RayJob" if ray else "Job")
     assert "privileged" in refusal(request, settings)
     assert refusal(request, replace(settings, pod_templates="unrestricted")) == ""
@@ -365,7 +365,7 @@ def test_the_pods_of_several_nodes_are_looked_at_too(ray: bool) -> None:
 
 def test_before_the_first_job_all_stages_are_looked_at() -> None:
     """Days of work before the stage that could not run would be lost."""
-    request = JobRequest(iteration(of_pod(hostNetwork=True), stage="train-operations"), "uid", FREEZE)
+    request = JobRequest(iteration(of_pod(hostNetwork=True), stage="train-operations"), "uid", FREEZING.stage)
     assert refusal(request, SETTINGS).startswith("train-operations: podTemplate: spec.hostNetwork")
 
 
@@ -380,7 +380,7 @@ def every(settings: Settings) -> Iterator[dict[str, Any]]:
         made = parse_resource(document)
         assert isinstance(made, ViperIteration)
         for stage in (FREEZE, *(n.name for n in stage_graph(made.spec.recipe))):
-            job = stage_job(JobRequest(made, "uid", stage), settings)
+            job = stage_job(JobRequest(made, "uid", declared(stage)), settings)
             if job["kind"] == "Job":
                 yield job["spec"]["template"]
             else:
@@ -410,7 +410,7 @@ TOWER = [{"name": f"A{i}", "value": f"$(A{i - 1})" * 500 if i else "x"} for i in
     ids=["a product", "not ASCII", "in the other order", "a tower"],
 )
 def test_variables_that_make_a_program_impossible_to_start_are_refused(env: list[dict[str, str]], said: str) -> None:
-    text = refusal(JobRequest(iteration(env=env), "uid", "evaluate"), SETTINGS)
+    text = refusal(JobRequest(iteration(env=env), "uid", declared("evaluate")), SETTINGS)
     assert said in text
     assert bool(text) == bool(said)
 
@@ -446,8 +446,10 @@ ALL = [n.name for n in stage_graph(iteration().spec.recipe)]
 @pytest.mark.parametrize("letters", [1, 100, 1300])
 def test_a_legal_spec_is_handed_to_freezing_whatever_its_size(letters: int) -> None:
     made = legal(letters)
-    assert refusal(JobRequest(made, "uid", FREEZE), SETTINGS) == ""
-    container = stage_job(JobRequest(made, "uid", FREEZE), SETTINGS)["spec"]["template"]["spec"]["containers"][0]
+    assert refusal(JobRequest(made, "uid", FREEZING.stage), SETTINGS) == ""
+    container = stage_job(JobRequest(made, "uid", FREEZING.stage), SETTINGS)["spec"]["template"]["spec"]["containers"][
+        0
+    ]
     environment = {e["name"]: e.get("value", "") for e in container["env"]}
     assert max(len(n.encode()) + len(v.encode()) for n, v in environment.items()) < 128 * 1024 - 2
     found = parse_stored(json.loads(unpack(pieces_of("VIPER_ITERATION", environment), "it")))
@@ -456,7 +458,7 @@ def test_a_legal_spec_is_handed_to_freezing_whatever_its_size(letters: int) -> N
 
 def test_our_labels_are_there_whatever_a_template_says() -> None:
     labels = {"app.kubernetes.io/component": "operator", "mine": "yes"}
-    job = stage_job(JobRequest(iteration({"metadata": {"labels": labels}}), "uid", "evaluate"), SETTINGS)
+    job = stage_job(JobRequest(iteration({"metadata": {"labels": labels}}), "uid", declared("evaluate")), SETTINGS)
     found = job["spec"]["template"]["metadata"]["labels"]
     assert found == pod_labels("it", "evaluate") | {"mine": "yes"}
 

@@ -13,6 +13,7 @@ from fakes import world
 from fakes.cluster import Cluster
 from fakes.kubelet import Connection
 from servers.kube import KubeApi, eventually
+from viper.methods.stages import declared
 from viper.plan import Exit, Shard
 from viper.spec import ViperIteration
 from viper_operator.job_specs import JobRequest, stage_job, stage_service
@@ -36,11 +37,11 @@ def iteration(**resources: Any) -> ViperIteration:
 
 
 def made(stage: str = STAGE, **resources: Any) -> dict[str, Any]:
-    return stage_job(JobRequest(iteration(**resources), "uid-it", stage), SETTINGS)
+    return stage_job(JobRequest(iteration(**resources), "uid-it", declared(stage)), SETTINGS)
 
 
 def service(stage: str = STAGE, **resources: Any) -> dict[str, Any] | None:
-    return stage_service(JobRequest(iteration(**resources), "uid-it", stage), SETTINGS)
+    return stage_service(JobRequest(iteration(**resources), "uid-it", declared(stage)), SETTINGS)
 
 
 def test_a_job_has_a_pod_for_each_node_and_is_complete_when_the_first_one_is() -> None:

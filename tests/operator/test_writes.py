@@ -16,7 +16,7 @@ from fakes import world
 from fakes.kubelet import Connection
 from servers.kube import KubeApi
 from viper.errors import StoreError
-from viper.methods.stages import FREEZE, stage_graph
+from viper.methods.stages import FREEZING, declared, stage_graph
 from viper_operator import writes
 from viper_operator.api import Api, ApiError, connect
 from viper_operator.cache import Cache
@@ -122,7 +122,7 @@ def owned(**reference: Any) -> dict[str, Any]:
 def request() -> JobRequest:
     profile = {"stages": {STAGE: {"nodes": 2, "gpus": 8, "workClaim": "w"}}}
     one = world.iteration("it", profile=profile, engines={**world.ENGINES, "trainer": "verl"})
-    return JobRequest(one, "uid-it", STAGE)
+    return JobRequest(one, "uid-it", declared(STAGE))
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def freezing(name: str, disk: str) -> JobRequest:
     """The freeze Job of an iteration whose profile writes pods freely."""
     template = {"spec": {"nodeSelector": {"disk": disk}}}
     one = world.iteration(name, profile={"defaults": {"podTemplate": template}})
-    return JobRequest(one, f"uid-{name}", FREEZE)
+    return JobRequest(one, f"uid-{name}", FREEZING.stage)
 
 
 def test_a_profile_is_tried_once_however_many_iterations_have_it() -> None:
@@ -299,7 +299,7 @@ def test_a_pod_that_no_api_server_takes_is_refused_with_the_field(
             for number, (fields, said) in enumerate(UNFIT.values()):
                 one = world.iteration(f"unfit-{number}", profile={"defaults": {"podTemplate": {"spec": fields}}})
                 with pytest.raises(RefusedError, match=said) as error:
-                    await writer.create_job(JobRequest(one, "uid-it", "ingest-images"))
+                    await writer.create_job(JobRequest(one, "uid-it", declared("ingest-images")))
                 assert (error.value.reason, error.value.permanent) == ("JobRefused", True)
         finally:
             await client.close()
@@ -346,7 +346,9 @@ def test_before_freezing_the_jobs_of_all_stages_are_tried(kube_api: KubeApi, mon
             writer = Writer(Api(client, namespace), Cache(), replace(SETTINGS, namespace=namespace))
 
             async def freeze(name: str, profile: Any) -> Any:
-                return await writer.create_job(JobRequest(world.iteration(name, profile=profile), "uid-it", FREEZE))
+                return await writer.create_job(
+                    JobRequest(world.iteration(name, profile=profile), "uid-it", FREEZING.stage)
+                )
 
             for number, (fields, said) in enumerate(LATER.values()):
                 with pytest.raises(RefusedError, match=f"train-operations: .*{said}") as error:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from fakes import world
+from viper.methods.stages import declared
 from viper_operator.job_specs import JobRequest, stage_job
 from viper_operator.plugin.main import main
 from viper_operator.plugin.render import UID, assumed
@@ -47,7 +48,7 @@ def test_the_jobs_are_those_that_the_operators_builders_make(
     assert list(found)[:2] == ["freeze", "ingest-images"]
     assert list(found)[-1] == "promote"
     for stage, job in found.items():
-        expected = stage_job(JobRequest(one, UID, stage), assumed("lab"))
+        expected = stage_job(JobRequest(one, UID, declared(stage)), assumed("lab"))
         assert "uid" not in job["metadata"]["ownerReferences"][0]
         job["metadata"]["ownerReferences"][0]["uid"] = UID
         assert job == expected

@@ -62,7 +62,7 @@ def iterations(resource: ViperIteration | ViperLoop) -> Iterator[ViperIteration]
 def commands(iteration: ViperIteration, store: str, directory: Path) -> Iterator[str]:
     """The stages, what they wait for, which policy they load, and the command of each of their processes."""
     from viper.local.executor import stage_arguments
-    from viper.methods.stages import DISTRIBUTED, THETA0, stage_graph
+    from viper.methods.stages import THETA0, stage_graph
     from viper.plan import StartStage
 
     spec, name = iteration.spec, iteration.metadata.name
@@ -78,7 +78,7 @@ def commands(iteration: ViperIteration, store: str, directory: Path) -> Iterator
             action = StartStage(node.name, shard, resources.shards, 1)
             work = directory / "work" / name / node.name
             yield f"   viper-job {' '.join(stage_arguments(store, name, action, work))}"
-        if spec.engines.trainer == "verl" and node.name in DISTRIBUTED:
+        if spec.engines.trainer == "verl" and node.stage.distributed:
             yield from verl_commands(spec, node.name, directory / "work" / name / node.name)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from viper.errors import NewerFormError, NotFoundError, StageError
-from viper.methods.stages import COLD_START, EVALUATE, PROMOTE, StageNode, stage_graph
+from viper.methods.stages import StageNode
 from viper.plan import Done, Observed, Shard, Stage
 from viper.stage.frozen import FrozenIteration
 from viper.stage.manifest import Manifest, load_manifest
@@ -23,20 +23,19 @@ class StoreObserver:
 
     def __init__(self, store: ObjectStore, frozen: FrozenIteration) -> None:
         self.store, self.frozen = store, frozen
-        self._nodes = stage_graph(frozen.iteration.spec.recipe)
         self._done: dict[str, tuple[Done, str]] = {}
 
     def observe(self, shards: Mapping[str, Mapping[int, Shard]] | None = None, *, suspend: bool = False) -> Observed:
         """What is there now. `shards`: what the executor knows of processes. Raises `StoreError`."""
         running = shards or {}
         stages: dict[str, Stage] = {}
-        for node in self._nodes:
+        for node in self.frozen.nodes:
             problem = ""
             if node.name not in self._done and all(n in self._done for n in node.needs):
                 problem = self._look(node)
             found = self._done.get(node.name)
             stages[node.name] = Stage(running.get(node.name, {}), None if found is None else found[0], problem)
-        return Observed(stages, suspend=suspend)
+        return Observed(stages, suspend=suspend, nodes=self.frozen.nodes)
 
     def _look(self, node: StageNode) -> str:
         try:
@@ -101,14 +100,15 @@ def manifest_problem(node: StageNode, manifest: Manifest, frozen: FrozenIteratio
 
 
 def _outputs_problem(node: StageNode, outputs: Mapping[str, Any]) -> str:
-    if node.name == COLD_START or node.data:
+    makes = node.stage.makes
+    if makes == "model":
         model = outputs.get("model")
         if not (isinstance(model, dict) and model.get("uri") and model.get("digest")):
             return "the manifest names no model (outputs.model.uri and .digest)"
         if not outputs.get("steps"):
             return "the manifest says that no step was trained (outputs.steps)"
-    if node.name == EVALUATE and not isinstance(outputs.get("scores"), dict):
+    if makes == "scores" and not isinstance(outputs.get("scores"), dict):
         return "the manifest has no scores (outputs.scores)"
-    if node.name == PROMOTE and outputs.get("decision") not in DECISIONS:
+    if makes == "decision" and outputs.get("decision") not in DECISIONS:
         return f"the manifest has no decision (outputs.decision, one of {', '.join(DECISIONS)})"
     return ""

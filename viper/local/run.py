@@ -117,8 +117,8 @@ class LocalRun:
             seen.append(self._seen(iteration, made))
 
     def _seen(self, iteration: ViperIteration, made: Plan) -> LoopObserved:
-        done = made.stages[-1].done
-        version = None if done is None else done.version
+        decided = made.made("decision")
+        version = None if decided is None else decided.version
         alias = None
         if made.outcome != "promoted" and version is not None:
             alias = self.registry.get_alias(iteration.spec.model, iteration.spec.promotion.alias)

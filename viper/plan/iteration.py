@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from viper.methods.stages import FREEZE, FREEZING, PROMOTE, StageNode, stage_graph
-from viper.plan.conditions import SOURCES, VALIDATIONS, conditions_of, funnel, outcome_of
+from viper.methods.stages import FREEZE, FREEZING, StageNode, stage_graph
+from viper.plan.conditions import conditions_of, funnel, outcome_of
 from viper.plan.types import (
     Action,
     Done,
@@ -40,16 +40,17 @@ def plan(spec: IterationSpec, observed: Observed, now: float, *, freeze: bool = 
 
     Args:
         spec: the frozen spec; whether it is suspended is taken from `observed`.
-        observed: what is there now.
+        observed: what is there now, and the stages; those of the recipe before it is frozen.
         now: seconds since the epoch.
         freeze: whether freezing is carried out like a stage (`FREEZE`), before all others.
     """
     statuses: dict[str, StageStatus] = {}
     actions: list[Action] = []
     wakes: list[float] = []
-    nodes = stage_graph(spec.recipe)
+    nodes = observed.nodes or stage_graph(spec.recipe)
     if freeze:
         nodes = (FREEZING, *(replace(n, needs=n.needs or (FREEZE,)) for n in nodes))
+    observed = replace(observed, nodes=nodes)
     for node in nodes:
         status = _settled(node, spec, observed) or _waiting(node, statuses)
         if status is None:
@@ -64,9 +65,12 @@ def plan(spec: IterationSpec, observed: Observed, now: float, *, freeze: bool = 
         end = Fail if stopped.state is State.FAILED else Hold
         actions = [*_stop_all(observed, stopped.reason), end(stopped.name, stopped.reason, stopped.message)]
         wakes = []
-    outcome = outcome_of(stages, stopped, observed)
-    conditions = conditions_of(stages, stopped, observed, outcome)
-    return Plan(tuple(actions), conditions, stages, outcome, min(wakes, default=None))
+    made = Plan((), (), stages, "running", nodes=nodes)
+    decided = made.made("decision") or Done()
+    outcome = outcome_of(stages, stopped, observed, decided)
+    conditions = conditions_of(stages, stopped, observed, outcome, decided)
+    wake_at = min(wakes, default=None)
+    return replace(made, actions=tuple(actions), conditions=conditions, outcome=outcome, wake_at=wake_at)
 
 
 def backoff(first_seconds: float, failures: int) -> float:
@@ -88,15 +92,16 @@ def _settled(node: StageNode, spec: IterationSpec, observed: Observed) -> StageS
 
 def _hold(node: StageNode, spec: IterationSpec, observed: Observed, done: Done) -> tuple[str, str] | None:
     """Reason and message, when what the stage made is nothing to go on with."""
-    if node.name == PROMOTE and done.decision == "held":
+    makes = node.stage.makes
+    if makes == "decision" and done.decision == "held":
         return "PromotionHeld", done.reason or "the gate held the promotion"
-    if node.name in SOURCES and done.accepted == 0:
-        return "NoData", f"nothing was accepted. {funnel(node, spec, observed)}"
+    if makes in ("images", "rows") and done.accepted == 0:
+        return "NoData", f"nothing was accepted. {funnel(node, observed)}"
     minimum = spec.recipe.validation.minimum_samples
     train = done.accepted if done.train is None else done.train
-    if node.name in VALIDATIONS and train < minimum:
+    if makes == "samples" and train < minimum:
         found = f"{plural(train, 'accepted training sample')}, recipe.validation.minimumSamples is {minimum}"
-        return "TooFewSamples", f"{found}. {funnel(node, spec, observed)}"
+        return "TooFewSamples", f"{found}. {funnel(node, observed)}"
     return None
 
 

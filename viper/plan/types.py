@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
-from viper.methods.stages import PROMOTE
+from viper.methods.stages import Makes, StageNode
 from viper.words import plural
 
 if TYPE_CHECKING:
@@ -129,9 +129,9 @@ def _number(value: object) -> float | None:
 def headline(manifest: Manifest) -> str:
     """What a stage made, in a few words."""
     outputs = manifest.outputs
-    if manifest.stage == PROMOTE:
+    if isinstance(decision := outputs.get("decision"), str):
         version = _whole(outputs.get("version"))
-        return f"{outputs.get('decision')}" + ("" if version is None else f", version {version}")
+        return decision + ("" if version is None else f", version {version}")
     if isinstance(outputs.get("scores"), dict):
         what = "benchmarks" if outputs.get("benchmarks") else "accuracy"
         return f"{what} " + ", ".join(f"{m} {a:.1%}" for m, a in _overall(outputs).items())
@@ -169,10 +169,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class Observed:
-    """Everything a plan depends on beside the spec."""
+    """Everything a plan depends on beside the spec. `nodes`: the graph of the frozen iteration; none before it is
+    frozen."""
 
     stages: Mapping[str, Stage] = field(default_factory=dict)
     suspend: bool = False
+    nodes: tuple[StageNode, ...] = ()
 
 
 # ---- what to do --------------------------------------------------------------------------------------------------
@@ -266,13 +268,24 @@ Outcome = Literal["running", "suspended", "promoted", "registered", "held", "fai
 
 @dataclass(frozen=True)
 class Plan:
-    """Actions to take now; `wake_at`: when the plan changes by itself (retries, deadlines), None if never."""
+    """Actions to take now; `wake_at`: when the plan changes by itself (retries, deadlines), None if never. `nodes`:
+    what `stages` are."""
 
     actions: tuple[Action, ...]
     conditions: tuple[Condition, ...]
     stages: tuple[StageStatus, ...]
     outcome: Outcome
     wake_at: float | None = None
+    nodes: tuple[StageNode, ...] = ()
+
+    def making(self, what: Makes) -> frozenset[str]:
+        """Names of the stages that make this."""
+        return frozenset(n.name for n in self.nodes if n.stage.makes == what)
+
+    def made(self, what: Makes) -> Done | None:
+        """What the last stage that makes this says of it; None while none is done."""
+        names = self.making(what)
+        return next((s.done for s in reversed(self.stages) if s.done is not None and s.name in names), None)
 
     @property
     def summary(self) -> Condition:

@@ -9,7 +9,7 @@ from pydantic import SerializerFunctionWrapHandler, ValidationInfo, model_serial
 
 from viper.errors import SpecError
 from viper.extensions import written
-from viper.methods.stages import DISTRIBUTED, FREEZE, SPLITTABLE, STAGES, VALIDATE_OPERATIONS
+from viper.methods.stages import DISTRIBUTED, FREEZE, SPLITTABLE, STAGES, Stage, declared
 from viper.spec.base import SpecModel, setting
 from viper.spec.engines import Engines
 from viper.spec.evaluation import URI_LENGTH, Evaluation, Gate
@@ -163,10 +163,10 @@ class IterationSpec(SpecModel):
     suspend: bool = setting(False, description="Stop running stages and keep their work.")
 
     @model_validator(mode="after")
-    def _one_profile(self) -> Self:
+    def _one_profile(self, info: ValidationInfo) -> Self:
         if self.profile_ref is not None and "profile" in self.model_fields_set:
             raise ValueError("set either profile or profileRef, not both; remove one of them")
-        _check_stages(self.profile, "profile")
+        _check_stages(self.profile, "profile", frozen=info.context == STORED)
         if problem := self.too_many_nodes(self.profile):
             raise ValueError(f"profile.{problem}")
         return self
@@ -195,7 +195,8 @@ class IterationSpec(SpecModel):
         """Why a profile asks for more shards than there is work for; empty when it does not, or nobody knows."""
         images = self.images.most()
         for name, resources in profile.stages.items():
-            most = images * self.recipe.operations.edits_per_image if name == VALIDATE_OPERATIONS else images
+            path = shared_per_image(declared(name))
+            most = images * (self.value_at(path) if path else 1)
             if resources.shards > most:
                 return (
                     f"stages.{name}.shards ({resources.shards}) must not be more shards than there are images or "
@@ -230,21 +231,30 @@ class IterationSpec(SpecModel):
         return self.model_copy(update={"profile": profile, "profile_ref": None})
 
 
-def _check_stages(profile: Profile, path: str) -> None:
-    """Raises `ValueError` for stages that do not exist, or that cannot be split."""
-    if unknown := sorted(set(profile.stages) - {FREEZE, *STAGES}):
+def shared_per_image(stage: Stage) -> str:
+    """Path of how many of what the shards of a stage share come from one image; one where empty. What makes rows shares
+    images, and what makes samples the rows of those."""
+    return stage.per_image if stage.makes == "samples" else ""
+
+
+def _check_stages(profile: Profile, path: str, *, frozen: bool = False) -> None:
+    """Raises `ValueError` for stages that do not exist, or that cannot be split. A frozen iteration may have stages of
+    its own (`viper.stage.frozen`)."""
+    unknown = sorted(set(profile.stages) - {FREEZE, *STAGES})
+    if unknown and not frozen:
         raise ValueError(f"{path}.stages names unknown stages {unknown}; the stages are {[FREEZE, *STAGES]}")
     able = ", ".join(SPLITTABLE)
     if profile.defaults.shards > 1:
         raise ValueError(f"{path}.defaults.shards must be 1: set shards in {path}.stages, for any of {able}")
-    for name, resources in profile.stages.items():
-        if resources.shards > 1 and name not in SPLITTABLE:
+    ours = {name: own for name, own in profile.stages.items() if name not in unknown}
+    for name, resources in ours.items():
+        if resources.shards > 1 and not declared(name).splittable:
             raise ValueError(f"{path}.stages.{name}.shards must be 1: only {able} can be split")
     able = ", ".join(DISTRIBUTED)
     if profile.defaults.nodes > 1:
         raise ValueError(f"{path}.defaults.nodes must be 1: set nodes in {path}.stages, for any of {able}")
-    for name, resources in profile.stages.items():
-        if resources.nodes > 1 and name not in DISTRIBUTED:
+    for name, resources in ours.items():
+        if resources.nodes > 1 and not declared(name).distributed:
             raise ValueError(f"{path}.stages.{name}.nodes must be 1: only {able} can span several nodes")
         if resources.nodes > 1 and resources.work_claim is None:
             raise ValueError(

@@ -11,7 +11,7 @@ from viper.cli.options import whole
 from viper.cli.render import iterations
 from viper.errors import SpecError
 from viper.iteration.known import check_names
-from viper.methods.stages import FREEZE, THETA0, stage_graph
+from viper.methods.stages import FREEZE, FREEZING, THETA0, stage_graph
 from viper.spec import Profile, Resource, ViperIteration, ViperLoop, ViperProfile, parse_resource, parse_stored
 from viper.spec.documents import read_documents
 from viper.spec.pod_fields import check_pod_fields
@@ -111,17 +111,17 @@ def _where(file: str) -> str:
 
 def rendered(one: ViperIteration, settings: Settings, only: list[str] | None = None) -> Iterator[str]:
     """The Jobs of an iteration as YAML documents, each with what it waits for as a comment. Raises `SpecError`."""
-    nodes = {n.name: n for n in stage_graph(one.spec.recipe)}
-    if unknown := sorted(set(only or ()) - {FREEZE, *nodes}):
+    nodes = {n.name: n for n in (FREEZING, *stage_graph(one.spec.recipe))}
+    if unknown := sorted(set(only or ()) - set(nodes)):
         raise SpecError(
             f"{one.metadata.name} has no stage {', '.join(unknown)}",
             where="--stage",
-            fix=f"its stages: {', '.join(nodes)}",
+            fix=f"its stages: {', '.join(n for n in nodes if n != FREEZE)}",
         )
-    for name in (FREEZE, *nodes):
+    for name, node in nodes.items():
         if only and name not in only:
             continue
-        request = JobRequest(one, UID, name)
+        request = JobRequest(one, UID, node.stage)
         if refused := refusal(request, replace(settings, pod_templates=UNRESTRICTED)):
             raise SpecError(refused, where=one.metadata.name)
         if (refused := refusal(request, settings)).startswith(f"{name}: "):
@@ -132,7 +132,6 @@ def rendered(one: ViperIteration, settings: Settings, only: list[str] | None = N
         if name == FREEZE:
             note = "at once"
         else:
-            node = nodes[name]
             policy = {None: "no policy", THETA0: "policy: θ0"}.get(node.model, f"policy: from {node.model}")
             note = f"after {', '.join(node.needs or (FREEZE,))}; {policy}"
         yield f"---\n# {one.metadata.name} {name}: {note}\n{_shown(job)}"
