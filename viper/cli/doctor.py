@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from viper.doctor import Facts, Finding, MeasuredMemory
+    from viper.methods.stages import Stage
     from viper.spec import IterationSpec
 
 
@@ -51,8 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from viper.errors import SpecError
     from viper.methods.stages import declared
 
-    if args.stage is not None:
-        declared(args.stage)
+    stage = None if args.stage is None else declared(args.stage)
     if args.work_dir is not None:
         folder(args.work_dir, "--work-dir")
     if args.lock is not None and not args.lock.is_file():
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         wanted = wanted_by(spec.profile, args.stage)
     else:
         wanted = Wanted()
-    found = examine(gather(args, spec), wanted)
+    found = examine(gather(args, spec, stage), wanted)
     if args.output == "json":
         print(json.dumps([asdict(f) for f in found], indent=1))
     else:
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     return int(any(f.level == "fail" for f in found))
 
 
-def gather(args: argparse.Namespace, spec: IterationSpec | None) -> Facts:
+def gather(args: argparse.Namespace, spec: IterationSpec | None, stage: Stage | None) -> Facts:
     """The facts of this machine, of the servers, and of what the file needs."""
     from viper.doctor import Facts, reach
     from viper.doctor import gather as here
@@ -110,8 +110,8 @@ def gather(args: argparse.Namespace, spec: IterationSpec | None) -> Facts:
         locked=locked,
         lock=lock,
         servers=tuple(servers if spec is None else [*servers, *reach.endpoints(spec)]),
-        models=() if spec is None else tuple(reach.models_there(spec, cache, args.stage)),
-        phases=() if spec is None else tuple(reach.planned(spec, cache, args.stage)),
+        models=() if spec is None else tuple(reach.models_there(spec, cache, stage)),
+        phases=() if spec is None else tuple(reach.planned(spec, cache, stage)),
         measured=tuple(measured),
     )
 

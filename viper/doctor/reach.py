@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from viper.doctor.facts import Phase, Place
 from viper.engines.endpoints import is_endpoint
 from viper.errors import RegistryError, ViperError
-from viper.methods.stages import Stage, declared, stage_graph
+from viper.methods.stages import Stage, stage_graph
 from viper.modelcache import ModelCache, pull_command
 from viper.modelcache.needs import FIELDS, LORA, all_models, engine_fields, with_directories
 from viper.modelcache.uris import engine_uri, is_remote, is_uri
@@ -96,11 +96,11 @@ def answers(url: str) -> str:
         return f"does not answer: {getattr(error, 'reason', error)}"
 
 
-def models_there(spec: IterationSpec, cache: ModelCache, stage: str | None = None) -> Iterator[Place]:
+def models_there(spec: IterationSpec, cache: ModelCache, stage: Stage | None = None) -> Iterator[Place]:
     """Models that a file, or one stage of it, names by URI, and whether they are in the cache."""
     from viper.modelcache.needs import stage_models
 
-    wanted = stage_models(spec, declared(stage)) if stage else all_models(spec)
+    wanted = stage_models(spec, stage) if stage else all_models(spec)
     for path, uri in wanted.items():
         if not is_remote(uri):
             place = Path(urlsplit(uri).path)
@@ -112,9 +112,9 @@ def models_there(spec: IterationSpec, cache: ModelCache, stage: str | None = Non
         yield Place(path, uri, problem, pull_command(uri) if problem else "")
 
 
-def planned(spec: IterationSpec, cache: ModelCache, stage: str | None = None) -> Iterator[Phase]:
+def planned(spec: IterationSpec, cache: ModelCache, stage: Stage | None = None) -> Iterator[Phase]:
     """The memory that engines plan, from the files of their models; nothing is loaded."""
-    stages = [declared(stage)] if stage else [node.stage for node in stage_graph(spec.recipe)]
+    stages = [stage] if stage else [node.stage for node in stage_graph(spec.recipe)]
     needed = {field for one in stages for field in engine_fields(spec, one)}
     if "vlm" in needed:
         yield from _policies(spec, cache, stages)

@@ -1,0 +1,208 @@
+"""The contract of a stage's declaration: whoever asks something of a stage has an answer for every one of every recipe,
+and for stages that nobody but this file has heard of; nobody else keeps what there is to know of a stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+
+from fakes import world
+from viper.doctor import reach
+from viper.errors import SpecError, StageError
+from viper.iteration.recording import metrics, params, record_stage
+from viper.methods.stages import DECLARED, FREEZING, THETA0, Stage, StageNode, stage_graph
+from viper.modelcache import ModelCache
+from viper.modelcache.needs import engine_fields, stage_models
+from viper.modelcache.pull import of_stage
+from viper.registry import Registry
+from viper.stage import FrozenIteration, Manifest, ResolvedModel, StageContext
+from viper.stage.manifest import has_data
+from viper.store import DirectoryStore
+
+ENGINES = {
+    "vlm": "transformers",
+    "reconstructor": "qwen-image:hf://org/drawing@main",
+    "editor": "omnigen2:s3://bucket/editor",
+    "similarity": "bge-m3:models:/bge@live",
+    "imageSimilarity": "open-clip:hf://org/clip@main",
+}
+RECIPES: dict[str, dict[str, Any]] = {
+    f"{stages}, {schedule}, {'cold start' if cold else 'θ0'}, samples: {use}, attention: {images}": {
+        "stages": stages,
+        "schedule": schedule,
+        **({"coldStart": {"samplesUri": "/lessons.jsonl"}} if cold else {}),
+        **({} if use is None else {"external": {"uri": "/samples.jsonl", "use": use}}),
+        "analysis": {"attentionImages": images},
+    }
+    for stages in ("both", "captions", "operations", "mixed")
+    for schedule in (("interleaved", "upfront") if stages == "both" else ("interleaved",))
+    for cold, use, images in ((0, None, 0), (1, "add", 4), (0, "replace", 4))
+}
+#: Another method, of which there is nothing in viper.
+TOYS = (
+    StageNode(Stage("gather", "images", "pages", settings=("images",))),
+    StageNode(
+        Stage("ask", "rows", "pages", task="questions", engines=("vlm",), second="critic", splittable=True),
+        ("gather",),
+        THETA0,
+    ),
+    StageNode(
+        Stage(
+            "choose",
+            "samples",
+            "questions",
+            task="questions",
+            settings=("recipe.captions.samples", "engines.imageSimilarity"),
+            engines=("vlm", "image_similarity"),
+            second="judge",
+            quota="recipe.captions.samples",
+            title="Questions",
+            texts=("question",),
+        ),
+        ("ask",),
+    ),
+    StageNode(
+        Stage(
+            "teach",
+            "model",
+            "steps",
+            task="questions",
+            settings=("recipe.captions.training",),
+            engines=("vlm", "similarity"),
+            distributed=True,
+            training="recipe.captions.training",
+            label="θq",
+            score="thetaQ",
+        ),
+        ("choose",),
+        THETA0,
+        ("choose",),
+    ),
+    StageNode(
+        Stage("look", "maps", "maps", settings=("recipe.analysis",), engines=("vlm",)), ("gather", "teach"), "teach"
+    ),
+    StageNode(Stage("measure", "scores", "answers", settings=("evaluation",), engines=("vlm",)), ("teach",), "teach"),
+    StageNode(Stage("settle", "decision", "", settings=("promotion",)), ("measure", "teach", "look"), "teach"),
+)
+OUTPUTS: dict[str, dict[str, Any]] = {
+    "model": {"model": {"uri": "s3://bucket/trained", "digest": "sha256:1"}, "steps": 3},
+    "scores": {"scores": {"theta0": {"overall": {"n": 4, "correct": 2, "accuracy": 0.5}}}},
+    "decision": {"decision": "promoted", "version": 2},
+}
+
+
+def frozen(recipe: dict[str, Any], graph: tuple[StageNode, ...] = ()) -> FrozenIteration:
+    """Frozen with its graph, with benchmarks and three models that lie elsewhere."""
+    evaluation = {"benchmarks": {"tasks": {"blink": {}}, "datasets": "s3://bucket/data"}}
+    one = world.frozen("it", engines=ENGINES, recipe=recipe, evaluation=evaluation)
+    roles = {
+        role: ResolvedModel(uri=f"s3://bucket/{role}", digest=f"sha256:{role}")
+        for role in ("generator", "critic", "judge")
+    }
+    return one.model_copy(update={**roles, "graph": graph or stage_graph(one.iteration.spec.recipe)})
+
+
+def done(store: DirectoryStore, one: FrozenIteration) -> dict[str, Manifest]:
+    """The manifest of every stage, as it would be stored."""
+    world.write(store, one)
+    made: dict[str, Manifest] = {}
+    for node in one.nodes:
+        ctx = StageContext(one, store, node.name, Path("unused"))
+        made[node.name] = ctx.finish(node.needs, outputs=OUTPUTS.get(node.stage.makes, {}))  # type: ignore[assignment]
+    return made
+
+
+GRAPHS = {**{name: (recipe, ()) for name, recipe in RECIPES.items()}, "toys": ({}, TOYS)}
+
+
+@pytest.fixture(params=GRAPHS.values(), ids=GRAPHS)
+def one(request: pytest.FixtureRequest) -> FrozenIteration:
+    return frozen(*request.param)
+
+
+def test_every_stage_is_in_a_graph_that_is_asked_about() -> None:
+    asked = {n.name for recipe in RECIPES.values() for n in frozen(recipe).nodes}
+    assert asked == set(DECLARED)
+    assert {n.stage.makes for n in TOYS} == {s.makes for s in DECLARED.values()}
+    assert not asked & {n.name for n in TOYS}
+
+
+def test_a_declaration_names_settings_that_there_are(one: FrozenIteration) -> None:
+    spec = one.iteration.spec
+    for stage in (n.stage for n in one.nodes):
+        optional = [path for _, path in stage.optional_engines]
+        for path in (*stage.settings, *optional, *filter(None, (stage.training, stage.quota, stage.per_image))):
+            spec.value_at(path)
+        assert stage.makes != "model" or (stage.label and stage.score)
+
+
+def test_the_model_cache_brings_what_each_stage_loads(one: FrozenIteration, tmp_path: Path) -> None:
+    store, spec = DirectoryStore(tmp_path / "store"), one.iteration.spec
+    done(store, one)
+    for node in one.nodes:
+        pulled = dict(of_stage(f"{store.uri}/iterations/it", node.name))
+        assert set(stage_models(spec, node.stage).values()) <= set(pulled)
+        fields = engine_fields(spec, node.stage)
+        models = {ENGINES["imageSimilarity" if f == "image_similarity" else f].partition(":")[2] for f in fields}
+        assert models - {""} <= set(pulled)
+        policy = {THETA0: "s3://bucket/generator", None: ""}.get(node.model, "s3://bucket/trained")
+        assert (policy in pulled) == bool(policy and "vlm" in fields)
+        for role in ("critic", "judge"):
+            assert (f"s3://bucket/{role}" in pulled) == (node.stage.second == role)
+        assert any(uri.startswith("s3://bucket/data/") for uri in pulled) == (node.stage.makes == "scores")
+    with pytest.raises(StageError, match="no stage train"):
+        of_stage(f"{store.uri}/iterations/it", "train")
+
+
+def test_every_stage_is_recorded(one: FrozenIteration, tmp_path: Path) -> None:
+    store, spec = DirectoryStore(tmp_path / "store"), one.iteration.spec
+    for name, manifest in done(store, one).items():
+        node, registry = one.node(name), MagicMock(spec=Registry)
+        found = params(spec, node.stage)
+        assert "recipe.seed" in found
+        assert all(any(f"{key}.".startswith(f"{path}.") for key in found) for path in node.stage.settings)
+        record_stage(StageContext(one, store, name, tmp_path), manifest, registry)
+        registry.log_params.assert_called_once_with(registry.stage_run.return_value, found)
+        data = {call.args[1] for call in registry.log_dataset.call_args_list}
+        reads = {f"it/{n}" for n in node.needs if one.node(n).stage.makes != "model"}
+        assert data == (set() if node.stage.makes == "decision" else reads)
+        runs = [call.args[0] for call in registry.log_curve.call_args_list]
+        assert runs.count(one.tracking.parent_run) == (node.stage.makes in ("scores", "decision"))
+        assert metrics(manifest)["seconds"] >= 0
+
+
+def test_any_stage_that_is_done_is_data(one: FrozenIteration, tmp_path: Path) -> None:
+    for node in one.nodes:
+        store = DirectoryStore(tmp_path / node.name)
+        assert not has_data(store, one)
+        StageContext(one, store, node.name, Path("unused")).finish(())
+        assert has_data(store, one)
+
+
+def test_doctor_knows_what_each_stage_plans_and_misses(one: FrozenIteration, tmp_path: Path) -> None:
+    spec, cache = one.iteration.spec, ModelCache(tmp_path / "models")
+    for stage in (FREEZING.stage, *(n.stage for n in one.nodes)):
+        roles = {phase.role.replace(" ", "_") for phase in reach.planned(spec, cache, stage)}
+        assert roles == set(engine_fields(spec, stage))
+        missing = {place.where for place in reach.models_there(spec, cache, stage) if place.problem}
+        assert missing == set(stage_models(spec, stage).values())
+
+
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [
+        (Stage("x", "rows", "rows", engines=("segmenter",)), "declares the engine 'segmenter'"),
+        (Stage("x", "rows", "rows", optional_engines=(("vlm", "recipe.captions.sample"),)), "there is no setting"),
+    ],
+)
+def test_a_declaration_of_what_there_is_not_is_refused(stage: Stage, words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        engine_fields(world.iteration("it").spec, stage)
+
+
+def test_a_role_that_there_is_not_is_refused() -> None:
+    with pytest.raises(StageError, match="declares the role 'teacher'"):
+        frozen({}).second(Stage("x", "rows", "rows", second="teacher"))
