@@ -6,6 +6,7 @@ default for one that is not here.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -61,9 +62,9 @@ class Stage:
         per_image: path of how many of its items come from one image; one where empty.
         calls: what it asks its policy for each item, showing it one image, by the names of `RateTable.calls`.
         second_calls: what it asks the model beside, showing it two.
-        label: its model, for people.
-        score: its model in scores, and in reports.
-        title: of its data card.
+        label: its model, for people; its name where empty.
+        score: its model in scores; its name where empty.
+        title: of its data card, or of its part of the report; its task where empty.
         texts: columns that show a sample to a person.
         images_beside: the images of its samples are those of the pool, and have their source there.
     """
@@ -127,6 +128,7 @@ DECLARED: dict[str, Stage] = {
             "viper.tasks.external.ingest:ingest_samples",
             task="external",
             settings=("recipe.external", "images", "recipe.partSize", "recipe.validation.heldOutShare"),
+            title="Supplied samples",
             texts=("prompt", "ground_truth", "source"),
             images_beside=False,
         ),
@@ -163,6 +165,7 @@ DECLARED: dict[str, Stage] = {
             splittable=True,
             calls=("caption",),
             second_calls=("critique", "refine"),
+            title="Task 1: caption self-refining",
         ),
         Stage(
             VALIDATE_CAPTIONS,
@@ -183,6 +186,7 @@ DECLARED: dict[str, Stage] = {
             training="recipe.captions.training",
             label="θ1",
             score="theta1",
+            title="GRPO stage 1: caption self-refining",
             **_TRAIN,
         ),
         Stage(
@@ -207,6 +211,7 @@ DECLARED: dict[str, Stage] = {
             splittable=True,
             per_image="recipe.operations.editsPerImage",
             calls=("propose",),
+            title="Task 2: visual-operation predicting",
         ),
         Stage(
             VALIDATE_OPERATIONS,
@@ -237,6 +242,7 @@ DECLARED: dict[str, Stage] = {
             training="recipe.operations.training",
             label="θ2",
             score="theta2",
+            title="GRPO stage 2: visual-operation predicting",
             **_TRAIN,
         ),
         Stage(
@@ -246,6 +252,7 @@ DECLARED: dict[str, Stage] = {
             training="recipe.captions.training",
             label="θ2",
             score="theta2",
+            title="GRPO on mixed data",
             **_TRAIN,
         ),
         Stage(
@@ -303,6 +310,21 @@ class StageNode:
     def name(self) -> str:
         """The stage's name."""
         return self.stage.name
+
+    @property
+    def label(self) -> str:
+        """What its model is called for people."""
+        return self.stage.label or self.name
+
+    @property
+    def score(self) -> str:
+        """What its model is called in scores."""
+        return self.stage.score or self.name
+
+
+def making(nodes: Iterable[StageNode], makes: Makes) -> tuple[StageNode, ...]:
+    """Those of the stages that make it, in their order."""
+    return tuple(node for node in nodes if node.stage.makes == makes)
 
 
 #: Freezing, as a stage before all others.
