@@ -14,7 +14,7 @@ from typing import Any
 
 from report.evaluations import benchmarks, evaluation
 from report.rows import counters_of, digest, mistaken, png, schema_of
-from viper.methods.stages import stage_graph
+from viper.methods.stages import making, stage_graph
 from viper.smallworld import language
 from viper.smallworld.drawing import render
 from viper.smallworld.scenes import Scene, scene_from_seed
@@ -361,15 +361,14 @@ class _Builder:
         if not self.plan.evaluate:
             return [], evaluation({}), needs
         level = 0.32 + self.plan.gain * (self.plan.number - 1)
-        shares = {"theta0": level, "theta1": level + self.plan.gain / 2, "theta2": level + self.plan.gain}
-        if self.plan.stages == "captions":
-            shares["theta1"] = shares.pop("theta2")
+        trained = [node.score for node in making(self.frozen.nodes, "model")]
+        rises = {name: level + self.plan.gain * (k + 1) / len(trained) for k, name in enumerate(trained)}
+        shares = {"theta0": level, **rises}
         if self.plan.number > 1:
             shares = {"base": 0.32, **shares}
         outputs = evaluation(shares if self.plan.questions else {})
         if self.plan.benchmarks:
-            final = "theta2" if "theta2" in shares else "theta1"
-            outputs |= {"benchmarks": benchmarks(shares), "final": final}
+            outputs |= {"benchmarks": benchmarks(shares), "final": trained[-1]}
         return [], outputs, needs
 
     def promote(self) -> tuple[list[dict[str, Any]], dict[str, Any], list[str]]:

@@ -13,11 +13,10 @@ from PIL import Image
 
 from viper.analysis.heat import Grid, panel
 from viper.errors import InputError
-from viper.evaluation.stage import NAMES, THETA0
+from viper.evaluation.stage import THETA0, trained
 from viper.images import decode
 from viper.ingest.stage import ImageRow
-from viper.methods.stages import INGEST, INGEST_SAMPLES, MAP_ATTENTION, stage_graph
-from viper.modelcache.resolve import trained_model
+from viper.methods.stages import Stage
 from viper.prompts import PromptSet
 from viper.stage import Manifest, ResolvedModel, StageContext
 from viper.stage.rows import Float32, Int32, schema_of
@@ -57,9 +56,7 @@ class AttentionRow:
 
 def checkpoints(ctx: StageContext) -> list[tuple[str, ResolvedModel]]:
     """θ0, then every trained model in the order of training, by the names of the evaluation."""
-    nodes = stage_graph(ctx.frozen.iteration.spec.recipe)
-    trained = [(NAMES[n.name], trained_model(ctx, n.name)) for n in nodes if n.name in NAMES]
-    return [(THETA0, ctx.frozen.generator), *trained]
+    return [(THETA0, ctx.frozen.generator), *((c.name, c.model) for c in trained(ctx))]
 
 
 @dataclass(frozen=True)
@@ -72,12 +69,12 @@ class Shown:
 
 def chosen(ctx: StageContext, count: int) -> list[Shown]:
     """A fixed few images, held-out ones first: always the same of one iteration, in whatever order they come."""
-    node = next(n for n in stage_graph(ctx.frozen.iteration.spec.recipe) if n.name == MAP_ATTENTION)
-    source = next(n for n in node.needs if n in (INGEST, INGEST_SAMPLES))
+    needed = map(ctx.frozen.node, ctx.frozen.node(ctx.stage).needs)
+    source = next(n.stage for n in needed if n.stage.makes == "images" or not n.stage.images_beside)
     share = ctx.frozen.iteration.spec.recipe.validation.held_out_share
     found = {image.image_id: image for image in _images(ctx, source)}
     if not found:
-        raise InputError("there is no image to look at", where=f"{ctx.frozen.name}, {source}")
+        raise InputError("there is no image to look at", where=f"{ctx.frozen.name}, {source.name}")
 
     def rank(image_id: str) -> tuple[bool, bytes]:
         digest = hashlib.sha256(f"attention:{image_id}".encode()).digest()
@@ -86,16 +83,16 @@ def chosen(ctx: StageContext, count: int) -> list[Shown]:
     return [found[image_id] for image_id in sorted(found, key=rank)[:count]]
 
 
-def _images(ctx: StageContext, source: str) -> Iterator[Shown]:
+def _images(ctx: StageContext, source: Stage) -> Iterator[Shown]:
     read = 0
-    for part in ctx.manifest(source).parts:
+    for part in ctx.manifest(source.name).parts:
         if not part.accepted:
             continue
-        if source == INGEST:
-            pool = ctx.read(source, part, ImageRow, lambda r: (r.image_id, r.image, r.accepted))
+        if source.makes == "images":
+            pool = ctx.read(source.name, part, ImageRow, lambda r: (r.image_id, r.image, r.accepted))
             yield from (Shown(row.image_id, row.image) for row in pool if row.accepted)
         else:
-            supplied = ctx.read(source, part, ExternalSample, lambda r: (r.image_id, r.images, r.accepted))
+            supplied = ctx.read(source.name, part, ExternalSample, lambda r: (r.image_id, r.images, r.accepted))
             yield from (Shown(row.image_id, row.images[0]) for row in supplied if row.accepted)
         read += 1
         if read == PARTS_READ:
@@ -134,14 +131,13 @@ def map_attention(ctx: StageContext, open_model: Callable[[ResolvedModel], Looke
         panel(decode(image.data), grids).save(buffer, "PNG")
         maps.append(ctx.keep(f"attention-{number:02d}.png", buffer.getvalue()))
     shares = {name: float(np.mean([share for _, share in by_image.values()])) for name, by_image in made.items()}
-    node = next(n for n in stage_graph(recipe) if n.name == MAP_ATTENTION)
     outputs = {
         "maps": maps,
         "images": [image.image_id for image in images],
         "checkpoints": {name: m.digest for name, m in models},
         "image_share": {name: round(share, 6) for name, share in shares.items()},
     }
-    return ctx.finish(node.needs, parts=len(models), outputs=outputs)
+    return ctx.finish(ctx.frozen.node(ctx.stage).needs, parts=len(models), outputs=outputs)
 
 
 def _row(name: str, model: ResolvedModel, image: Shown, look: Look) -> AttentionRow:
@@ -164,5 +160,5 @@ def _made(ctx: StageContext, index: int) -> dict[str, tuple[Grid, float]]:
     assert part is not None  # noqa: S101 - every part was made above, or before
     return {
         row.image_id: (np.array(row.weights, np.float32).reshape(row.rows, row.columns), row.image_share)
-        for row in ctx.read(MAP_ATTENTION, part, AttentionRow)
+        for row in ctx.read(ctx.stage, part, AttentionRow)
     }

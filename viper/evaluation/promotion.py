@@ -8,10 +8,11 @@ from typing import Any
 
 from viper.errors import StageError
 from viper.evaluation.gate import Candidate, Decision, decide, is_measured, is_number
-from viper.evaluation.stage import THETA0, final_stage, overall
+from viper.evaluation.stage import THETA0, overall
 from viper.evaluation.statistics import OVERALL
 from viper.evaluation.summary import below_floor, has_result, in_order
-from viper.methods.stages import EVALUATE, PROMOTE, stage_graph
+from viper.methods import stages
+from viper.methods.stages import making
 from viper.modelcache.resolve import trained_model
 from viper.registry import LOCKS, AliasMovedError, Registry
 from viper.registry.moves import set_alias
@@ -36,11 +37,11 @@ def promote(ctx: StageContext, registry: Registry) -> Manifest | None:
         return None
     frozen = ctx.frozen
     spec = frozen.iteration.spec
-    last = final_stage(spec.recipe)
-    evaluation, model = ctx.manifest(EVALUATE), trained_model(ctx, last)
+    scores, last = _judged(ctx)
+    evaluation, model = ctx.manifest(scores), trained_model(ctx, last)
     evaluated = evaluation.outputs.get("checkpoints", {}).get(evaluation.outputs["final"], model.digest)
     if evaluated != model.digest:
-        raise StageError("the evaluation is of another model than the one to promote", where=f"{EVALUATE}, {last}")
+        raise StageError("the evaluation is of another model than the one to promote", where=f"{scores}, {last}")
     ctx.progress.begin("register", 0)
     version = _register(ctx, registry, model)
     ctx.tell(f"{model.uri} is version {version} of {spec.model}")
@@ -61,7 +62,7 @@ def promote(ctx: StageContext, registry: Registry) -> Manifest | None:
         registry.set_tags(spec.model, version, outcome)
     ctx.tell(f"{decision.outcome}: {decision.reason}")
     return ctx.finish(
-        (EVALUATE, last),
+        (scores, last),
         outputs={
             "decision": decision.outcome,
             "reason": decision.reason,
@@ -70,6 +71,19 @@ def promote(ctx: StageContext, registry: Registry) -> Manifest | None:
             "previous_version": frozen.alias_version,
         },
     )
+
+
+def _judged(ctx: StageContext) -> tuple[str, str]:
+    """The stage that made the scores, and the one that made the model that is decided about."""
+    node = ctx.frozen.node(ctx.stage)
+    scores = making(map(ctx.frozen.node, node.needs), "scores")
+    if not scores or node.model in (None, stages.THETA0):
+        raise StageError(
+            "there is nothing to decide about",
+            where=f"{ctx.frozen.name}, {node.name}",
+            fix="it needs a stage that makes scores, and one that makes a model",
+        )
+    return scores[-1].name, str(node.model)
 
 
 def _register(ctx: StageContext, registry: Registry, model: ResolvedModel) -> int:
@@ -89,7 +103,7 @@ def _register(ctx: StageContext, registry: Registry, model: ResolvedModel) -> in
 def lineage(ctx: StageContext) -> dict[str, str]:
     """Tags of the version: where it comes from (parent version, iteration, manifests of every stage) and its scores."""
     frozen = ctx.frozen
-    evaluation = ctx.manifest(EVALUATE).outputs
+    evaluation = ctx.manifest(_judged(ctx)[0]).outputs
     tags = {
         "viper.iteration": frozen.name,
         "viper.identity": frozen.identity,
@@ -103,8 +117,10 @@ def lineage(ctx: StageContext) -> dict[str, str]:
     if frozen.generator.version is not None:
         tags[PARENT_VERSION] = str(frozen.generator.version)
         tags[BASE_VERSION] = str(frozen.base.version or frozen.generator.version)
-    for node in stage_graph(frozen.iteration.spec.recipe):
-        if node.name != PROMOTE:
+    before = set(frozen.node(ctx.stage).needs)
+    for node in reversed(frozen.nodes):
+        if node.name in before:
+            before.update(node.needs)
             tags[f"viper.manifest.{node.name}"] = ctx.manifest(node.name).content_digest
     for name, by_domain in evaluation.get("scores", {}).items():
         if (s := by_domain.get(OVERALL)) is None:

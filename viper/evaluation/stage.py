@@ -15,18 +15,15 @@ from viper.evaluation.questions import load_questions
 from viper.evaluation.statistics import OVERALL, Verdicts, comparisons, scores
 from viper.evaluation.suites import QUESTIONS, AnswerRow, BenchmarkSuite, QuestionSuite, Result, Suite
 from viper.evaluation.summary import Answered, benchmark_comparisons, benchmark_scores, counts, in_order
-from viper.methods.stages import COLD_START, EVALUATE, TRAIN_CAPTIONS, TRAIN_MIXED, TRAIN_OPERATIONS, stage_graph
+from viper.methods.stages import making
 from viper.modelcache.resolve import trained_model
 from viper.prompts import PromptSet
 from viper.spec.benchmarks import BENCHMARKS
-from viper.spec.recipe import Recipe
 from viper.stage import Manifest, Progress, ResolvedModel, StageContext
 from viper.stage.rows import schema_of
 from viper.stored import enveloped, read_content
 
-BASE, THETA0, THETA1, THETA2 = "base", "theta0", "theta1", "theta2"
-NAMES = {COLD_START: "coldStart", TRAIN_CAPTIONS: THETA1, TRAIN_OPERATIONS: THETA2, TRAIN_MIXED: THETA2}
-"""How the outputs of training stages are called in scores."""
+BASE, THETA0 = "base", "theta0"
 #: Folder of what is said of a benchmark's answers, beside the parts that hold them.
 _ABOUT = "benchmarks"
 
@@ -40,13 +37,6 @@ class Checkpoint:
     stage: str | None = None
 
 
-def final_stage(recipe: Recipe) -> str:
-    """The training stage whose model the iteration ends in."""
-    last = stage_graph(recipe)[-1].model
-    assert last is not None  # noqa: S101 - the promotion always has a model
-    return last
-
-
 def checkpoints(ctx: StageContext) -> list[Checkpoint]:
     """Base (where it differs from θ0 and is wanted), θ0, then every trained model, in the order of training."""
     frozen = ctx.frozen
@@ -54,10 +44,13 @@ def checkpoints(ctx: StageContext) -> list[Checkpoint]:
     found = [Checkpoint(THETA0, frozen.generator)]
     if spec.evaluation.base and frozen.base.digest != frozen.generator.digest:
         found.insert(0, Checkpoint(BASE, frozen.base))
-    for node in stage_graph(spec.recipe):
-        if node.name in NAMES:
-            found.append(Checkpoint(NAMES[node.name], trained_model(ctx, node.name), node.name))
-    return found
+    return [*found, *trained(ctx)]
+
+
+def trained(ctx: StageContext) -> list[Checkpoint]:
+    """Every model that the iteration trains, in the order of training."""
+    nodes = making(ctx.frozen.nodes, "model")
+    return [Checkpoint(node.score, trained_model(ctx, node.name), node.name) for node in nodes]
 
 
 def evaluate(ctx: StageContext, load_vlm: Callable[[Checkpoint], VisionLanguageModel]) -> Manifest | None:
@@ -198,7 +191,7 @@ def _benchmarks(
                 )
             part = ctx.part(index)
             assert part is not None  # noqa: S101 - the caller has looked
-            of_model[task] = {row.question_id: row.verdict for row in ctx.read(EVALUATE, part, AnswerRow)}
+            of_model[task] = {row.question_id: row.verdict for row in ctx.read(ctx.stage, part, AnswerRow)}
         answered[c.name] = of_model
     return {
         "tasks": {t: {**said, "n": len(answered[models[0].name][t])} for t, said in about.items()},
@@ -224,7 +217,7 @@ def _pairs(models: Sequence[Checkpoint]) -> list[tuple[str, str, str]]:
 def _verdicts(ctx: StageContext, index: int) -> Verdicts:
     part = ctx.part(index)
     assert part is not None  # noqa: S101 - the caller has looked
-    rows = ctx.read(EVALUATE, part, AnswerRow, lambda row: (row.question_id, row.domain, row.correct))
+    rows = ctx.read(ctx.stage, part, AnswerRow, lambda row: (row.question_id, row.domain, row.correct))
     return {row.question_id: (row.domain, row.correct) for row in rows}
 
 

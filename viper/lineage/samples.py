@@ -12,26 +12,10 @@ from viper.errors import InputError, ViperError
 from viper.jsonl import stored_lines
 from viper.lineage.archive import open_iteration
 from viper.lineage.records import Checkpoint, IterationRecord, VersionRecord
-from viper.methods.stages import (
-    INGEST,
-    INGEST_SAMPLES,
-    TRAIN_CAPTIONS,
-    TRAIN_MIXED,
-    TRAIN_OPERATIONS,
-    VALIDATE_CAPTIONS,
-    VALIDATE_OPERATIONS,
-    stage_graph,
-)
+from viper.methods.stages import Stage, making
 from viper.stage import StageContext, load_manifest
 
-_TRAININGS = (TRAIN_CAPTIONS, TRAIN_OPERATIONS, TRAIN_MIXED)
 _COLUMNS = ("sample_id", "image_id", "split", "passport", "accepted", "reason")
-#: What a sample consists of beside its images: columns by the stage whose rows are learnt from.
-TEXTS: dict[str, tuple[str, ...]] = {
-    VALIDATE_CAPTIONS: ("caption", "refinement", "refined_caption"),
-    VALIDATE_OPERATIONS: ("category", "instruction"),
-    INGEST_SAMPLES: ("prompt", "ground_truth", "source"),
-}
 #: What is averaged over a sample's rollouts of one step, by the name in the rollout rows.
 _MEASURES = ("reward", "recall", "items", "duplicates")
 
@@ -89,7 +73,7 @@ def samples(iteration: IterationRecord, *, everything: bool = False) -> list[Sam
     return [
         _record(iteration.name, stage, row, known, scores.get(row["sample_id"], ()))
         for stage in _data_stages(reader)
-        for row in reader.rows(stage, (*_COLUMNS, *TEXTS[stage]), rejected=everything)
+        for row in reader.rows(stage.name, (*_COLUMNS, *stage.texts), rejected=everything)
     ]
 
 
@@ -127,23 +111,24 @@ def find_sample(version: VersionRecord, sample_id: str) -> SampleRecord:
 
 
 def _with_image(iteration: IterationRecord, sample: SampleRecord) -> SampleRecord:
-    if sample.stage == INGEST_SAMPLES:  # its images came with it
+    reader = open_iteration(iteration.uri)
+    if not reader.frozen.node(sample.stage).stage.images_beside:  # its images came with it
         return sample
-    rows = open_iteration(iteration.uri).rows(INGEST, ["image_id", "source"])
+    pools = making(reader.frozen.nodes, "images")
+    rows = (row for pool in pools for row in reader.rows(pool.name, ["image_id", "source"]))
     source = next((str(r["source"]) for r in rows if r["image_id"] == sample.image_id), "")
     return replace(sample, image_source=source)
 
 
-def _data_stages(reader: StageContext) -> Iterator[str]:
+def _data_stages(reader: StageContext) -> Iterator[Stage]:
     """The stages whose samples are learnt from, as far as they are done."""
-    nodes = stage_graph(reader.frozen.iteration.spec.recipe)
-    for stage in dict.fromkeys(stage for node in nodes for stage in node.data):
-        if load_manifest(reader.store, reader.frozen.prefix, stage) is not None:
-            yield stage
+    for name in dict.fromkeys(name for node in reader.frozen.nodes for name in node.data):
+        if load_manifest(reader.store, reader.frozen.prefix, name) is not None:
+            yield reader.frozen.node(name).stage
 
 
 def _record(
-    iteration: str, stage: str, row: Mapping[str, Any], known: Mapping[str, Checkpoint], scores: Sequence[Scores]
+    iteration: str, stage: Stage, row: Mapping[str, Any], known: Mapping[str, Checkpoint], scores: Sequence[Scores]
 ) -> SampleRecord:
     passport = _json(row.get("passport"))
     models = passport.get("models", {})
@@ -155,31 +140,30 @@ def _record(
     return SampleRecord(
         sample_id=str(row["sample_id"]),
         iteration=iteration,
-        stage=stage,
+        stage=stage.name,
         image_id=str(row["image_id"]),
         split=str(row.get("split") or ""),
         accepted=bool(row["accepted"]),
         reason=str(row["reason"]),
         author=by("generator"),
-        critic=by("critic") if stage == VALIDATE_CAPTIONS else None,
+        critic=by("critic"),
         passport=passport,
         rollouts=tuple(scores),
-        texts={name: row[name] for name in TEXTS[stage]},
+        texts={name: row[name] for name in stage.texts},
     )
 
 
 def _scores(reader: StageContext) -> dict[str, list[Scores]]:
     """The scores of all rollouts by sample, in the order of training."""
     found: dict[str, list[Scores]] = {}
-    for node in stage_graph(reader.frozen.iteration.spec.recipe):
-        if node.name in _TRAININGS:
-            manifest = load_manifest(reader.store, reader.frozen.prefix, node.name)
-            rollouts = None if manifest is None else manifest.outputs.get("rollouts")
-            if not isinstance(rollouts, str):
-                continue
-            lines = stored_lines(reader.store, f"{reader.frozen.prefix}/stages/{node.name}/{rollouts}")
-            for sample, scores in score_table(node.name, lines).items():
-                found.setdefault(sample, []).extend(scores)
+    for node in making(reader.frozen.nodes, "model"):
+        manifest = load_manifest(reader.store, reader.frozen.prefix, node.name)
+        rollouts = None if manifest is None else manifest.outputs.get("rollouts")
+        if not isinstance(rollouts, str):
+            continue
+        lines = stored_lines(reader.store, f"{reader.frozen.prefix}/stages/{node.name}/{rollouts}")
+        for sample, scores in score_table(node.name, lines).items():
+            found.setdefault(sample, []).extend(scores)
     return found
 
 

@@ -11,24 +11,11 @@ from typing import Any, Protocol
 
 from viper.errors import ViperError
 from viper.lineage.records import Checkpoint, IterationRecord, Origin, StageRecord, State, VersionRecord
-from viper.methods.stages import (
-    COLD_START,
-    PROMOTE,
-    SYNTHESIZE_CAPTIONS,
-    THETA0,
-    TRAIN_CAPTIONS,
-    TRAIN_MIXED,
-    TRAIN_OPERATIONS,
-    VALIDATE_OPERATIONS,
-    StageNode,
-    stage_graph,
-)
+from viper.methods.stages import THETA0, StageNode, making
 from viper.registry import ModelVersion
 from viper.registry.tags import BASE_VERSION, ITERATION_URI, MANIFEST, PARENT_VERSION
 from viper.stage import FrozenIteration, Manifest, ResolvedModel
 
-#: How checkpoints are called for people, by the stage that made them.
-SYMBOLS = {COLD_START: "cold start", TRAIN_CAPTIONS: "θ1", TRAIN_OPERATIONS: "θ2", TRAIN_MIXED: "θ2"}
 _SCORE = "viper.score."
 _FACTS = ("steps", "best_step", "images", "final", "decision", "version")
 
@@ -111,7 +98,7 @@ def _iteration(archive: Archive, found: ModelVersion, problems: list[str]) -> It
     if frozen.identity != found.tags.get("viper.identity", frozen.identity):
         problems.append(f"the iteration at {uri} is another one than the one that made this version")
         return None
-    nodes = stage_graph(frozen.iteration.spec.recipe)
+    nodes = frozen.nodes
     manifests: dict[str, Manifest] = {}
     for node in nodes:
         try:
@@ -121,10 +108,10 @@ def _iteration(archive: Archive, found: ModelVersion, problems: list[str]) -> It
             continue
         if manifest is not None:
             manifests[node.name] = manifest
-    made = {name: _made(name, m) for name, m in manifests.items()}
-    last = nodes[-1].model
-    if last in made and (model := made[last]) is not None and model.digest != found.digest:
-        problems.append(f"{last} made {model.digest}, which is not the model of this version")
+    made = {node.name: _made(node, manifests[node.name]) for node in nodes if node.name in manifests}
+    for last in (node.model for node in making(nodes, "decision")):
+        if last in made and (model := made[last]) is not None and model.digest != found.digest:
+            problems.append(f"{last} made {model.digest}, which is not the model of this version")
     record = IterationRecord(
         name=frozen.name,
         uri=uri,
@@ -142,7 +129,7 @@ def _iteration(archive: Archive, found: ModelVersion, problems: list[str]) -> It
         recorded = found.tags.get(f"{MANIFEST}{node.name}")
         stage = _stage(node, manifests.get(node.name), recorded, record, made)
         stages.append(stage)
-        problems += _doubts(stage, manifests)
+        problems += _doubts(node, stage, manifests)
     return IterationRecord(**{**vars(record), "stages": tuple(stages)})
 
 
@@ -154,7 +141,7 @@ def _stage(
     made: Mapping[str, Checkpoint | None],
 ) -> StageRecord:
     author = iteration.generator if node.model == THETA0 else made.get(node.model or "")
-    critic = {SYNTHESIZE_CAPTIONS: iteration.critic, VALIDATE_OPERATIONS: iteration.judge}.get(node.name)
+    critic = {"critic": iteration.critic, "judge": iteration.judge}.get(node.stage.second)
     if manifest is None:
         return StageRecord(node.name, "missing", recorded or "", author=author, critic=critic)
     digest = manifest.content_digest
@@ -183,10 +170,10 @@ def _samples(manifest: Manifest) -> dict[str, int]:
     return {k: manifest.counters[k] for k in ("train", "held_out") if k in manifest.counters}
 
 
-def _doubts(stage: StageRecord, manifests: Mapping[str, Manifest]) -> list[str]:
+def _doubts(node: StageNode, stage: StageRecord, manifests: Mapping[str, Manifest]) -> list[str]:
     """What does not fit between a stage, the registry, and the stages that it was made from."""
     found = []
-    if stage.state == "missing" and stage.name != PROMOTE:
+    if stage.state == "missing" and node.stage.makes != "decision":
         found.append(f"{stage.name}: there is no manifest in the store")
     if stage.state == "differs":
         found.append(f"{stage.name}: the manifest is another one than the one this version was registered with")
@@ -196,11 +183,11 @@ def _doubts(stage: StageRecord, manifests: Mapping[str, Manifest]) -> list[str]:
     return found
 
 
-def _made(stage: str, manifest: Manifest) -> Checkpoint | None:
+def _made(node: StageNode, manifest: Manifest) -> Checkpoint | None:
     model = manifest.outputs.get("model")
     if not isinstance(model, Mapping) or "digest" not in model:
         return None
-    return Checkpoint(SYMBOLS.get(stage, stage), str(model["digest"]), str(model.get("uri", "")), stage=stage)
+    return Checkpoint(node.label, str(model["digest"]), str(model.get("uri", "")), stage=node.name)
 
 
 def _role(name: str, model: ResolvedModel) -> Checkpoint:

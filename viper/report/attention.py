@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from viper.errors import NotFoundError, StageError
-from viper.methods.stages import MAP_ATTENTION
-from viper.report.collect import SYMBOLS, IterationReport
+from viper.report.collect import IterationReport
 from viper.report.words import one_line
 from viper.stage import Manifest, StageContext
 from viper.store import ObjectStore
@@ -22,17 +21,17 @@ _MAX_TEXT = 300
 
 def shown(store: ObjectStore, iteration: IterationReport) -> dict[str, Any] | None:
     """The maps of an iteration with what each checkpoint said; None without the stage."""
-    manifest = iteration.stage(MAP_ATTENTION)
+    manifest = next(iter(iteration.made("maps")), None)
     if manifest is None:
         return None
     images, maps = (list(manifest.outputs.get(name, [])) for name in ("images", "maps"))
     answers = _answers(store, iteration, manifest)
     return {
         "name": iteration.name,
-        "shares": [(_name(model), share) for model, share in manifest.outputs.get("image_share", {}).items()],
+        "shares": [(_name(iteration, model), s) for model, s in manifest.outputs.get("image_share", {}).items()],
         "maps": [
             {
-                "uri": _picture(store, f"{iteration.frozen.prefix}/stages/{MAP_ATTENTION}/{name}"),
+                "uri": _picture(store, f"{iteration.frozen.prefix}/stages/{manifest.stage}/{name}"),
                 "alt": f"attention of every checkpoint over image {image_id[:12]}",
                 "answers": answers.get(image_id, []),
             }
@@ -46,11 +45,12 @@ def _answers(store: ObjectStore, iteration: IterationReport, manifest: Manifest)
     found: dict[str, list[tuple[str, str]]] = {}
     for part in manifest.parts:
         try:
-            rows = reader.table(MAP_ATTENTION, part, ["image_id", "model", "answer"]).to_pylist()
+            rows = reader.table(manifest.stage, part, ["image_id", "model", "answer"]).to_pylist()
         except (NotFoundError, StageError):
             continue
         for row in rows:
-            found.setdefault(row["image_id"], []).append((_name(row["model"]), one_line(row["answer"], _MAX_TEXT)))
+            said = (_name(iteration, row["model"]), one_line(row["answer"], _MAX_TEXT))
+            found.setdefault(row["image_id"], []).append(said)
     return found
 
 
@@ -71,5 +71,5 @@ def _picture(store: ObjectStore, key: str) -> str:
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _name(model: str) -> str:
-    return SYMBOLS.get(model, model)
+def _name(iteration: IterationReport, model: str) -> str:
+    return iteration.called([model])[model]

@@ -8,11 +8,10 @@ from functools import partial
 from typing import Any
 
 from viper.evaluation import paper
-from viper.evaluation.stage import BASE, THETA0, THETA1
+from viper.evaluation.stage import THETA0
 from viper.evaluation.statistics import OVERALL
-from viper.methods.stages import EVALUATE
 from viper.report import words
-from viper.report.collect import MODELS, SYMBOLS, IterationReport, LoopReport
+from viper.report.collect import IterationReport, LoopReport
 from viper.report.guarded import guarded
 from viper.spec.benchmarks import BENCHMARKS
 from viper.words import plural
@@ -46,7 +45,7 @@ def tables(iteration: IterationReport, *, intervals: bool = True) -> list[Table]
 
     Where they cannot be read, a table of nothing says why.
     """
-    manifest = iteration.stage(EVALUATE)
+    manifest = iteration.evaluation
     found = manifest.outputs.get("benchmarks") if manifest is not None else None
     if manifest is None or found is None:
         return []
@@ -54,15 +53,15 @@ def tables(iteration: IterationReport, *, intervals: bool = True) -> list[Table]
 
     def made() -> list[Table]:
         final = str(outputs["final"])
-        return [_scores(found, _score if intervals else _plain), *_differences(found, final)]
+        return [_scores(iteration, found, _score if intervals else _plain), *_differences(iteration, found, final)]
 
     none = Table("Benchmarks", ["benchmark"], [], frozenset(), problems)
-    return guarded(problems, f"{EVALUATE}: its benchmarks", made, [none])
+    return guarded(problems, f"{manifest.stage}: its benchmarks", made, [none])
 
 
 def mean_change(iteration: IterationReport) -> str:
     """One sentence: the mean of the benchmarks, θ0 against the final checkpoint; empty without (readable) ones."""
-    manifest = iteration.stage(EVALUATE)
+    manifest = iteration.evaluation
     found = manifest.outputs.get("benchmarks") if manifest is not None else None
     if manifest is None or found is None:
         return ""
@@ -72,9 +71,10 @@ def mean_change(iteration: IterationReport) -> str:
 def _mean_change(iteration: IterationReport, found: Mapping[str, Any], final: Any) -> str:
     before, after = (found["scores"][m][OVERALL] for m in (THETA0, final))
     change = found["comparisons"][f"{final}-{THETA0}"][OVERALL]
+    checkpoint = f"{iteration.called([final])[final]} of {iteration.name}"
     return (
         f"Mean of {plural(len(found['tasks']), 'benchmark')}: {_percent(before['score'])} (its θ0) → "
-        f"{_percent(after['score'])} ({SYMBOLS[final]} of {iteration.name}), {_change(change)} points, "
+        f"{_percent(after['score'])} ({checkpoint}), {_change(change)} points, "
         f"{_p(change)}: {verdict(change)}."
     )
 
@@ -93,10 +93,11 @@ def two_sided(change: Mapping[str, Any]) -> float:
     return float(min(1.0, 2 * min(change["p_worse"], change["p_better"])))
 
 
-def _scores(found: Mapping[str, Any], shown: Callable[[Mapping[str, Any]], str]) -> Table:
+def _scores(iteration: IterationReport, found: Mapping[str, Any], shown: Callable[[Mapping[str, Any]], str]) -> Table:
     scores: dict[str, dict[str, Any]] = found["scores"]
-    models = [m for m in MODELS if m in scores]
-    head = ["benchmark", "n", *(SYMBOLS[m] for m in models), *(f"paper, {size}" for size in PAPER)]
+    called = iteration.called(scores)
+    models = list(called)
+    head = ["benchmark", "n", *called.values(), *(f"paper, {size}" for size in PAPER)]
     rows, inner = [], []
     for task, about in found["tasks"].items():
         rows.append([_title(task), str(about["n"]), *(shown(scores[m][task]) for m in models), *_papers(task)])
@@ -108,28 +109,26 @@ def _scores(found: Mapping[str, Any], shown: Callable[[Mapping[str, Any]], str])
             )
     total = scores[models[0]][OVERALL]
     rows.append(["mean", str(total["n"]), *(shown(scores[m][OVERALL]) for m in models), *_papers(OVERALL)])
-    return Table("Benchmarks, %", head, rows, frozenset(inner), _notes(found))
+    return Table("Benchmarks, %", head, rows, frozenset(inner), _notes(found, called))
 
 
-def _differences(found: Mapping[str, Any], final: str) -> list[Table]:
-    wanted = dict.fromkeys((f"{final}-{THETA0}", f"{final}-{BASE}", f"{THETA1}-{THETA0}"))
+def _differences(iteration: IterationReport, found: Mapping[str, Any], final: str) -> list[Table]:
     made = []
-    for pair in (p for p in wanted if p in found["comparisons"]):
-        compared = found["comparisons"][pair]
-        later, earlier = pair.split("-")
+    for pair, later, earlier in iteration.pairs(final, found["comparisons"]):
+        compared, called = found["comparisons"][pair], iteration.called([later, earlier])
         rows = []
         for task in [*found["tasks"], OVERALL]:
             c = compared[task]
             m = c.get("mcnemar")
             won = [str(m["wins"]), str(m["losses"]), _only_p(m["p_two_sided"])] if m else [words.DASH] * 3
             rows.append([_title(task), _change(c), _only_p(two_sided(c)), verdict(c), *won])
-        title = f"{SYMBOLS[later]} {words.MINUS} {SYMBOLS[earlier]}, points"
+        title = f"{called[later]} {words.MINUS} {called[earlier]}, points"
         head = [title, "difference", "p bootstrap", "", "won", "lost", "p McNemar"]
         made.append(Table(title, head, rows, frozenset(), []))
     return made
 
 
-def _notes(found: Mapping[str, Any]) -> list[str]:
+def _notes(found: Mapping[str, Any], called: Mapping[str, str]) -> list[str]:
     judges = {about["judge"] for about in found["tasks"].values() if "judge" in about}
     versions = {about["version"].partition("+")[0] for about in found["tasks"].values()}
     notes = [
@@ -147,7 +146,7 @@ def _notes(found: Mapping[str, Any]) -> list[str]:
     ):
         counted = {m: sum(s.get(key, 0) for s in by_task.values()) for m, by_task in found["scores"].items()}
         if any(counted.values()):
-            notes.append(f"{what}: {', '.join(f'{SYMBOLS.get(m, m)} {n}' for m, n in counted.items())}.")
+            notes.append(f"{what}: {', '.join(f'{called[m]} {n}' for m, n in counted.items())}.")
     return notes
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from viper.evaluation.stage import BASE, THETA0, THETA1
+from viper.evaluation.stage import BASE, THETA0
 from viper.evaluation.statistics import OVERALL
-from viper.methods.stages import SYNTHESIZE_OPERATIONS, VALIDATE_OPERATIONS
 from viper.report import words
-from viper.report.collect import HELD_OUT_REWARD, RECALL, REWARD, SYMBOLS, TASKS, TRAININGS, IterationReport, LoopReport
+from viper.report.collect import HELD_OUT_REWARD, RECALL, REWARD, IterationReport, LoopReport
 from viper.report.svg import Axes, Mark, Series, line_chart
 from viper.spec.recipe import CATEGORIES
 from viper.words import plural
@@ -99,11 +99,11 @@ def accuracy(report: LoopReport) -> Group | None:
     domains = sorted(report.domains, key=lambda d: d != OVERALL)
     panels = [_accuracy_panel(domain, scored, axis) for domain in domains]
     rows = [
-        (domain, i.name, SYMBOLS[m], str(s.n), words.interval(s))
+        (domain, i.name, name, str(s.n), words.interval(s))
         for domain in domains
         for _, i in scored
-        for m in SYMBOLS
-        if (s := i.scores.get(m, {}).get(domain)) is not None
+        for m, name in i.called(i.scores).items()
+        if (s := i.scores[m].get(domain)) is not None
     ]
     legend = (
         ("s1 dot", "θ0 and final checkpoint"),
@@ -121,7 +121,9 @@ def _accuracy_panel(domain: str, scored: Sequence[tuple[int, IterationReport]], 
     if start is not None and axis.x_range is not None:
         series.append(Series("base", [(x, start.accuracy) for x in axis.x_range], dashed=True))
     for number, i in scored:
-        places = {THETA0: number - 1.0, THETA1: number - 0.5, i.final: float(number)}
+        learnt, called = i.learnt, i.called(i.scores)
+        between = {model: number - 1 + k / len(learnt) for k, model in enumerate(learnt, 1)}
+        places = {THETA0: number - 1.0, **between, i.final: float(number)}
         marks = []
         for model, x in places.items():
             score = i.scores.get(model, {}).get(domain)
@@ -129,7 +131,7 @@ def _accuracy_panel(domain: str, scored: Sequence[tuple[int, IterationReport]], 
                 continue
             held = model == i.final and i.state == "held"
             shape = "cross" if held else "dot" if model in (THETA0, i.final) else "ring"
-            tip = f"{SYMBOLS[model]} of {i.name}: {words.interval(score)} % of {score.n}{', held' if held else ''}"
+            tip = f"{called[model]} of {i.name}: {words.interval(score)} % of {score.n}{', held' if held else ''}"
             marks.append(Mark(x, score.accuracy, score.low, score.high, shape, tip))
             told.append(tip)
         series.append(Series("s1", [(m.x, m.y) for m in marks], [m for m in marks if m.shape != "cross"]))
@@ -141,12 +143,10 @@ def _accuracy_panel(domain: str, scored: Sequence[tuple[int, IterationReport]], 
 def rewards(report: LoopReport) -> list[Group]:
     """Per training stage: reward (train and held-out) and the shadow curves, one line per iteration."""
     groups = []
-    for stage, task in TRAININGS.items():
-        runs = [(n, i.name, t) for n, i in enumerate(report.iterations, 1) for t in i.trainings if t.stage == stage]
-        runs = [r for r in runs if r[2].curves]
-        if not runs:
-            continue
-        lines, told = [], []
+    every = [(n, i.name, t) for n, i in enumerate(report.iterations, 1) for t in i.trainings if t.curves]
+    for stage in dict.fromkeys(t.stage for _, _, t in every):
+        runs = [r for r in every if r[2].stage == stage]
+        task, lines, told = runs[0][2].task, [], []
         for number, name, training in runs:
             held_out = [Mark(x, y, shape="small") for x, y in training.series(HELD_OUT_REWARD)]
             lines.append(Series(_css(number), training.series(REWARD)))
@@ -167,7 +167,7 @@ def rewards(report: LoopReport) -> list[Group]:
         for _, name, t in runs:
             cells = [_ends(t.ends(c)) for c in (REWARD, HELD_OUT_REWARD, *(c for c, *_ in SHADOWS))]
             rows.append((name, str(t.steps or len(t.curves)), words.kept(t.best_step), *cells))
-        groups.append(Group(_STAGE_TITLES[task], tuple(charts), legend, Table(head, tuple(rows))))
+        groups.append(Group(runs[0][2].title, tuple(charts), legend, Table(head, tuple(rows))))
     return groups
 
 
@@ -207,7 +207,7 @@ def funnels(report: LoopReport) -> list[Bars]:
             )
             for name, f in found
         ]
-        result.append(Bars(_TASK_TITLES[task], tuple(bars), legend, Table(head, tuple(rows))))
+        result.append(Bars(found[0][1].title, tuple(bars), legend, Table(head, tuple(rows))))
     return result
 
 
@@ -215,14 +215,14 @@ def balance(report: LoopReport) -> Bars | None:
     """Edit categories as the model chose them, as used where they were steered, and as accepted; None without any."""
     bars, rows = [], []
     for i in report.iterations:
-        made, kept = i.stage(SYNTHESIZE_OPERATIONS), i.stage(VALIDATE_OPERATIONS)
+        made, kept = (sum((Counter(m.counters) for m in i.made(what)), Counter()) for what in ("rows", "samples"))
         counted = [
             ("chosen", made, "chosen."),
-            ("steered to", made if made is not None and made.counters.get("steered") else None, "used."),
+            ("steered to", made if made["steered"] else {}, "used."),
             ("accepted", kept, "accepted."),
         ]
-        for label, manifest, prefix in counted:
-            counts = [0 if manifest is None else manifest.counters.get(f"{prefix}{c}", 0) for c in CATEGORIES]
+        for label, counters, prefix in counted:
+            counts = [counters.get(f"{prefix}{c}", 0) for c in CATEGORIES]
             if not (total := sum(counts)):
                 continue
             parts = tuple((f"c{k}", c, n) for k, (c, n) in enumerate(zip(CATEGORIES, counts, strict=True), 1) if n)
@@ -238,8 +238,7 @@ def model_calls(report: LoopReport) -> Table | None:
     """What the models were asked in synthesis, how often an answer was tried again, and how often it stayed invalid."""
     rows = []
     for i in report.iterations:
-        for stage, _ in TASKS.values():
-            counters = {} if (manifest := i.stage(stage)) is None else manifest.counters
+        for counters in (manifest.counters for manifest in i.made("rows")):
             for key, requests in counters.items():
                 step, _, kind = key.partition(".")
                 if kind == "requests":
@@ -254,7 +253,7 @@ def differences(report: LoopReport) -> Table | None:
     rows = [
         (
             i.name,
-            f"{SYMBOLS.get(after, after)} {words.MINUS} {SYMBOLS.get(before, before)}",
+            " ".join((called.get(after, after), words.MINUS, called.get(before, before))),
             domain,
             words.difference(c),
             f"{c.wins} : {c.losses}",
@@ -262,8 +261,9 @@ def differences(report: LoopReport) -> Table | None:
             words.verdict(c),
         )
         for i in report.iterations
+        for called in (i.called(i.scores),)
         for pair, by_domain in i.comparisons.items()
-        for after, _, before in (pair.partition("-"),)
+        for after, before in (_models(pair, called),)
         for domain, c in sorted(by_domain.items(), key=lambda item: (item[0] != OVERALL, item[0]))
     ]
     head = ("iteration", "models", "domain", "difference, points [95 %]", "won : lost", "p", "")
@@ -287,16 +287,10 @@ def _images(report: LoopReport) -> Bars | None:
     return Bars("Images", tuple(bars), legend, Table(("iteration", "read", "accepted", "rate", *order), tuple(rows)))
 
 
-_STAGE_TITLES = {
-    "captions": "GRPO stage 1: caption self-refining",
-    "operations": "GRPO stage 2: visual-operation predicting",
-    "mixed": "GRPO on mixed data",
-}
-_TASK_TITLES = {
-    "captions": "Task 1: caption self-refining",
-    "operations": "Task 2: visual-operation predicting",
-    "external": "Supplied samples",
-}
+def _models(pair: str, known: Collection[str]) -> tuple[str, str]:
+    """The later and the earlier model of a comparison; a name may have hyphens of its own."""
+    found = ((a, pair[len(a) + 1 :]) for a in known if pair.startswith(f"{a}-"))
+    return next((both for both in found if both[1] in known), (pair.partition("-")[0], pair.partition("-")[2]))
 
 
 def _css(number: int) -> str:

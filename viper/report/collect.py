@@ -6,46 +6,27 @@ Whatever is not there yet (a stage, a curve, an evaluation) is None or empty: an
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from pydantic import TypeAdapter, ValidationError
 
 from viper.errors import NewerFormError, NotFoundError, StageError
-from viper.evaluation.stage import BASE, NAMES, THETA0, THETA1, THETA2
+from viper.evaluation.stage import BASE, THETA0
 from viper.evaluation.statistics import OVERALL, Comparison, Score
 from viper.iteration.observe import StoreObserver
-from viper.methods import stages
-from viper.methods.stages import (
-    EVALUATE,
-    INGEST,
-    INGEST_SAMPLES,
-    PROMOTE,
-    SYNTHESIZE_CAPTIONS,
-    SYNTHESIZE_OPERATIONS,
-    TRAIN_CAPTIONS,
-    TRAIN_MIXED,
-    TRAIN_OPERATIONS,
-    VALIDATE_CAPTIONS,
-    VALIDATE_OPERATIONS,
-)
+from viper.methods.stages import DECLARED, Makes, Stage, StageNode, making
 from viper.plan import Plan, StageStatus, State, plan
 from viper.report.guarded import guarded, why
 from viper.stage import FrozenIteration, Manifest, ProgressRecord, load_frozen, load_manifest
 from viper.store import ObjectStore
 
-COLD_START = NAMES[stages.COLD_START]
-MODELS = (BASE, THETA0, COLD_START, THETA1, THETA2)
-#: How checkpoints are written for people.
-SYMBOLS = {BASE: "starter", THETA0: "θ0", COLD_START: "cold start", THETA1: "θ1", THETA2: "θ2"}
 #: Curve names, the trainer's (`viper.training.settings.StepMetrics`).
 REWARD, HELD_OUT_REWARD, RECALL = "reward/mean", "held_out/reward", "shadow/recall"
-TASKS = {
-    "captions": (SYNTHESIZE_CAPTIONS, VALIDATE_CAPTIONS),
-    "operations": (SYNTHESIZE_OPERATIONS, VALIDATE_OPERATIONS),
-}
-TRAININGS = {TRAIN_CAPTIONS: "captions", TRAIN_OPERATIONS: "operations", TRAIN_MIXED: "mixed"}
+#: Tasks that have a place in tables of several iterations, also where an iteration has no rows of them.
+TASKS = tuple(stage.task for stage in DECLARED.values() if stage.makes == "rows")
 
 
 @dataclass(frozen=True)
@@ -79,11 +60,15 @@ class StageState:
 class Funnel:
     """What became of the rows of one task. `made` is what synthesis wrote, `accepted` what validation let through.
 
+    `synthesis` names the stages that made the rows (none: they were supplied), `validation` the one that judged them.
     Rejected rows are counted by the stage that rejected them, then by reason. `accepted`, `train` and `held_out` are
     None before validation (or training) has finished.
     """
 
     task: str
+    title: str
+    synthesis: tuple[str, ...]
+    validation: str
     made: int
     synthesis_rejected: dict[str, int]
     validation_rejected: dict[str, int]
@@ -110,14 +95,11 @@ class Training:
     """One RL stage. `curves` has one mapping per logged step; `best_step` is the checkpoint that was kept."""
 
     stage: str
+    task: str
+    title: str
     curves: tuple[dict[str, float], ...]
     steps: int | None = None
     best_step: int | None = None
-
-    @property
-    def task(self) -> str:
-        """`captions`, `operations` or `mixed`."""
-        return TRAININGS[self.stage]
 
     def series(self, name: str) -> list[tuple[float, float]]:
         """(step, value) wherever the curve has that value."""
@@ -169,7 +151,25 @@ class IterationReport:
     @property
     def final(self) -> str:
         """The last checkpoint that was scored: `theta2`, or `theta1` where only captions are learnt."""
-        return next((m for m in reversed(MODELS) if m in self.scores), THETA2)
+        return next(reversed(self.called(self.scores)), THETA0)
+
+    def called(self, scored: Iterable[str]) -> dict[str, str]:
+        """How models that were scored are written for people, in the order of training."""
+        there = dict.fromkeys(scored)
+        known = {BASE: "starter", THETA0: "θ0"}
+        trained = {node.score: node.label for node in making(self.frozen.nodes, "model")}
+        order = {**known, **{m: m for m in there if m not in known}, **trained}
+        return {m: trained.get(m, name) for m, name in order.items() if m in there}
+
+    @property
+    def learnt(self) -> list[str]:
+        """What the checkpoints after each stage of learning from samples are called in scores."""
+        return [node.score for node in self.frozen.nodes if node.data]
+
+    def pairs(self, final: str, compared: Collection[str]) -> list[tuple[str, str, str]]:
+        """Comparisons worth a table, the most telling first: the name, the later and the earlier model."""
+        wanted = dict.fromkeys(((final, THETA0), (final, BASE), *((m, THETA0) for m in self.learnt)))
+        return [(name, a, b) for a, b in wanted if (name := f"{a}-{b}") in compared]
 
     @property
     def seconds(self) -> float:
@@ -189,6 +189,15 @@ class IterationReport:
     def stage(self, name: str) -> Manifest | None:
         """The manifest of a stage; None when it is not done or not part of this iteration."""
         return next((s.manifest for s in self.stages if s.name == name), None)
+
+    def made(self, what: Makes) -> list[Manifest]:
+        """The manifests of the stages that make it, as far as they are done."""
+        return [m for node in making(self.frozen.nodes, what) if (m := self.stage(node.name)) is not None]
+
+    @property
+    def evaluation(self) -> Manifest | None:
+        """The manifest of the last stage that made scores."""
+        return next(reversed(self.made("scores")), None)
 
     def comparison(self, name: str, domain: str) -> Comparison | None:
         """A comparison such as `theta2-theta0` in one domain."""
@@ -214,6 +223,12 @@ class LoopReport:
     def seconds(self) -> float:
         """Wall-clock time of all finished stages."""
         return sum(i.seconds for i in self.iterations)
+
+    @property
+    def tasks(self) -> list[str]:
+        """Tasks that rows were made for."""
+        own = dict.fromkeys(f.task for i in self.iterations for f in i.funnels if f.synthesis)
+        return list(TASKS if own.keys() <= set(TASKS) else own)
 
     @property
     def domains(self) -> list[str]:
@@ -249,29 +264,30 @@ def collect_iteration(store: ObjectStore, name: str) -> IterationReport:
     manifests = {s.name: s.manifest for s in stages if s.manifest is not None}
     problems: list[str] = []
     trainings = []
-    for stage in TRAININGS:
-        if (manifest := manifests.get(stage)) is not None:
+    for node in frozen.nodes:
+        if node.data and (manifest := manifests.get(node.name)) is not None:
             read = partial(_curves, store, frozen.prefix, manifest)
             none: tuple[tuple[dict[str, float], ...], str] = ((), "")
-            curves, problem = guarded(problems, f"{stage}: its curves", read, none)
+            curves, problem = guarded(problems, f"{node.name}: its curves", read, none)
             problems += [problem] if problem else []
-            outputs = manifest.outputs
-            trainings.append(Training(stage, curves, _whole(outputs.get("steps")), _whole(outputs.get("best_step"))))
-    scores, comparisons, problem = _evaluation(manifests.get(EVALUATE))
+            ends = (_whole(manifest.outputs.get(key)) for key in ("steps", "best_step"))
+            trainings.append(Training(node.name, _task(node.stage), _title(node.stage), curves, *ends))
+
+    def last(what: Makes) -> Manifest | None:
+        return next((m for n in reversed(making(frozen.nodes, what)) if (m := manifests.get(n.name))), None)
+
+    scores, comparisons, problem = _evaluation(last("scores"))
     problems += [problem] if problem else []
     return IterationReport(
         frozen=frozen,
         plan=made,
         stages=stages,
-        images=manifests.get(INGEST),
-        funnels=(
-            *(f for task in TASKS if (f := _funnel(task, manifests)) is not None),
-            *_supplied(manifests.get(INGEST_SAMPLES)),
-        ),
+        images=last("images"),
+        funnels=tuple(_funnels(frozen.nodes, manifests)),
         trainings=tuple(trainings),
         scores=scores,
         comparisons=comparisons,
-        outcome=_outcome(manifests.get(PROMOTE)),
+        outcome=_outcome(last("decision")),
         problems=tuple(problems),
     )
 
@@ -283,32 +299,50 @@ def _stage(store: ObjectStore, frozen: FrozenIteration, observer: StoreObserver,
     return StageState(status, None, observer.progress(status.name, shards))
 
 
-def _supplied(manifest: Manifest | None) -> Iterator[Funnel]:
-    """What became of supplied samples."""
-    if manifest is not None:
-        yield Funnel(
-            task="external",
-            made=manifest.accepted + sum(manifest.rejected.values()),
-            synthesis_rejected={},
-            validation_rejected=dict(manifest.rejected),
-            accepted=manifest.accepted,
-            train=manifest.counters.get("train"),
-            held_out=manifest.counters.get("held_out"),
-        )
+def _task(stage: Stage) -> str:
+    return stage.task or stage.name
 
 
-def _funnel(task: str, manifests: Mapping[str, Manifest]) -> Funnel | None:
-    synthesis, validation = (manifests.get(stage) for stage in TASKS[task])
-    if synthesis is None:
+def _title(stage: Stage) -> str:
+    return stage.title or _task(stage)
+
+
+def _funnels(nodes: Sequence[StageNode], manifests: Mapping[str, Manifest]) -> Iterator[Funnel]:
+    """What became of the rows that were made, then of rows that nobody judges, then of supplied samples."""
+    rows, samples = making(nodes, "rows"), making(nodes, "samples")
+    judged = [([r for r in rows if r.name in s.needs], s) for s in samples]
+    alone = [([r], None) for r in rows if not any(r.name in s.needs for s in samples)]
+    for made, judge in sorted([*judged, *alone], key=lambda pair: 2 * (not pair[0]) + (pair[1] is None)):
+        found = _funnel(made, judge, manifests)
+        if found is not None:
+            yield found
+
+
+def _funnel(rows: Sequence[StageNode], judge: StageNode | None, manifests: Mapping[str, Manifest]) -> Funnel | None:
+    synthesis = [manifests[node.name] for node in rows if node.name in manifests]
+    validation = None if judge is None else manifests.get(judge.name)
+    first = synthesis or ([] if rows or validation is None else [validation])
+    if not first:
         return None
+    rejected = Counter[str]()
+    for manifest in synthesis:
+        rejected.update(manifest.rejected)
+    accepted = None if validation is None else validation.accepted
+    if judge is None:  # what nobody judges is accepted as it was made
+        accepted = sum(m.accepted for m in first)
+    counters = {} if validation is None else validation.counters
+    said = [node.stage for node in (*rows, judge) if node is not None]
     return Funnel(
-        task=task,
-        made=synthesis.accepted + sum(synthesis.rejected.values()),
-        synthesis_rejected=dict(synthesis.rejected),
+        task=_task(said[0]),
+        title=_title(said[0]),
+        synthesis=tuple(m.stage for m in synthesis),
+        validation="" if judge is None else judge.name,
+        made=sum(m.accepted + sum(m.rejected.values()) for m in first),
+        synthesis_rejected=dict(rejected),
         validation_rejected={} if validation is None else dict(validation.rejected),
-        accepted=None if validation is None else validation.accepted,
-        train=None if validation is None else validation.counters.get("train"),
-        held_out=None if validation is None else validation.counters.get("held_out"),
+        accepted=accepted,
+        train=counters.get("train"),
+        held_out=counters.get("held_out"),
     )
 
 
@@ -357,7 +391,7 @@ def _evaluation(manifest: Manifest | None) -> tuple[Scores, Comparisons, str]:
         )
     except ValidationError as e:
         where = ".".join(str(p) for p in e.errors()[0]["loc"])
-        return {}, {}, f"{EVALUATE}: unreadable scores ({where}: {e.errors()[0]['msg']})"
+        return {}, {}, f"{manifest.stage}: unreadable scores ({where}: {e.errors()[0]['msg']})"
 
 
 def _outcome(manifest: Manifest | None) -> Outcome | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from viper.errors import NotFoundError, StageError
-from viper.report.collect import TASKS, IterationReport
+from viper.report.collect import Funnel, IterationReport
 from viper.report.words import one_line
 from viper.stage import Manifest, StageContext
 from viper.store import ObjectStore
@@ -52,28 +52,28 @@ class Sample:
     detail: str = ""
 
 
-def samples(store: ObjectStore, iteration: IterationReport, task: str, iterations: int) -> list[Sample]:
-    """Accepted samples, then rejected ones, from the first parts; the same choice for the same store.
+def samples(store: ObjectStore, iteration: IterationReport, funnel: Funnel, iterations: int) -> list[Sample]:
+    """Accepted samples, then rejected ones, from the first parts; the same choice for the same store. Supplied ones are
+    not shown.
 
     `iterations` is the number of iterations on the page, which share the room. Parts that cannot be read are left out.
     """
-    synthesis, validation = (iteration.stage(stage) for stage in TASKS[task])
-    if synthesis is None:
+    if not funnel.synthesis:
         return []
+    validation = iteration.stage(funnel.validation)
     reader = StageContext(iteration.frozen, store, "report", Path("unused"))
-    made = {r["sample_id"]: r for r in _rows(reader, synthesis)}
+    made = {r["sample_id"]: r for stage in funnel.synthesis for r in _rows(reader, iteration.stage(stage))}
     judged = {} if validation is None else {r["sample_id"]: r for r in _rows(reader, validation)}
     pool = {r["image_id"]: r["image"] for r in _rows(reader, iteration.images, ["image_id", "image"])}
     # Rejected rows of the validation leave their pictures out; those of the stages before have them.
     verdicts = {key: {k: v for k, v in row.items() if v != b""} for key, row in judged.items()}
-    merged = [{"image": pool.get(row["image_id"]), **row, **verdicts.get(key, {})} for key, row in made.items()]
-    show = _caption if task == "captions" else _operation
+    merged = [{"image": pool.get(row.get("image_id")), **row, **verdicts.get(key, {})} for key, row in made.items()]
     keep, drop = (min(most, max(2, n // max(1, iterations))) for n, most in zip(SHOWN, AT_MOST, strict=True))
     accepted = [r for r in merged if r["accepted"] and (r["sample_id"] in judged or validation is None)]
     rejected = [r for r in merged if not r["accepted"]]
-    groups = "category" if task == "operations" else "caption"
-    chosen = [*_varied(accepted, keep, groups), *_varied(rejected, drop, "reason")]
-    return [show(row) for row in chosen]
+    texts = iteration.frozen.node(funnel.validation or funnel.synthesis[0]).stage.texts
+    chosen = [*_varied(accepted, keep, next(iter(texts), "reason")), *_varied(rejected, drop, "reason")]
+    return [_shown(row, texts) for row in chosen]
 
 
 def thumbnail(data: bytes | None) -> str:
@@ -109,6 +109,30 @@ def _varied(rows: Sequence[Row], count: int, key: str) -> list[Row]:
             if not groups[value]:
                 del groups[value]
     return [rows[place] for place in sorted(chosen[:count])]
+
+
+def _shown(row: Row, texts: Sequence[str]) -> Sample:
+    """By what there is in a row: a caption with its flaws, an edit, or whatever texts its stage declares."""
+    if "reconstruction" in row:
+        return _caption(row)
+    if "edited" in row:
+        return _operation(row)
+    heading, *others = texts or ("",)
+    return Sample(
+        sample_id=str(row["sample_id"]),
+        pictures=(Picture("original", thumbnail(row.get("image")), "the original picture"),),
+        heading=heading.replace("_", " ").capitalize(),
+        text=_text(row.get(heading)),
+        items=(),
+        facts=(
+            *((name.replace("_", " "), _text(row.get(name), 120)) for name in others),
+            ("split", str(row.get("split") or "")),
+            _identity(row),
+        ),
+        accepted=bool(row["accepted"]),
+        reason=_text(row["reason"]),
+        detail=_text(row.get("detail") or "", 200),
+    )
 
 
 def _caption(row: Row) -> Sample:

@@ -11,7 +11,7 @@ from viper.errors import StoreError
 from viper.evaluation.stage import THETA0
 from viper.evaluation.statistics import OVERALL
 from viper.report import attention, benchmarks, charts, reasoning, words
-from viper.report.collect import REWARD, TASKS, IterationReport, LoopReport, collect
+from viper.report.collect import REWARD, IterationReport, LoopReport, collect
 from viper.report.gallery import ITERATIONS, samples
 from viper.report.guarded import guarded
 from viper.report.outputs import outputs
@@ -82,7 +82,8 @@ def render(store: ObjectStore, report: LoopReport, registry_lines: Sequence[str]
         balance=charts.balance(report),
         calls=charts.model_calls(report),
         differences=charts.differences(report),
-        iterations=[_iteration(i, problems[i.name]) for i in report.iterations],
+        tasks=report.tasks,
+        iterations=[_iteration(i, report.tasks, problems[i.name]) for i in report.iterations],
         gallery=gallery,
         spoken=spoken,
         attention=heat,
@@ -132,7 +133,7 @@ def _findings(report: LoopReport) -> list[dict[str, Any]]:
     return rows
 
 
-def _iteration(i: IterationReport, problems: Sequence[str]) -> dict[str, Any]:
+def _iteration(i: IterationReport, tasks: Sequence[str], problems: Sequence[str]) -> dict[str, Any]:
     data = {f.task: f"{words.count(f.accepted)} of {f.made}" for f in i.funnels}
     if i.images is not None:
         data["images"] = f"{i.images.accepted} of {i.images.accepted + sum(i.images.rejected.values())}"
@@ -146,7 +147,7 @@ def _iteration(i: IterationReport, problems: Sequence[str]) -> dict[str, Any]:
         "outcome": words.outcome(i),
         "reason": words.reason(i),
         "version": words.count(i.outcome.version if i.outcome else None),
-        "data": [data.get(task, words.DASH) for task in ("images", *TASKS)],
+        "data": [data.get(task, words.DASH) for task in ("images", *tasks)],
         "rewards": list(rewards.items()),
         "accuracy": f"{words.percent(before.accuracy)} → {words.percent(after.accuracy)}" if before and after else "–",
         "change": "" if change is None else f"{words.points(change.difference)}, {words.p_value(change.p_two_sided)}",
@@ -177,7 +178,7 @@ def _each(
 
 
 def _gallery(store: ObjectStore, i: IterationReport, room: int) -> Iterator[Shown]:
-    tasks = {task: shown for task in TASKS if (shown := samples(store, i, task, room))}
+    tasks = [(f.title, shown) for f in i.funnels if (shown := samples(store, i, f, room))]
     if tasks:
         yield {"name": i.name, "tasks": tasks}
 

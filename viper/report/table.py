@@ -5,20 +5,10 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from viper.evaluation.stage import BASE, THETA0, THETA1
+from viper.evaluation.stage import THETA0
 from viper.evaluation.statistics import OVERALL
 from viper.report import benchmarks, words
-from viper.report.collect import (
-    HELD_OUT_REWARD,
-    MODELS,
-    RECALL,
-    REWARD,
-    SYMBOLS,
-    IterationReport,
-    LoopReport,
-    Training,
-    collect,
-)
+from viper.report.collect import HELD_OUT_REWARD, RECALL, REWARD, IterationReport, LoopReport, Training, collect
 from viper.store import ObjectStore
 from viper.terminal import columns
 
@@ -115,20 +105,20 @@ def _accuracy(i: IterationReport) -> list[str]:
     asked = benchmarks.lines_of(benchmarks.tables(i, intervals=False), _columns)
     if not i.scores:
         return asked or ["  accuracy: not evaluated"]
-    models = [m for m in MODELS if m in i.scores]
-    rows = [["accuracy", "n", *(SYMBOLS[m] for m in models)]]
+    models = i.called(i.scores)
+    rows = [["accuracy", "n", *models.values()]]
     for domain in i.domains:
         scores = [i.scores[m].get(domain) for m in models]
         n = next((str(s.n) for s in scores if s is not None), words.DASH)
         rows.append([domain, n, *(words.interval(s) for s in scores)])
     lines = _columns(rows, left={0})
-    wanted = dict.fromkeys((f"{i.final}-{THETA0}", f"{i.final}-{BASE}", f"{THETA1}-{THETA0}"))
-    pairs = [p for p in wanted if p in i.comparisons][:2]
+    pairs = i.pairs(i.final, i.comparisons)[:2]
     if pairs:
-        rows = [["paired difference", *(x for p in pairs for x in (_pair(p), "p", ""))]]
+        titles = (f"{models.get(a, a)} {words.MINUS} {models.get(b, b)}" for _, a, b in pairs)
+        rows = [["paired difference", *(x for title in titles for x in (title, "p", ""))]]
         for domain in i.domains:
             cells = [domain]
-            for pair in pairs:
+            for pair, *_ in pairs:
                 c = i.comparison(pair, domain)
                 p = words.DASH if c is None else words.p_value(c.p_two_sided).removeprefix("p ").removeprefix("= ")
                 cells += [words.difference(c), p, "" if c is None else words.verdict(c)]
@@ -137,14 +127,9 @@ def _accuracy(i: IterationReport) -> list[str]:
     return lines + asked
 
 
-def _pair(name: str) -> str:
-    after, before = name.split("-")
-    return f"{SYMBOLS[after]} {words.MINUS} {SYMBOLS[before]}"
-
-
 def _over_iterations(report: LoopReport) -> list[str]:
     title = "━━ over iterations "
-    rows = [["iteration", "decision", "version", "captions", "operations", "θ0", "final", "change", "p", "", "time"]]
+    rows = [["iteration", "decision", "version", *report.tasks, "θ0", "final", "change", "p", "", "time"]]
     for i in report.iterations:
         data = {f.task: words.count(f.accepted) for f in i.funnels}
         c = i.comparison(f"{i.final}-{THETA0}", OVERALL)
@@ -153,7 +138,7 @@ def _over_iterations(report: LoopReport) -> list[str]:
                 i.name,
                 i.state,
                 words.count(i.outcome.version if i.outcome else None),
-                *(data.get(task, words.DASH) for task in ("captions", "operations")),
+                *(data.get(task, words.DASH) for task in report.tasks),
                 *(_accuracy_of(i, model) for model in (THETA0, i.final)),
                 words.DASH if c is None else words.points(c.difference),
                 words.DASH if c is None else words.p_value(c.p_two_sided).removeprefix("p ").removeprefix("= "),
@@ -161,7 +146,7 @@ def _over_iterations(report: LoopReport) -> list[str]:
                 words.duration(i.seconds),
             ]
         )
-    return [title + "━" * (WIDTH - len(title)), *_columns(rows, left={0, 1, 9})]
+    return [title + "━" * (WIDTH - len(title)), *_columns(rows, left={0, 1, 7 + len(report.tasks)})]
 
 
 def _accuracy_of(i: IterationReport, model: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from viper.evaluation.stage import BASE, THETA0
 from viper.evaluation.statistics import OVERALL, Comparison, Score
-from viper.report.collect import SYMBOLS, IterationReport, LoopReport
+from viper.report.collect import IterationReport, LoopReport
 from viper.reward.sentences import normalise
 
 DASH = "–"
@@ -124,7 +124,8 @@ class Finding:
     @property
     def checkpoint(self) -> str:
         """`θ2 of demo-3`."""
-        return f"{SYMBOLS[self.iteration.final]} of {self.iteration.name}"
+        final = self.iteration.final
+        return f"{self.iteration.called([final])[final]} of {self.iteration.name}"
 
     @property
     def sentence(self) -> str:
