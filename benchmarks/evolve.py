@@ -25,7 +25,7 @@ import yaml
 
 from viper.evaluation.statistics import OVERALL, Comparison, Score, Verdicts, comparisons, scores
 from viper.methods.stages import EVALUATE
-from viper.smallworld.supply import SceneSource
+from viper.smallworld.supply import scenes
 from viper.spec import ViperLoop, parse_resource
 from viper.stage import FrozenIteration, StageContext, load_manifest
 from viper.store import open_store
@@ -55,7 +55,7 @@ def resource(template: Path, seed: int) -> dict[str, Any]:
     data["metadata"]["name"] = f"{data['metadata']['name']}-s{seed}"
     spec = data["spec"]["template"]
     spec.setdefault("recipe", {})["seed"] = 1000 * seed
-    spec["images"]["uri"] = replace(SceneSource.parse(spec["images"]["uri"]), seed=seed).uri
+    spec["images"]["uri"] = replace(scenes(spec["images"]["uri"]), seed=seed).uri
     return data
 
 

@@ -31,28 +31,6 @@ class SceneSource:
     seed: int
     enumerable: bool = False
 
-    @classmethod
-    def parse(cls, uri: str) -> SceneSource:
-        """Reads `smallworld:scenes?count=N&seed=S`; raises `SpecError`."""
-        parts = urlsplit(uri)
-        fields = dict(parse_qsl(parts.query, keep_blank_values=True))
-        numbers = all(re.fullmatch(r"\d{1,9}", value) for value in fields.values())
-        count = int(fields.get("count", 0)) if numbers else 0
-        seed = int(fields.get("seed", 0)) if numbers else 0
-        if parts.path != "scenes" or set(fields) - {"count", "seed"} or not 0 < count <= SCENES_PER_SEED:
-            raise SpecError(
-                f"{uri!r} does not name scenes of the small world",
-                where="spec.images.uri",
-                fix=f"write smallworld:scenes?count=N&seed=S with N from 1 to {SCENES_PER_SEED:,}",
-            )
-        if seed >= _POOL_SEEDS:
-            raise SpecError(
-                f"seed {seed} is not a training pool",
-                where="spec.images.uri",
-                fix=f"use a seed below {_POOL_SEEDS}: the scenes above are kept for held-out questions",
-            )
-        return cls(count, seed)
-
     @property
     def uri(self) -> str:
         return f"smallworld:scenes?count={self.count}&seed={self.seed}"
@@ -71,7 +49,24 @@ class SceneSource:
 
 def scenes(uri: str) -> SceneSource:
     """The pool `smallworld:scenes?count=N&seed=S`; raises `SpecError`."""
-    return SceneSource.parse(uri)
+    parts = urlsplit(uri)
+    fields = dict(parse_qsl(parts.query, keep_blank_values=True))
+    numbers = all(re.fullmatch(r"\d{1,9}", value) for value in fields.values())
+    count = int(fields.get("count", 0)) if numbers else 0
+    seed = int(fields.get("seed", 0)) if numbers else 0
+    if parts.path != "scenes" or set(fields) - {"count", "seed"} or not 0 < count <= SCENES_PER_SEED:
+        raise SpecError(
+            f"{uri!r} does not name scenes of the small world",
+            where="spec.images.uri",
+            fix=f"write smallworld:scenes?count=N&seed=S with N from 1 to {SCENES_PER_SEED:,}",
+        )
+    if seed >= _POOL_SEEDS:
+        raise SpecError(
+            f"seed {seed} is not a training pool",
+            where="spec.images.uri",
+            fix=f"use a seed below {_POOL_SEEDS}: the scenes above are kept for held-out questions",
+        )
+    return SceneSource(count, seed)
 
 
 def question_set(uri: str, name: SetName) -> list[Question]:
