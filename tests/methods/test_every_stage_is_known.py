@@ -8,19 +8,29 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
+import yaml
+from prometheus_client import REGISTRY
 
 from fakes import world
 from viper.doctor import reach
 from viper.errors import SpecError, StageError
+from viper.iteration.observe import manifest_problem
 from viper.iteration.recording import metrics, params, record_stage
 from viper.methods.stages import DECLARED, FREEZING, THETA0, Stage, StageNode, stage_graph
 from viper.modelcache import ModelCache
 from viper.modelcache.needs import engine_fields, stage_models
 from viper.modelcache.pull import of_stage
+from viper.plan import Done, Observed, plan
+from viper.plan import Stage as Observation
 from viper.registry import Registry
+from viper.spec import Profile
+from viper.spec.status import IterationStatus
 from viper.stage import FrozenIteration, Manifest, ResolvedModel, StageContext
-from viper.stage.manifest import has_data
+from viper.stage.manifest import has_data, load_manifest
 from viper.store import DirectoryStore
+from viper_operator.job_specs import JobRequest, stage_job
+from viper_operator.metrics import count_ended
+from viper_operator.plugin.render import assumed, rendered
 
 ENGINES = {
     "vlm": "transformers",
@@ -189,6 +199,52 @@ def test_doctor_knows_what_each_stage_plans_and_misses(one: FrozenIteration, tmp
         assert roles == set(engine_fields(spec, stage))
         missing = {place.where for place in reach.models_there(spec, cache, stage) if place.problem}
         assert missing == set(stage_models(spec, stage).values())
+
+
+def test_a_manifest_without_what_its_stage_makes_is_not_believed(one: FrozenIteration, tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path / "store")
+    made = done(store, one)
+    for node in one.nodes:
+        digests = {n: made[n].content_digest for n in node.needs}
+        stored = load_manifest(store, one.prefix, node.name)
+        assert stored is not None
+        assert manifest_problem(node, stored, one, digests) == ""
+        empty = stored.model_copy(update={"outputs": {}})
+        assert bool(manifest_problem(node, empty, one, digests)) == (node.stage.makes in OUTPUTS)
+
+
+def test_a_plan_holds_what_is_nothing_to_go_on_with(one: FrozenIteration) -> None:
+    made = {n.name: Observation(done=Done(accepted=9, train=9, decision="promoted")) for n in one.nodes}
+    spec, held = one.iteration.spec, {"images": "NoData", "rows": "NoData", "samples": "TooFewSamples"}
+    for node in one.nodes:
+        seen = {**made, node.name: Observation(done=Done(decision="held"))}
+        found = next(s for s in plan(spec, Observed(seen, nodes=one.nodes), 0.0).stages if s.name == node.name)
+        reason = {**held, "decision": "PromotionHeld"}.get(node.stage.makes)
+        assert (found.state, found.reason) == (("Held", reason) if reason else ("Succeeded", "ManifestWritten"))
+
+
+def test_every_stage_gets_its_job_and_is_counted(one: FrozenIteration) -> None:
+    cache = {"defaults": {"modelCache": {"claimName": "models", "readOnly": False}}}
+    there = one.iteration.model_copy(
+        update={"spec": one.iteration.spec.model_copy(update={"profile": Profile(**cache)})}
+    )
+    for stage in (n.stage for n in one.nodes):
+        job = stage_job(JobRequest(there, "uid", stage), assumed(None))
+        pod = job["spec"]["template"]["spec"]
+        assert stage.name in pod["containers"][0]["args"]
+        wanted = bool(stage_models(there.spec, stage)) or "vlm" in engine_fields(there.spec, stage)
+        assert ("initContainers" in pod) == wanted
+        labels = {"stage": stage.name, "state": "Succeeded"}
+        before = REGISTRY.get_sample_value("viper_stages_finished_total", labels) or 0
+        count_ended(IterationStatus(), IterationStatus(stages=[{"name": stage.name, "state": "Succeeded"}]))
+        assert REGISTRY.get_sample_value("viper_stages_finished_total", labels) == before + 1
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_the_plugin_shows_the_job_of_every_stage(recipe: dict[str, Any]) -> None:
+    one = frozen(recipe)
+    shown = [list(yaml.safe_load_all(text))[-1] for text in rendered(one.iteration, assumed(None))]
+    assert [job["metadata"]["name"] for job in shown] == [f"it-{n.name}" for n in (FREEZING, *one.nodes)]
 
 
 @pytest.mark.parametrize(
