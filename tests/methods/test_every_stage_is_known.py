@@ -16,13 +16,18 @@ from viper.doctor import reach
 from viper.errors import SpecError, StageError
 from viper.iteration.observe import manifest_problem
 from viper.iteration.recording import metrics, params, record_stage
+from viper.lineage.archive import Records
+from viper.lineage.walk import walk
 from viper.methods.stages import DECLARED, FREEZING, THETA0, Stage, StageNode, stage_graph
 from viper.modelcache import ModelCache
 from viper.modelcache.needs import engine_fields, stage_models
 from viper.modelcache.pull import of_stage
 from viper.plan import Done, Observed, plan
 from viper.plan import Stage as Observation
-from viper.registry import Registry
+from viper.registry import ModelVersion, Registry
+from viper.registry.tags import ITERATION_URI, MANIFEST
+from viper.report.collect import collect
+from viper.report.table import summary_table
 from viper.spec import Profile
 from viper.spec.status import IterationStatus
 from viper.stage import FrozenIteration, Manifest, ResolvedModel, StageContext
@@ -99,7 +104,7 @@ TOYS = (
 )
 OUTPUTS: dict[str, dict[str, Any]] = {
     "model": {"model": {"uri": "s3://bucket/trained", "digest": "sha256:1"}, "steps": 3},
-    "scores": {"scores": {"theta0": {"overall": {"n": 4, "correct": 2, "accuracy": 0.5}}}},
+    "scores": {"scores": {"theta0": {"overall": {"n": 4, "correct": 2, "accuracy": 0.5, "low": 0.1, "high": 0.9}}}},
     "decision": {"decision": "promoted", "version": 2},
 }
 
@@ -221,6 +226,38 @@ def test_a_plan_holds_what_is_nothing_to_go_on_with(one: FrozenIteration) -> Non
         found = next(s for s in plan(spec, Observed(seen, nodes=one.nodes), 0.0).stages if s.name == node.name)
         reason = {**held, "decision": "PromotionHeld"}.get(node.stage.makes)
         assert (found.state, found.reason) == (("Held", reason) if reason else ("Succeeded", "ManifestWritten"))
+
+
+def test_every_stage_is_reported(one: FrozenIteration, tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path / "store")
+    done(store, one)
+    (found,) = collect(store, ["it"]).iterations
+    assert [s.name for s in found.stages if s.manifest is not None] == [n.name for n in one.nodes]
+    assert [t.stage for t in found.trainings] == [n.name for n in one.nodes if n.data]
+    assert (found.images is not None) == any(n.stage.makes == "images" for n in one.nodes)
+    assert len(found.funnels) == sum(n.stage.makes == "samples" for n in one.nodes)
+    assert found.scores.keys() == {"theta0"}
+    assert found.outcome is not None
+    named = {n.stage.score: n.stage.label for n in one.nodes if n.stage.makes == "model"}
+    assert found.called(named) == named
+    assert "it: " in summary_table(store, ["it"])
+
+
+def test_every_stage_is_in_the_lineage_of_its_version(one: FrozenIteration, tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path / "store")
+    made = done(store, one)
+    uri = f"{store.uri}/iterations/it"
+    tags = {ITERATION_URI: uri, **{f"{MANIFEST}{name}": m.content_digest for name, m in made.items()}}
+    registry = MagicMock(spec=Registry)
+    registry.aliases.return_value = {}
+    record = walk(Records(registry), ModelVersion("m", 2, "s3://bucket/trained", "sha256:1", "r", tags))
+    assert record.problems == ()
+    assert record.iteration is not None
+    for node, stage in zip(one.nodes, record.iteration.stages, strict=True):
+        assert (stage.name, stage.state) == (node.name, "as recorded")
+        assert (stage.made is not None) == (node.stage.makes == "model")
+        assert (stage.author is not None) == (node.model is not None)
+        assert (stage.critic is not None) == bool(node.stage.second)
 
 
 def test_every_stage_gets_its_job_and_is_counted(one: FrozenIteration) -> None:
