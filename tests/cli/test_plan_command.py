@@ -15,6 +15,7 @@ from viper.cli import main
 from viper.costs import Measurement
 from viper.costs.demand import acceptance_key, speed_key
 from viper.costs.table import default_table
+from viper.methods.stages import stage_graph
 from viper.spec import ViperIteration, load_resource
 from viper.store import DirectoryStore
 
@@ -105,6 +106,8 @@ def test_a_price_of_ones_own_makes_the_bill(capsys: pytest.CaptureFixture[str]) 
 def test_what_a_store_measured_replaces_the_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     resource = load_resource(SEVEN)
     assert isinstance(resource, ViperIteration)
+    graph = stage_graph(resource.spec.recipe)
+    node = next(n for n in graph if n.name == "synthesize-captions")
     made = Measurement(
         stage="synthesize-captions",
         iteration="before",
@@ -116,8 +119,8 @@ def test_what_a_store_measured_replaces_the_table(capsys: pytest.CaptureFixture[
         seconds=7000 * 50.0,
         shards=8,
         gpus=1,
-        speed=speed_key(resource.spec, "synthesize-captions", default_table()),
-        quality=acceptance_key(resource.spec, "synthesize-captions"),
+        speed=speed_key(resource.spec, node, default_table()),
+        quality=acceptance_key(resource.spec, node, graph),
     )
     DirectoryStore(tmp_path).put(made.key, made.model_dump_json(by_alias=True).encode())
     found = data(capsys, SEVEN, "--store", tmp_path.as_uri())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from viper.costs.estimate import Circumstances
+from viper.costs.items import Items, items_of
 from viper.costs.measured import Measurements
 from viper.costs.ranges import Range
 from viper.costs.table import default_table
@@ -14,8 +15,12 @@ from viper.methods.stages import (
     SYNTHESIZE_OPERATIONS,
     VALIDATE_CAPTIONS,
     VALIDATE_OPERATIONS,
+    StageNode,
+    stage_graph,
 )
-from viper.spec import IterationSpec
+from viper.spec import IterationSpec, ViperIteration
+from viper.stage import FrozenIteration, Manifest, PartRecord, ResolvedModel
+from viper.stage.frozen import Tracking
 
 ENGINES = {
     "vlm": "vllm",
@@ -66,5 +71,42 @@ def accepted(**shares: float) -> dict[str, Range]:
     return {stage: Range.of(shares.get(stage.replace("-", "_"), 1.0)) for stage in STAGES}
 
 
+def node(one: IterationSpec, name: str) -> StageNode:
+    return next(n for n in stage_graph(one.recipe) if n.name == name)
+
+
+def counted(one: IterationSpec, acceptance: dict[str, Range], questions: int | None = None) -> dict[str, Items]:
+    return items_of(one, stage_graph(one.recipe), acceptance, questions)
+
+
 def known(measurements: Measurements | None = None, **fields: Any) -> Circumstances:
     return Circumstances(default_table(), measurements or Measurements(), **fields)
+
+
+def frozen(one: IterationSpec | None = None, name: str = "it") -> FrozenIteration:
+    model = ResolvedModel(uri="file:///model", digest="sha256:0")
+    iteration = ViperIteration.model_validate(
+        {
+            "apiVersion": "viper.dev/v1alpha1",
+            "kind": "ViperIteration",
+            "metadata": {"name": name},
+            "spec": (one or spec()).dump(),
+        }
+    )
+    tracking = Tracking(uri="sqlite:////none", parent_run="r")
+    return FrozenIteration(
+        iteration=iteration, generator=model, base=model, critic=model, judge=model, tracking=tracking
+    )
+
+
+def part(index: int, rows: int, accepted: int, seconds: float, **rejected: int) -> PartRecord:
+    reasons = {k.replace("_", "-"): v for k, v in rejected.items()}
+    return PartRecord(
+        index=index, key=f"{index}", digest="d", rows=rows, accepted=accepted, rejected=reasons, seconds=seconds
+    )
+
+
+def manifest(stage: str, *parts: PartRecord, outside: float = 0.0, name: str = "it", **outputs: Any) -> Manifest:
+    return Manifest.of_parts(
+        stage=stage, iteration=name, identity="i", inputs={}, parts=parts, outputs=outputs, seconds=outside
+    )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from costs.builders import ENGINES, known, spec
+from costs.builders import ENGINES, known, node, spec
 from viper.costs import Range, iteration_cost, loop_cost
 from viper.costs.demand import Demand, billions, demands, engine_name, gpu_of
 from viper.costs.estimate import call_seconds
@@ -27,7 +27,7 @@ def test_an_iteration_as_printed_takes_what_the_field_reckons() -> None:
     assert one.gpu == "A100"
     assert one.gpu_hours.low < 320
     assert one.gpu_hours.high > 450
-    named = {d.work: d for d in demands(spec(), "synthesize-captions", TABLE)}
+    named = {d.work: d for d in demands(spec(), node(spec(), "synthesize-captions"), TABLE)}
     drawing, writing = (call_seconds(named[w], "A100", TABLE)[0].middle for w in ("reconstruct", "write"))
     assert drawing / (drawing + 3 * writing) > 0.9
 
@@ -42,7 +42,8 @@ def test_an_iteration_as_printed_takes_what_the_field_reckons() -> None:
 )
 def test_diffusion_costs_in_proportion_to_steps_and_passes(settings: dict[str, Any], factor: float) -> None:
     def drawing(**engines: Any) -> Range:
-        wanted = [d for d in demands(spec(engines=engines), "synthesize-captions", TABLE) if d.work == "reconstruct"]
+        one = spec(engines=engines)
+        wanted = [d for d in demands(one, node(one, "synthesize-captions"), TABLE) if d.work == "reconstruct"]
         return call_seconds(wanted[0], "A100", TABLE)[0]
 
     whole, part = drawing(), drawing(reconstruction=settings)
@@ -53,7 +54,9 @@ def test_diffusion_costs_in_proportion_to_steps_and_passes(settings: dict[str, A
 def test_smaller_images_cost_in_proportion_to_their_pixels() -> None:
     def megapixels(side: int) -> float:
         one = spec(recipe={"captions": {"reconstructionSize": side}})
-        return next(d.megapixels or 0 for d in demands(one, "synthesize-captions", TABLE) if d.work == "reconstruct")
+        return next(
+            d.megapixels or 0 for d in demands(one, node(one, "synthesize-captions"), TABLE) if d.work == "reconstruct"
+        )
 
     assert megapixels(512) * 4 == pytest.approx(megapixels(1024))
 
@@ -69,7 +72,7 @@ def test_settings_that_make_it_faster_or_slower_are_reckoned_with() -> None:
 def test_omnigen2_takes_a_pass_more_than_others_when_it_heeds_the_image() -> None:
     def passes(editor: str, **settings: Any) -> int | None:
         one = spec(engines={"editor": editor, "editing": settings})
-        return next(d.passes for d in demands(one, "synthesize-operations", TABLE) if d.work == "edit")
+        return next(d.passes for d in demands(one, node(one, "synthesize-operations"), TABLE) if d.work == "edit")
 
     assert [passes("omnigen2"), passes("omnigen2", imageGuidance=1.0), passes("qwen-image-edit")] == [3, 2, 2]
     assert passes("omnigen2", guidance=1.0) == 1

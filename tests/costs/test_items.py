@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from costs.builders import accepted, spec
-from viper.costs.items import items_of, pool_size
+from costs.builders import accepted, counted, spec
+from viper.costs.items import pool_size
 from viper.costs.ranges import Range
 
 
@@ -21,7 +21,7 @@ def recipe(part_size: int = 1, captions: float = 1.0, operations: float = 1.0, e
 
 
 def test_with_all_accepted_the_paper_needs_its_quotas() -> None:
-    found = items_of(spec(recipe=recipe()), accepted(), questions=None)
+    found = counted(spec(recipe=recipe()), accepted(), questions=None)
     assert {name: (i.worked.low, i.worked.high) for name, i in found.items() if i.worked.high} == {
         "ingest-images": (7000, 7000),
         "synthesize-captions": (7000, 7000),
@@ -35,7 +35,7 @@ def test_with_all_accepted_the_paper_needs_its_quotas() -> None:
 
 def test_what_is_rejected_has_to_be_made_as_well() -> None:
     shares = accepted(synthesize_captions=0.8, validate_captions=0.5, validate_operations=0.2)
-    found = items_of(spec(recipe=recipe(captions=0.5, operations=0.2, edits=3)), shares)
+    found = counted(spec(recipe=recipe(captions=0.5, operations=0.2, edits=3)), shares)
     assert found["synthesize-captions"].worked == Range(17500, 17500)
     assert found["validate-captions"].worked == Range(14000, 14000)
     assert found["synthesize-operations"].worked == Range(15000, 15000)
@@ -47,7 +47,7 @@ def test_the_less_acceptance_is_expected_the_more_is_made_up_to_the_pool() -> No
     made = []
     for expected in (0.8, 0.4, 0.2):
         one = spec(recipe=recipe(operations=expected), images={"limit": 10000})
-        made.append(items_of(one, accepted(validate_operations=expected)))
+        made.append(counted(one, accepted(validate_operations=expected)))
     synthesis = [m["synthesize-operations"] for m in made]
     assert [i.worked.high for i in synthesis] == [3750, 7500, 10000]
     assert [bool(i.notes) for i in synthesis] == [False, False, True]
@@ -56,7 +56,7 @@ def test_the_less_acceptance_is_expected_the_more_is_made_up_to_the_pool() -> No
 
 
 def test_expecting_too_much_pays_for_too_few_candidates_and_is_said() -> None:
-    found = items_of(spec(recipe=recipe(operations=0.5)), accepted(validate_operations=0.25))
+    found = counted(spec(recipe=recipe(operations=0.5)), accepted(validate_operations=0.25))
     assert found["synthesize-operations"].worked == Range(6000, 6000)
     assert found["validate-operations"].kept == Range(1500, 1500)
     said = "gives at most 1,500 of 3,000 samples: recipe.operations.expectedAcceptance is too high"
@@ -65,23 +65,23 @@ def test_expecting_too_much_pays_for_too_few_candidates_and_is_said() -> None:
 
 def test_an_acceptance_that_may_be_too_low_is_said() -> None:
     shares = accepted() | {"validate-operations": Range(0.25, 0.7)}
-    (note,) = items_of(spec(recipe=recipe(operations=0.5)), shares)["validate-operations"].notes
+    (note,) = counted(spec(recipe=recipe(operations=0.5)), shares)["validate-operations"].notes
     assert note.startswith("if only 25 % are accepted, 1,500 of 3,000 samples come out")
 
 
 def test_edits_are_judged_until_there_are_enough() -> None:
-    found = items_of(spec(recipe=recipe(operations=0.2)), accepted(validate_operations=0.5))
+    found = counted(spec(recipe=recipe(operations=0.2)), accepted(validate_operations=0.5))
     assert found["synthesize-operations"].worked == Range(15000, 15000)
     assert found["validate-operations"].worked == Range(6000, 6000)
 
 
 def test_items_come_in_whole_parts_and_never_exceed_the_pool() -> None:
     one = spec(recipe={"partSize": 64, "captions": {"samples": 100, "expectedAcceptance": 1}}, images={"limit": 120})
-    assert items_of(one, accepted())["synthesize-captions"].worked == Range(120, 120)
+    assert counted(one, accepted())["synthesize-captions"].worked == Range(120, 120)
 
 
 def test_rejected_images_make_the_pool_smaller() -> None:
-    found = items_of(spec(images={"limit": 100}), accepted(ingest_images=0.9))
+    found = counted(spec(images={"limit": 100}), accepted(ingest_images=0.9))
     assert (found["ingest-images"].worked.high, found["synthesize-captions"].worked.high) == (100, 90)
 
 
@@ -102,7 +102,7 @@ def test_the_pool_is_as_large_as_the_specification_tells(
 
 
 def test_a_pool_of_unknown_size_says_how_large_it_has_to_be() -> None:
-    found = items_of(spec(recipe=recipe(captions=0.5)), accepted(validate_captions=0.5))
+    found = counted(spec(recipe=recipe(captions=0.5)), accepted(validate_captions=0.5))
     assert "up to 14,000" in found["ingest-images"].notes[0]
 
 
@@ -116,34 +116,34 @@ def test_a_pool_of_unknown_size_says_how_large_it_has_to_be() -> None:
     ],
 )
 def test_training_takes_as_many_steps_as_its_settings_say(settings: dict[str, Any], stage: str, steps: int) -> None:
-    assert items_of(spec(recipe={"partSize": 1, **settings}), accepted())[stage].worked == Range(steps, steps)
+    assert counted(spec(recipe={"partSize": 1, **settings}), accepted())[stage].worked == Range(steps, steps)
 
 
 @pytest.mark.parametrize(("stages", "checkpoints"), [("both", 4), ("captions", 3), ("mixed", 3)])
 def test_every_checkpoint_answers_every_question(stages: str, checkpoints: int) -> None:
     one = spec(recipe={"stages": stages}, evaluation={"questions": "q.jsonl", "limit": 100})
-    assert items_of(one, accepted(), questions=250)["evaluate"].worked.high == checkpoints * 100
-    assert items_of(one, accepted(), questions=10)["evaluate"].worked.high == checkpoints * 10
+    assert counted(one, accepted(), questions=250)["evaluate"].worked.high == checkpoints * 100
+    assert counted(one, accepted(), questions=10)["evaluate"].worked.high == checkpoints * 10
 
 
 def test_questions_that_are_not_known_are_asked_for() -> None:
-    assert "--questions" in items_of(spec(evaluation={"questions": "q.jsonl"}), accepted())["evaluate"].notes[0]
-    assert "nothing is asked" in items_of(spec(), accepted())["evaluate"].notes[0]
+    assert "--questions" in counted(spec(evaluation={"questions": "q.jsonl"}), accepted())["evaluate"].notes[0]
+    assert "nothing is asked" in counted(spec(), accepted())["evaluate"].notes[0]
 
 
 def test_benchmarks_are_asked_of_every_checkpoint_whole_or_up_to_their_limit() -> None:
     benchmarks = {"tasks": {"mmstar": {}, "mmerealworld": {"limit": 1000}}, "datasets": "/data"}
     alone = spec(recipe={"stages": "captions"}, evaluation={"benchmarks": benchmarks, "base": False})
-    assert items_of(alone, accepted())["evaluate"].worked == Range.of(2 * (1500 + 1000))
+    assert counted(alone, accepted())["evaluate"].worked == Range.of(2 * (1500 + 1000))
     both = spec(recipe={"stages": "captions"}, evaluation={"questions": "q.jsonl", "benchmarks": benchmarks})
-    found = items_of(both, accepted())["evaluate"]
+    found = counted(both, accepted())["evaluate"]
     assert found.worked.low == 2 * 2500
     assert "--questions" in found.notes[0]
-    assert items_of(both, accepted(), questions=50)["evaluate"].worked.low == 2 * 2550
+    assert counted(both, accepted(), questions=50)["evaluate"].worked.low == 2 * 2550
 
 
 def test_stages_that_a_recipe_leaves_out_are_left_out() -> None:
-    found = items_of(spec(recipe={"stages": "captions", "coldStart": {"samplesUri": "s"}}), accepted())
+    found = counted(spec(recipe={"stages": "captions", "coldStart": {"samplesUri": "s"}}), accepted())
     assert list(found) == [
         "ingest-images",
         "cold-start",
@@ -156,5 +156,5 @@ def test_stages_that_a_recipe_leaves_out_are_left_out() -> None:
 
 
 def test_nothing_accepted_at_all_is_still_a_number() -> None:
-    found = items_of(spec(recipe=recipe()), accepted(synthesize_operations=0.0))
+    found = counted(spec(recipe=recipe()), accepted(synthesize_operations=0.0))
     assert found["synthesize-operations"].worked.high == pytest.approx(300_000, rel=0.01)

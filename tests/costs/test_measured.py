@@ -6,47 +6,18 @@ from typing import Any
 
 import pytest
 
-from costs.builders import known, spec
+from costs.builders import frozen, known, manifest, node, part, spec
 from viper.costs import Measurement, Measurements, iteration_cost, measurement
 from viper.costs.demand import acceptance_key, speed_key
 from viper.costs.measured import load_measurements, remember
 from viper.costs.table import default_table
-from viper.spec import IterationSpec, ViperIteration
-from viper.stage import FrozenIteration, Manifest, PartRecord, ResolvedModel
-from viper.stage.frozen import Tracking
+from viper.methods.stages import stage_graph
+from viper.spec import IterationSpec
+from viper.stage import PartRecord
 from viper.store import DirectoryStore
 
 TABLE = default_table()
 DRAWING, JUDGING = "synthesize-captions", "validate-operations"
-
-
-def frozen(one: IterationSpec | None = None, name: str = "it") -> FrozenIteration:
-    model = ResolvedModel(uri="file:///model", digest="sha256:0")
-    iteration = ViperIteration.model_validate(
-        {
-            "apiVersion": "viper.dev/v1alpha1",
-            "kind": "ViperIteration",
-            "metadata": {"name": name},
-            "spec": (one or spec()).dump(),
-        }
-    )
-    tracking = Tracking(uri="sqlite:////none", parent_run="r")
-    return FrozenIteration(
-        iteration=iteration, generator=model, base=model, critic=model, judge=model, tracking=tracking
-    )
-
-
-def part(index: int, rows: int, accepted: int, seconds: float, **rejected: int) -> PartRecord:
-    reasons = {k.replace("_", "-"): v for k, v in rejected.items()}
-    return PartRecord(
-        index=index, key=f"{index}", digest="d", rows=rows, accepted=accepted, rejected=reasons, seconds=seconds
-    )
-
-
-def manifest(stage: str, *parts: PartRecord, outside: float = 0.0, name: str = "it", **outputs: Any) -> Manifest:
-    return Manifest.of_parts(
-        stage=stage, iteration=name, identity="i", inputs={}, parts=parts, outputs=outputs, seconds=outside
-    )
 
 
 def took(stage: str, *parts: PartRecord, outside: float = 0.0, one: IterationSpec | None = None, **outputs: Any) -> Any:
@@ -67,8 +38,8 @@ def said(seconds: float, when: float, one: IterationSpec | None = None, accepted
         seconds=100 * seconds,
         shards=8,
         gpus=1,
-        speed=speed_key(own, DRAWING, TABLE),
-        quality=acceptance_key(own, DRAWING),
+        speed=speed_key(own, node(own, DRAWING), TABLE),
+        quality=acceptance_key(own, node(own, DRAWING), stage_graph(own.recipe)),
     )
 
 
@@ -143,7 +114,7 @@ def test_measurements_come_back_from_the_store_as_they_were(tmp_path: Any) -> No
     store.put("rates/synthesize-captions/other.json", b'{"version": 2}')
     found = load_measurements(store)
     assert [m.iteration for m in found.all] == ["a", "b"]
-    measured = found.speed(DRAWING, speed_key(spec(), DRAWING, TABLE))
+    measured = found.speed(DRAWING, speed_key(spec(), node(spec(), DRAWING), TABLE))
     assert measured is not None
     assert measured.value.low < 10 < measured.value.high
 
@@ -199,8 +170,8 @@ def test_other_thresholds_accept_another_share() -> None:
         **{
             **said(1.0, 1).model_dump(),
             "stage": JUDGING,
-            "speed": speed_key(spec(), JUDGING, TABLE),
-            "quality": acceptance_key(spec(), JUDGING),
+            "speed": speed_key(spec(), node(spec(), JUDGING), TABLE),
+            "quality": acceptance_key(spec(), node(spec(), JUDGING), stage_graph(spec().recipe)),
         }
     )
 

@@ -3,47 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, assert_never
 
-from viper.costs.ranges import Range
+from viper.costs.ranges import Range, total
 from viper.costs.table import CPU, RateTable, Work
-from viper.methods.stages import (
-    COLD_START,
-    EVALUATE,
-    INGEST,
-    INGEST_SAMPLES,
-    MAP_ATTENTION,
-    SYNTHESIZE_CAPTIONS,
-    SYNTHESIZE_OPERATIONS,
-    TRAIN_CAPTIONS,
-    TRAIN_MIXED,
-    TRAIN_OPERATIONS,
-    VALIDATE_CAPTIONS,
-    VALIDATE_OPERATIONS,
-)
+from viper.methods.stages import Stage, StageNode
 from viper.spec import IterationSpec
 from viper.spec.engines import DiffusionSettings, EditingSettings
 from viper.spec.recipe import TrainingSettings
 
-#: What an item is, by stage.
-UNITS = {
-    INGEST: "images",
-    INGEST_SAMPLES: "samples",
-    COLD_START: "samples",
-    SYNTHESIZE_CAPTIONS: "images",
-    VALIDATE_CAPTIONS: "samples",
-    TRAIN_CAPTIONS: "steps",
-    SYNTHESIZE_OPERATIONS: "edits",
-    VALIDATE_OPERATIONS: "edits",
-    TRAIN_OPERATIONS: "steps",
-    TRAIN_MIXED: "steps",
-    MAP_ATTENTION: "maps",
-    EVALUATE: "answers",
-}
-#: Stages that train with GRPO.
-TRAININGS = (TRAIN_CAPTIONS, TRAIN_MIXED, TRAIN_OPERATIONS)
+#: Engines that draw.
+DRAWING = ("reconstructor", "editor")
+_ONCE = Range(1, 1)
 _BILLIONS = re.compile(r"(?:^|[-_/])(\d+(?:\.\d+)?)[Bb](?![A-Za-z0-9])")
 _PRODUCT = "nvidia.com/gpu.product"
 
@@ -108,70 +81,90 @@ def gpu_of(spec: IterationSpec, stage: str, table: RateTable) -> str | None:
     return next((g for s in chosen if (p := s.get(_PRODUCT)) and (g := table.gpu_of(p)) is not None), None)
 
 
-def demands(spec: IterationSpec, stage: str, table: RateTable) -> Iterator[Demand]:
-    """What one item of `stage` asks for; nothing for stages that only keep records."""
-    recipe, engines = spec.recipe, spec.engines
-    vlm, size, batch = engine_name(engines.vlm), generator_size(spec), engines.generation.batch
+def demands(spec: IterationSpec, node: StageNode, table: RateTable) -> Iterator[Demand]:
+    """What one item of a stage asks for; nothing where it only keeps records."""
+    stage, size = node.stage, generator_size(spec)
+    match stage.makes:
+        case "images":
+            yield Demand("decode", "", _ONCE)
+        case "rows" | "samples":
+            if stage.engines:
+                yield from _asked(spec, node, table)
+            else:
+                yield Demand("check" if node.needs else "decode", "", _ONCE)
+        case "model":
+            trainer = engine_name(spec.engines.trainer)
+            if stage.training:
+                settings: TrainingSettings = spec.value_at(stage.training)
+                rollouts = settings.batch_prompts * settings.group_size
+                yield Demand("train", trainer, _ONCE, billions=size, rollouts=rollouts)
+            else:
+                yield Demand("finetune", trainer, _ONCE, billions=size)
+        case "maps":
+            yield Demand("answer", "transformers", _ONCE, billions=size)
+        case "scores":
+            yield Demand("answer", engine_name(spec.engines.vlm), _ONCE, billions=size)
+        case "decision" | "iteration":
+            return
+        case _:
+            assert_never(stage.makes)
 
-    def calls(name: str) -> Range:
-        return table.calls[name].range
 
-    def write(asked: Range, billions: float | None, images: int) -> Demand:
-        return Demand("write", vlm, asked, billions=billions, batch=batch, images=images)
+def _asked(spec: IterationSpec, node: StageNode, table: RateTable) -> Iterator[Demand]:
+    """What one item asks of each engine, in an order that is kept: it is stored with what was measured."""
+    stage, engines, judge = node.stage, spec.engines, spec.recipe.validation.judge
 
-    if stage in (INGEST, INGEST_SAMPLES):
-        yield Demand("decode", "", Range(1, 1))
-    elif stage == COLD_START:
-        yield Demand("finetune", engine_name(engines.trainer), Range(1, 1), billions=generator_size(spec))
-    elif stage == SYNTHESIZE_CAPTIONS:
-        yield write(calls("caption"), size, 1)
-        yield write(calls("critique") + calls("refine"), role_size(spec, recipe.models.critic), 2)
+    def write(names: Sequence[str], billions: float | None, images: int, times: float = 1) -> Demand:
+        asked = total(table.calls[name].range if name in table.calls else _ONCE for name in names) if names else _ONCE
+        vlm, batch = engine_name(engines.vlm), engines.generation.batch
+        return Demand("write", vlm, asked * times, billions=billions, batch=batch, images=images)
+
+    if "image_similarity" in stage.engines:
+        yield Demand("compare", engine_name(engines.image_similarity), _ONCE)
+    if "similarity" in stage.engines:
+        yield Demand("embed", engine_name(engines.similarity), _ONCE)
+    if "vlm" in stage.engines and (node.model is not None or not stage.second):
+        yield write(stage.calls, generator_size(spec), 1)
+    if stage.second:
+        times = judge.votes * (1 + judge.controls) if stage.second == "judge" else 1
+        yield write(stage.second_calls, role_size(spec, getattr(spec.recipe.models, stage.second)), 2, times)
+    if "reconstructor" in stage.engines:
         yield _reconstruction(spec)
-    elif stage == VALIDATE_CAPTIONS:
-        yield Demand("check", "", Range(1, 1))
-    elif stage == SYNTHESIZE_OPERATIONS:
-        yield write(calls("propose"), size, 1)
-        yield _edit(spec, calls("edit"))
-    elif stage == VALIDATE_OPERATIONS:
-        yield Demand("compare", engine_name(engines.image_similarity), Range(1, 1))
-        judge = recipe.validation.judge
-        shown = calls("judge") * (judge.votes * (1 + judge.controls))
-        yield write(shown, role_size(spec, recipe.models.judge), 2)
-    elif stage in (TRAIN_CAPTIONS, TRAIN_MIXED):
-        yield _training(spec, recipe.captions.training)
-    elif stage == TRAIN_OPERATIONS:
-        yield _training(spec, recipe.operations.training)
-    elif stage == MAP_ATTENTION:
-        yield Demand("answer", "transformers", Range(1, 1), billions=generator_size(spec))
-    elif stage == EVALUATE:
-        yield Demand("answer", vlm, Range(1, 1), billions=generator_size(spec))
+    if "editor" in stage.engines:
+        yield _edit(spec, table.calls["edit"].range)
 
 
-def speed_key(spec: IterationSpec, stage: str, table: RateTable) -> dict[str, Any]:
+def speed_key(spec: IterationSpec, node: StageNode, table: RateTable) -> dict[str, Any]:
     """What decides how long an item of a stage takes, as plain data; equal for stages that tell of one another."""
+    resources = spec.profile.of(node.name)
     return {
-        "gpu": gpu_of(spec, stage, table) or "unknown",
-        "gpus": spec.profile.of(stage).gpus,
-        "threads": spec.profile.of(stage).threads,
-        "demands": [{"work": d.work, **d.key()} for d in demands(spec, stage, table)],
+        "gpu": gpu_of(spec, node.name, table) or "unknown",
+        "gpus": resources.gpus,
+        "threads": resources.threads,
+        "demands": [{"work": d.work, **d.key()} for d in demands(spec, node, table)],
     }
 
 
-def acceptance_key(spec: IterationSpec, stage: str) -> dict[str, Any]:
-    """What decides which share of a stage's rows is accepted, apart from the images."""
-    recipe, engines = spec.recipe, spec.engines
-    key: dict[str, Any] = {"prompts": recipe.prompts, "billions": generator_size(spec)}
-    if stage == INGEST:
+def makers(node: StageNode, graph: Iterable[StageNode]) -> list[Stage]:
+    """The stages whose rows a stage judges."""
+    return [n.stage for n in graph if n.name in node.needs and n.stage.makes == "rows"]
+
+
+def acceptance_key(spec: IterationSpec, node: StageNode, graph: Iterable[StageNode]) -> dict[str, Any]:
+    """What decides which share of a stage's rows is accepted, apart from the images: who draws, criticises, judges."""
+    recipe, external = spec.recipe, spec.recipe.external
+    if node.stage.makes == "images":
         return {"images": spec.images.uri, "minSide": spec.images.min_side}
-    if stage == INGEST_SAMPLES and recipe.external is not None:
-        return {"samples": recipe.external.uri, "minSide": spec.images.min_side}
-    if stage in (SYNTHESIZE_CAPTIONS, VALIDATE_CAPTIONS):
-        key |= {"reconstructor": engine_name(engines.reconstructor), "critic": recipe.models.critic}
-    if stage in (SYNTHESIZE_OPERATIONS, VALIDATE_OPERATIONS):
-        key |= {"editor": engine_name(engines.editor)}
-    if stage == VALIDATE_OPERATIONS:
-        filters = {k: v for k, v in recipe.validation.dump().items() if k not in ("heldOutShare", "minimumSamples")}
-        key |= {"judge": recipe.models.judge, "filters": filters}
+    if node.stage.makes == "samples" and not node.needs and external is not None:
+        return {"samples": external.uri, "minSide": spec.images.min_side}
+    key: dict[str, Any] = {"prompts": recipe.prompts, "billions": generator_size(spec)}
+    for stage in (*makers(node, graph), node.stage):
+        key |= {role: engine_name(getattr(spec.engines, role)) for role in DRAWING if role in stage.engines}
+        if stage.second:
+            key[stage.second] = getattr(recipe.models, stage.second)
+        if stage.second == "judge":
+            filters = recipe.validation.dump()
+            key["filters"] = {k: v for k, v in filters.items() if k not in ("heldOutShare", "minimumSamples")}
     return key
 
 
@@ -218,13 +211,3 @@ def _factors(settings: DiffusionSettings) -> tuple[str, ...]:
         "compile": settings.compile,
     }
     return tuple(name for name, applies in named.items() if applies)
-
-
-def _training(spec: IterationSpec, settings: TrainingSettings) -> Demand:
-    return Demand(
-        "train",
-        engine_name(spec.engines.trainer),
-        Range(1, 1),
-        billions=generator_size(spec),
-        rollouts=settings.batch_prompts * settings.group_size,
-    )

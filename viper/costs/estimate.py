@@ -5,26 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any
 
-from viper.costs.demand import (
-    TRAININGS,
-    UNITS,
-    Demand,
-    acceptance_key,
-    demands,
-    engine_name,
-    generator_size,
-    gpu_of,
-    speed_key,
-)
+from viper.costs.demand import Demand, acceptance_key, demands, engine_name, generator_size, gpu_of, speed_key
 from viper.costs.items import Items, items_of
 from viper.costs.measured import Measurements
 from viper.costs.ranges import ZERO, Range, total
 from viper.costs.storage import stage_bytes
 from viper.costs.table import CPU, DEFAULT_GPU, Rate, RateTable, Work
-from viper.methods.stages import STAGES, stage_graph
-from viper.spec import IterationSpec, LoopSpec
+from viper.methods.stages import StageNode, stage_graph
+from viper.spec import IterationSpec, LoopSpec, StageResources
 
 #: Assumed where no name tells the model's size, in billions of parameters: the paper's larger one.
 DEFAULT_SIZE = 7.0
@@ -107,17 +97,50 @@ class Circumstances:
     questions: int | None = None
 
 
-def iteration_cost(spec: IterationSpec, known: Circumstances) -> IterationCost:
-    """The cost of one iteration."""
-    acceptance, sources = _acceptance(spec, known)
-    counted = items_of(spec, acceptance, known.questions)
-    gpus = {n.name: known.gpu or gpu_of(spec, n.name, known.table) or DEFAULT_GPU for n in stage_graph(spec.recipe)}
-    stages = tuple(
-        _stage(spec, _Expected(name, items, gpus[name], acceptance.get(name), sources.get(name)), known)
-        for name, items in counted.items()
-    )
-    kinds = sorted({gpus[s.name] for s in stages if s.gpus}) or [CPU]
-    return IterationCost(stages, ", ".join(kinds), tuple(_assumptions(spec, known)))
+@dataclass(frozen=True)
+class _Place:
+    """A stage and where it runs."""
+
+    spec: IterationSpec
+    node: StageNode
+    known: Circumstances
+
+    @property
+    def resources(self) -> StageResources:
+        return self.spec.profile.of(self.node.name)
+
+    @property
+    def gpu(self) -> str:
+        return self.known.gpu or gpu_of(self.spec, self.node.name, self.known.table) or DEFAULT_GPU
+
+    @property
+    def devices(self) -> int:
+        """GPUs of a shard; pods where there is none."""
+        return max(1, self.resources.gpus) * self.resources.nodes
+
+    @property
+    def demands(self) -> list[Demand]:
+        return list(demands(self.spec, self.node, self.known.table))
+
+    @property
+    def key(self) -> dict[str, Any]:
+        return speed_key(self.spec, self.node, self.known.table) | {"gpu": self.gpu}
+
+
+def iteration_cost(spec: IterationSpec, known: Circumstances, graph: Sequence[StageNode] = ()) -> IterationCost:
+    """The cost of one iteration. `graph`: its stages; none: those of its recipe."""
+    nodes = graph or stage_graph(spec.recipe)
+    judged = [n for n in nodes if n.stage.makes in ("images", "rows", "samples")]
+    accepted = {n.name: _acceptance(spec, n, nodes, known) for n in judged}
+    counted = items_of(spec, nodes, {name: share for name, (share, _) in accepted.items()}, known.questions)
+    places = [_Place(spec, node, known) for node in nodes]
+    stages = []
+    for place in places:
+        items = counted[place.node.name]
+        stored = stage_bytes(spec, place.node, nodes, items, known.table)
+        stages.append(_stage(place, items, stored, accepted.get(place.node.name) if items.worked.high else None))
+    kinds = sorted({place.gpu for place in places if place.resources.gpus}) or [CPU]
+    return IterationCost(tuple(stages), ", ".join(kinds), tuple(_assumptions(spec, nodes, known)))
 
 
 def loop_cost(spec: LoopSpec, known: Circumstances) -> LoopCost:
@@ -133,100 +156,81 @@ def loop_cost(spec: LoopSpec, known: Circumstances) -> LoopCost:
     return LoopCost(one, spec.iterations, budget, affordable)
 
 
-def _assumptions(spec: IterationSpec, known: Circumstances) -> Sequence[str]:
-    found = []
-    uses = any(spec.profile.of(n.name).gpus for n in stage_graph(spec.recipe))
-    if uses and known.gpu is None and all(gpu_of(spec, s, known.table) in (None, CPU) for s in STAGES):
-        found.append(
-            f"no nodeSelector (nvidia.com/gpu.product) names a known GPU: reckoned with {DEFAULT_GPU}; --gpu NAME"
-        )
-    if uses and generator_size(spec) is None:
-        found.append(f"no name tells the size of the model: reckoned with {DEFAULT_SIZE:g} billion parameters")
-    return [*found, *known.table.notes]
+def _assumptions(spec: IterationSpec, graph: Sequence[StageNode], known: Circumstances) -> Iterator[str]:
+    if any(spec.profile.of(n.name).gpus for n in graph):
+        if known.gpu is None and all(gpu_of(spec, n.name, known.table) in (None, CPU) for n in graph):
+            yield f"no nodeSelector (nvidia.com/gpu.product) names a known GPU: reckoned with {DEFAULT_GPU}; --gpu NAME"
+        if generator_size(spec) is None:
+            yield f"no name tells the size of the model: reckoned with {DEFAULT_SIZE:g} billion parameters"
+    yield from known.table.notes
 
 
-def _acceptance(spec: IterationSpec, known: Circumstances) -> tuple[dict[str, Range], dict[str, str]]:
-    values = {name: figure.range for name, figure in known.table.acceptance.items()}
-    sources = {name: f"acceptance {figure.kind}" for name, figure in known.table.acceptance.items()}
-    for name in values:
-        measured = known.measurements.acceptance(name, acceptance_key(spec, name))
-        if measured is not None:
-            values[name], sources[name] = measured.value, f"acceptance {measured.source()}"
-    return values, sources
+def _acceptance(
+    spec: IterationSpec, node: StageNode, graph: Sequence[StageNode], known: Circumstances
+) -> tuple[Range, str]:
+    """Which share of its rows a stage accepts, and how anybody knows."""
+    measured = known.measurements.acceptance(node.name, acceptance_key(spec, node, graph))
+    if measured is not None:
+        return measured.value, f"acceptance {measured.source()}"
+    figure = known.table.acceptance.get(node.name)
+    return (Range(0, 1), "acceptance unknown") if figure is None else (figure.range, f"acceptance {figure.kind}")
 
 
-class _Expected(NamedTuple):
-    """What a stage works on, on which GPU, and what share it accepts."""
-
-    name: str
-    counted: Items
-    gpu: str
-    acceptance: Range | None
-    accepted_by: str | None
-
-
-def _stage(spec: IterationSpec, expected: _Expected, known: Circumstances) -> StageCost:
-    name, counted, gpu, acceptance, accepted_by = expected
-    resources = spec.profile.of(name)
-    each, sources = _seconds(spec, name, gpu, known) if counted.worked.high else (ZERO, ())
-    work = each * counted.worked
-    devices = max(1, resources.gpus) * resources.nodes
+def _stage(place: _Place, counted: Items, stored: Range, accepted: tuple[Range, str] | None) -> StageCost:
+    spec, resources, table = place.spec, place.resources, place.known.table
+    works = bool(counted.worked.high)
+    each, sources = _seconds(place) if works else (ZERO, ())
+    startup = _startup(place) if works else ZERO
+    work, devices = each * counted.worked, place.devices
     # Shards take parts in turn, so that one of them has up to a part more than its share.
     parts = max(1.0, counted.worked.high / spec.recipe.part_size)
     shards = min(resources.shards, math.ceil(parts))
     uneven = math.ceil(parts / shards) * shards / parts
-    startup = _startup(spec, name, gpu, known) if counted.worked.high else ZERO
-    wall = Range(work.low / devices / shards, work.high / devices / shards * uneven) + startup
-    hours = (work + startup * (devices * shards)) / 3600 if resources.gpus else ZERO
-    price = None
+    hours, money = ZERO, None
     if resources.gpus:
-        price = Range.of(known.price) if known.price is not None else Range(*known.table.gpus[gpu].price)
+        price = place.known.price
+        hours = (work + startup * (devices * shards)) / 3600
+        money = hours * (Range(*table.gpus[place.gpu].price) if price is None else Range.of(price))
     return StageCost(
-        name=name,
-        unit=UNITS.get(name, ""),
+        name=place.node.name,
+        unit=place.node.stage.unit,
         items=counted.worked,
-        acceptance=acceptance if counted.worked.high else None,
+        acceptance=accepted[0] if accepted else None,
         seconds_per_item=each,
         shards=resources.shards * resources.nodes,
         gpus=resources.gpus,
-        wall=wall,
+        wall=Range(work.low / devices / shards, work.high / devices / shards * uneven) + startup,
         gpu_hours=hours,
-        storage=stage_bytes(spec, name, counted, known.table),
-        money=None if price is None else hours * price,
-        sources=tuple(dict.fromkeys((*sources, *((accepted_by,) if accepted_by and counted.worked.high else ())))),
-        notes=(*counted.notes, *(_within_a_step(spec, name, gpu, known.table) if counted.worked.high else ())),
+        storage=stored,
+        money=money,
+        sources=tuple(dict.fromkeys((*sources, *(accepted[1:] if accepted else ())))),
+        notes=(*counted.notes, *(_within_a_step(place) if works else ())),
     )
 
 
-def _startup(spec: IterationSpec, stage: str, gpu: str, known: Circumstances) -> Range:
+def _startup(place: _Place) -> Range:
     """Seconds of each pod before its first item."""
-    key = speed_key(spec, stage, known.table) | {"gpu": gpu}
-    measured = known.measurements.startup(stage, key)
-    return known.table.startup["gpu" if spec.profile.of(stage).gpus else "cpu"].range if measured is None else measured
+    measured = place.known.measurements.startup(place.node.name, place.key)
+    return place.known.table.startup["gpu" if place.resources.gpus else "cpu"].range if measured is None else measured
 
 
-def _seconds(spec: IterationSpec, stage: str, gpu: str, known: Circumstances) -> tuple[Range, tuple[str, ...]]:
+def _seconds(place: _Place) -> tuple[Range, tuple[str, ...]]:
     """Seconds of one GPU for each item, and how anybody knows: measured, scaled from a measurement, or by the table."""
-    key = speed_key(spec, stage, known.table) | {"gpu": gpu}
-    devices = max(1, spec.profile.of(stage).gpus) * spec.profile.of(stage).nodes
-    if (same := known.measurements.speed(stage, key)) is not None:
-        return same.value * devices, (same.source(),)
-    reckoned, sources = _reckoned(list(demands(spec, stage, known.table)), gpu, known.table)
-    if (like := known.measurements.like(stage, key)) is not None and reckoned.middle > 0:
+    key, wanted, gpu, table = place.key, place.demands, place.gpu, place.known.table
+    if (same := place.known.measurements.speed(place.node.name, key)) is not None:
+        return same.value * place.devices, (same.source(),)
+    reckoned, sources = _reckoned(wanted, gpu, table)
+    if (like := place.known.measurements.like(place.node.name, key)) is not None and reckoned.middle > 0:
         try:
-            wanted = [_demand(d) for d in like.like["demands"]]
-            before = _reckoned(wanted, gpu, known.table, _calls(spec, stage, known))[0]
+            then = [_demand(d) for d in like.like["demands"]]
+            before = _reckoned(then, gpu, table, [d.calls for d in wanted])[0]
         except (KeyError, TypeError, ValueError):  # somebody else's record, or of another version
             before = ZERO
         if before.middle > 0:
-            scaled = like.value * devices * (reckoned.middle / before.middle)
+            scaled = like.value * place.devices * (reckoned.middle / before.middle)
             wider = Range(scaled.low * (1 - _SCALED), scaled.high * (1 + _SCALED))
             return wider, (f"scaled from what was {like.source()} under other settings",)
     return reckoned, sources
-
-
-def _calls(spec: IterationSpec, stage: str, known: Circumstances) -> list[Range]:
-    return [d.calls for d in demands(spec, stage, known.table)]
 
 
 def _demand(key: dict[str, object]) -> Demand:
@@ -312,15 +316,14 @@ _WITHIN_A_STEP: tuple[tuple[Work, str], ...] = (
 )
 
 
-def _within_a_step(spec: IterationSpec, stage: str, gpu: str, table: RateTable) -> Iterator[str]:
+def _within_a_step(place: _Place) -> Iterator[str]:
     """What is measured of a training step's work, for one GPU: it is within the step's own time."""
-    if stage not in TRAININGS:
+    if not place.node.stage.training:
         return
-    engines = {"embed": engine_name(spec.engines.similarity)}
+    engines, size, table = place.spec.engines, generator_size(place.spec), place.known.table
     for work, what in _WITHIN_A_STEP:
-        demand = Demand(
-            work, engines.get(work, engine_name(spec.engines.trainer)), Range(1, 1), billions=generator_size(spec)
-        )
-        if any(rate.kind == "measured" for rate in table.fitting(work, demand.engine, gpu)):
-            seconds, known = call_seconds(demand, gpu, table)
+        engine = engine_name(engines.similarity if work == "embed" else engines.trainer)
+        if any(rate.kind == "measured" for rate in table.fitting(work, engine, place.gpu)):
+            demand = Demand(work, engine, Range(1, 1), billions=size)
+            seconds, known = call_seconds(demand, place.gpu, table)
             yield f"within a step: {what}, {seconds.low:.3g} to {seconds.high:.3g} s of a GPU ({known})"

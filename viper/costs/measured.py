@@ -13,7 +13,7 @@ from viper.costs.ranges import Range
 from viper.costs.table import LARGEST, default_table
 from viper.digests import digest_of
 from viper.errors import AlreadyExistsError, NewerFormError, NotFoundError, StageError
-from viper.methods.stages import EVALUATE, PROMOTE, SPLITTABLE, TRAIN_CAPTIONS, TRAIN_MIXED, TRAIN_OPERATIONS
+from viper.methods.stages import Stage
 from viper.spec.base import setting
 from viper.stage import FrozenIteration, Manifest, PartRecord
 from viper.stage.quota import usable
@@ -67,20 +67,20 @@ def measurement(frozen: FrozenIteration, manifest: Manifest, when: float) -> Mea
     The manifest has the time of every part, by whichever pod, and the time that the last pod spent outside parts: what
     loading models takes. A stage without parts has spent all its time there, and its startup is not known apart.
     """
-    spec, stage = frozen.iteration.spec, manifest.stage
-    parts = _worked(manifest)
-    items = _items(manifest, parts)
+    spec, node = frozen.iteration.spec, frozen.node(manifest.stage)
+    parts = _worked(node.stage, manifest)
+    items = _items(node.stage, manifest, parts)
     in_parts = sum(part.seconds for part in manifest.parts)
     outside = max(0.0, manifest.seconds - in_parts)
     startup = round(outside, 3) if parts and outside else None
-    resources = spec.profile.of(stage)
-    shards = min(resources.shards, max(1, len(manifest.parts))) if stage in SPLITTABLE else 1
+    resources = spec.profile.of(node.name)
+    shards = min(resources.shards, max(1, len(manifest.parts))) if node.stage.splittable else 1
     seconds = sum(part.seconds for part in parts) if parts else outside
-    if stage == PROMOTE or items <= 0 or seconds <= 0:
+    if items <= 0 or seconds <= 0:
         return None
     apart = sum(manifest.rejected.get(reason, 0) for reason in (_ENOUGH, _NO_CANDIDATE))
     return Measurement(
-        stage=stage,
+        stage=node.name,
         iteration=manifest.iteration,
         identity=manifest.identity,
         when=when,
@@ -91,21 +91,21 @@ def measurement(frozen: FrozenIteration, manifest: Manifest, when: float) -> Mea
         startup=startup,
         shards=shards,
         gpus=resources.gpus * resources.nodes,
-        speed=speed_key(spec, stage, default_table()),
-        quality=acceptance_key(spec, stage),
+        speed=speed_key(spec, node, default_table()),
+        quality=acceptance_key(spec, node, frozen.nodes),
     )
 
 
-def _worked(manifest: Manifest) -> Sequence[PartRecord]:
+def _worked(stage: Stage, manifest: Manifest) -> Sequence[PartRecord]:
     """The parts that took work: an evaluation that was done before is only read again."""
-    if manifest.stage != EVALUATE:
+    if stage.makes != "scores":
         return manifest.parts
     rates = [part.seconds / part.rows if part.rows else 0.0 for part in manifest.parts]
     return [part for part, rate in zip(manifest.parts, rates, strict=True) if rate >= 0.1 * max(rates)]
 
 
-def _items(manifest: Manifest, parts: Sequence[PartRecord]) -> float:
-    if manifest.stage in (TRAIN_CAPTIONS, TRAIN_OPERATIONS, TRAIN_MIXED):
+def _items(stage: Stage, manifest: Manifest, parts: Sequence[PartRecord]) -> float:
+    if stage.unit == "steps":
         steps = manifest.outputs.get("steps", 0)
         return float(steps) if isinstance(steps, int | float) else 0.0
     return float(sum(part.rows - part.rejected.get(_ENOUGH, 0) for part in parts))

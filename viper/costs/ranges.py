@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,4 @@ ZERO = Range(0.0, 0.0)
 
 def total(ranges: Iterable[Range]) -> Range:
     """Their sum."""
-    result = ZERO
-    for one in ranges:
-        result = result + one
-    return result
+    return reduce(add, ranges, Range(0, 0))  # whole numbers stay whole
