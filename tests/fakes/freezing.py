@@ -13,9 +13,14 @@ from viper_jobs.freeze import main as freeze
 
 
 def main(argv: Sequence[str]) -> int:
-    """`argv[0]`: a JSON file with the environment; the others are those of the command."""
+    """`argv[0]`: a JSON file with the environment; the others are those of the command. `fakes.toys` freezes what is of
+    its method."""
     environment = json.loads(Path(argv[0]).read_text())
     store = open_store(argv[argv.index("--store") + 1])
+    if store.stat("settings/toys") is not None:
+        from fakes.toys import freeze as toys
+
+        return toys(store, environment)
     assert isinstance(store, DirectoryStore)
     model = store.root.parent / "model"
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from fakes.world import MarkedStore
 from viper.errors import InputError, NotFoundError
-from viper.methods.stages import INGEST, PROMOTE, StageNode, stage_graph
+from viper.methods.stages import StageNode
 from viper.stage import Manifest, StageContext
 from viper.store import ObjectStore, open_store
 from viper_jobs.main import main as run_stage
@@ -28,12 +28,16 @@ SCHEMA = pa.schema([("n", pa.int64()), ("accepted", pa.bool_()), ("reason", pa.s
 
 
 def main(argv: Sequence[str]) -> int:
-    """`viper-job` with fake stages; with those of `fakes.older`, where the store says so."""
+    """`viper-job` with fake stages; with those of `fakes.older` or `fakes.toys`, where the store says so."""
     store = open_store(split_iteration_uri(argv[argv.index("--iteration") + 1])[0])
     if store.stat("settings/chaos") is not None:
         from fakes.older import main as chaos
 
         return chaos(argv)
+    if store.stat("settings/toys") is not None:
+        from fakes.toys import main as toys
+
+        return toys(argv)
     return run_stage(argv, program=lambda stage: FakeStage(), record=lambda ctx: None)
 
 
@@ -50,31 +54,31 @@ class FakeStage:
         ctx.store = store
         if manifest := ctx.done():
             return manifest
-        node = next(n for n in stage_graph(ctx.frozen.iteration.spec.recipe) if n.name == ctx.stage)
+        node = ctx.frozen.node(ctx.stage)
         inputs = {need: ctx.manifest(need).content_digest for need in node.needs}
-        parts = PARTS if "ingest" in ctx.stage or "synth" in ctx.stage or "validate" in ctx.stage else 0
+        parts = PARTS if node.stage.makes in ("images", "rows", "samples") else 0
         ctx.progress.begin("fake", parts, parts - len(ctx.pending(parts)))
         for index in ctx.pending(parts):
             store.mark(index)
-            rows = [_row(ctx, index * ROWS + k, reject_all=reject_all) for k in range(ROWS)]
+            rows = [_row(ctx, node, index * ROWS + k, reject_all=reject_all) for k in range(ROWS)]
             train = sum(bool(r["accepted"]) for r in rows)
             ctx.write_part(index, rows, SCHEMA, counters={"train": train})
             ctx.progress.advance()
-        return ctx.finish(node.needs, parts=parts, outputs=_outputs(ctx, node, inputs))
+        return ctx.finish(node.needs, parts=parts, outputs=_outputs(node, inputs))
 
 
-def _row(ctx: StageContext, n: int, *, reject_all: bool) -> dict[str, Any]:
-    accepted = not reject_all and (ctx.stage == INGEST or n % 4 != 3)
+def _row(ctx: StageContext, node: StageNode, n: int, *, reject_all: bool) -> dict[str, Any]:
+    accepted = not reject_all and (node.stage.makes == "images" or n % 4 != 3)
     return {"n": n + ctx.frozen.iteration.spec.recipe.seed, "accepted": accepted, "reason": "" if accepted else "odd"}
 
 
-def _outputs(ctx: StageContext, node: StageNode, inputs: dict[str, str]) -> dict[str, Any]:
-    if node.data:
+def _outputs(node: StageNode, inputs: dict[str, str]) -> dict[str, Any]:
+    if node.stage.makes == "model":
         digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
         return {"model": {"uri": "file:///fake", "digest": f"sha256:{digest}"}, "steps": 3}
-    if ctx.stage == "evaluate":
+    if node.stage.makes == "scores":
         return {"scores": {"theta2": {"overall": {"n": 10, "correct": 6, "accuracy": 0.6, "low": 0.3, "high": 0.8}}}}
-    if ctx.stage == PROMOTE:
+    if node.stage.makes == "decision":
         return {"decision": "promoted", "reason": "because", "version": 2, "alias": "generator"}
     return {}
 

@@ -7,6 +7,7 @@ import asyncio
 from kube_objects import iteration_body, job_body
 
 from viper_operator.cache import Cache
+from viper_operator.names import TRAINS
 
 
 def test_an_older_version_is_no_news_and_a_new_object_of_the_same_name_is() -> None:
@@ -51,6 +52,17 @@ def test_who_trains_a_model() -> None:
     assert cache.trainer("m", "b") is None
     cache.put_job(job_body("train-captions", iteration="a", version=4, condition="Complete"))
     assert cache.trainer("m", "b") is None
+
+
+def test_a_job_says_itself_that_it_trains_where_its_stage_is_none_of_ours() -> None:
+    cache = Cache()
+    toy = job_body("teach", iteration="a", active=1)
+    cache.put_job(toy)
+    assert cache.trainer("m", "b") is None
+    toy["metadata"]["annotations"][TRAINS] = "true"
+    toy["metadata"]["resourceVersion"] = "2"
+    cache.put_job(toy)
+    assert cache.trainer("m", "b") == "a"
 
 
 def test_a_claim_counts_before_the_job_is_known() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from plan.builders import NOW, done, ended, observed, running, spec, upto
+from viper.methods.stages import THETA0, StageNode
+from viper.methods.stages import Stage as Toy
 from viper.plan import (
     Action,
     Exit,
@@ -38,6 +40,17 @@ class Case:
 
 CAPTIONS, OPERATIONS, VALIDATE = "synthesize-captions", "synthesize-operations", "validate-captions"
 PROMOTED = upto("promote")
+#: A graph of stages that viper never heard of; what is decided is not its last stage.
+GATHER, ASK, SIFT = Toy("gather", "images", ""), Toy("ask", "rows", "", task="q"), Toy("sift", "samples", "", task="q")
+OTHER = (
+    StageNode(GATHER),
+    StageNode(ASK, ("gather",)),
+    StageNode(SIFT, ("ask",)),
+    StageNode(Toy("teach", "model", ""), ("sift",), THETA0, ("sift",)),
+    StageNode(Toy("appoint", "decision", ""), ("teach",), "teach"),
+    StageNode(Toy("draw", "maps", ""), ("teach", "appoint"), "teach"),
+)
+TAUGHT = {"gather": done(), "ask": done(), "sift": done(), "teach": done()}
 
 
 def start(stage: str, shard: int = 0, shards: int = 1, attempt: int = 1) -> StartStage:
@@ -359,5 +372,48 @@ CASES = [
         outcome="registered",
         reason="Registered",
         message="version 3, policy Manual",
+    ),
+    Case(
+        "another method: its stages start in the order of its graph",
+        observed({"gather": done()}, nodes=OTHER),
+        [start("ask")],
+        reason="Pending",
+        states={"gather": State.SUCCEEDED, "sift": State.WAITING, "draw": State.WAITING},
+    ),
+    Case(
+        "another method: what makes rows and accepted none holds",
+        observed({"gather": done(), "ask": done(0, rejected={"odd": 3})}, nodes=OTHER),
+        [Hold("ask", "NoData", "nothing was accepted. Acceptance: gather 10 of 10; ask 0 of 3 (odd 3).")],
+        outcome="held",
+        reason="NoData",
+    ),
+    Case(
+        "another method: what makes samples holds with the funnel of what fed it",
+        observed({"gather": done(), "ask": done(4), "sift": done(0)}, nodes=OTHER),
+        [
+            Hold(
+                "sift",
+                "TooFewSamples",
+                "0 accepted training samples, recipe.validation.minimumSamples is 1. "
+                "Acceptance: gather 10 of 10; ask 4 of 4; sift 0 of 0.",
+            )
+        ],
+        outcome="held",
+        reason="TooFewSamples",
+    ),
+    Case(
+        "another method: what decides may hold",
+        observed(TAUGHT, {"appoint": done(decision="held", reason="not yet")}, nodes=OTHER),
+        [Hold("appoint", "PromotionHeld", "not yet")],
+        outcome="held",
+        reason="PromotionHeld",
+    ),
+    Case(
+        "another method: what is decided need not be decided last",
+        observed(TAUGHT, {"appoint": done(decision="promoted", version=7), "draw": done()}, nodes=OTHER),
+        [],
+        outcome="promoted",
+        reason="Promoted",
+        message="version 7",
     ),
 ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from tests.fakes.world import frozen
-from viper.errors import StageError
+from tests.fakes.world import ENGINES, frozen
+from viper.errors import StageError, StoreError
 from viper.methods.stages import Stage, StageNode, stage_graph
 from viper.stage.frozen import FrozenIteration
 
@@ -29,11 +30,37 @@ def test_one_that_was_frozen_without_a_graph_gets_vipers() -> None:
 
 
 def test_stages_that_this_release_never_heard_of_are_read() -> None:
+    first = StageNode(Stage("gather", "images", "images"))
     node = StageNode(Stage("rewrite-questions", "rows", "questions", splittable=True), ("gather",))
-    content = json.loads(frozen().model_copy(update={"graph": (node,)}).to_bytes())
-    content["graph"][0]["stage"]["since"] = "a field of a later release"
+    content = json.loads(frozen().model_copy(update={"graph": (first, node)}).to_bytes())
+    content["iteration"]["spec"]["profile"]["stages"] = {"rewrite-questions": {"shards": 4}}
+    content["graph"][1]["stage"]["since"] = "a field of a later release"
     read = FrozenIteration.read(json.dumps(content).encode())
     assert read.node("rewrite-questions") == node
+    assert read.iteration.spec.profile.of("rewrite-questions").shards == 4
     assert json.loads(read.to_bytes()) == content
     with pytest.raises(StageError, match="no stage evaluate"):
         read.node("evaluate")
+
+
+MAKE, USE = Stage("make", "rows", "rows"), Stage("use", "samples", "rows")
+BAD = {
+    "twice": ((StageNode(MAKE), StageNode(MAKE)), {}, "two stages are called make"),
+    "freezing": ((StageNode(Stage("freeze", "rows", "rows")),), {}, "two stages are called freeze"),
+    "not there": ((StageNode(USE, ("make",)),), {}, "use needs make, which must come before it"),
+    "in a circle": ((StageNode(MAKE, ("use",)), StageNode(USE, ("make",))), {}, "make needs use, which must come"),
+    "data of none": ((StageNode(USE, data=("make",)),), {}, "use needs make, which must come before it"),
+    "model of none": ((StageNode(USE, model="make"),), {}, "use needs make, which must come before it"),
+    "not split": ((StageNode(MAKE),), {"shards": 2}, "profile.stages.make.shards must be 1"),
+    "one node": ((StageNode(MAKE),), {"nodes": 2, "workClaim": "w"}, "profile.stages.make.nodes must be 1"),
+}
+
+
+@pytest.mark.parametrize(("graph", "resources", "said"), BAD.values(), ids=BAD)
+def test_a_graph_that_cannot_be_carried_out_is_refused(
+    graph: tuple[StageNode, ...], resources: dict[str, Any], said: str
+) -> None:
+    content = json.loads(frozen(engines={**ENGINES, "trainer": "verl"}).model_copy(update={"graph": graph}).to_bytes())
+    content["iteration"]["spec"]["profile"]["stages"] = {"make": resources}
+    with pytest.raises(StoreError, match=f"is not a frozen iteration: .*{said}"):
+        FrozenIteration.read(json.dumps(content).encode())

@@ -6,8 +6,10 @@ import itertools
 from collections.abc import Callable
 from typing import ClassVar, Self
 
+from pydantic import model_validator
+
 from viper.errors import NotFoundError, StageError, StoreError, ViperError
-from viper.methods.stages import Stage, StageNode, stage_graph
+from viper.methods.stages import FREEZE, THETA0, Stage, StageNode, stage_graph
 from viper.spec.base import setting
 from viper.spec.iteration import ViperIteration
 from viper.store import ObjectStore, relative_database, relative_uri, resolve_database, resolve_uri
@@ -67,6 +69,23 @@ class FrozenIteration(StoredForm):
         (), description="Its stages, in an order in which they can be run; none: frozen before they were stored."
     )
 
+    @model_validator(mode="after")
+    def _goes_on(self) -> Self:
+        """Each stage of the graph comes after what it needs, once, and can do what the profile asks of it."""
+        before = {FREEZE}
+        for node in self.graph:
+            if node.name in before:
+                raise ValueError(f"graph: two stages are called {node.name}; give each a name of its own")
+            if missing := sorted({*node.needs, *node.data, *_made_by(node)} - before):
+                raise ValueError(f"graph: {node.name} needs {', '.join(missing)}, which must come before it")
+            resources, where = self.iteration.spec.profile.of(node.name), f"profile.stages.{node.name}"
+            if resources.shards > 1 and not node.stage.splittable:
+                raise ValueError(f"{where}.shards must be 1: this stage cannot be split")
+            if resources.nodes > 1 and not node.stage.distributed:
+                raise ValueError(f"{where}.nodes must be 1: this stage cannot span several nodes")
+            before.add(node.name)
+        return self
+
     @property
     def name(self) -> str:
         """The iteration's name."""
@@ -111,6 +130,11 @@ class FrozenIteration(StoredForm):
         """The same as it is written there: what lies in that store by its key, so that both can move together."""
         placed = _placed(self, lambda u: relative_uri(store_uri, u), lambda u: relative_database(store_uri, u))
         return self.model_copy(update=placed)
+
+
+def _made_by(node: StageNode) -> set[str]:
+    """The stage before it whose model it loads, if any."""
+    return set() if node.model in (None, THETA0) else {str(node.model)}
 
 
 def _placed(frozen: FrozenIteration, uri: Callable[[str], str], tracking: Callable[[str], str]) -> dict[str, object]:
