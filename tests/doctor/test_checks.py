@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from viper.costs.profiles import find_profile
-from viper.doctor import Facts, Finding, Gpu, MeasuredMemory, Phase, Place, Volume, Wanted, examine, wanted_by
+from viper.doctor import EngineMemory, Facts, Finding, Gpu, MeasuredMemory, Place, Volume, Wanted, examine, wanted_by
 from viper.doctor.facts import GB, GIB
 from viper.methods.stages import SYNTHESIZE_CAPTIONS, TRAIN_CAPTIONS
 from viper.spec import Profile
@@ -73,10 +73,10 @@ def test_what_a_profile_wants_is_what_its_largest_pod_gets() -> None:
         ("libraries", {"locked": {}}, "warn", "--lock"),
         ("store", {"servers": (Place("store", "s3://b", "is down", "start it"),)}, "fail", "start it"),
         ("model", {"models": (Place("model", "hf://a/b", "is not in the cache", "pull it"),)}, "fail", "pull it"),
-        ("memory of editor", {"phases": (Phase("editor", "x", "spec.e", 90 * GIB),)}, "fail", "spec.e.offload"),
+        ("memory of editor", {"phases": (EngineMemory("editor", "x", "spec.e", 90 * GIB),)}, "fail", "spec.e.offload"),
         (
             "memory of editor",
-            {"phases": (Phase("editor", "x", "spec.e", problem="unknown", fix="pull"),)},
+            {"phases": (EngineMemory("editor", "x", "spec.e", problem="unknown", fix="pull"),)},
             "warn",
             "pull",
         ),
@@ -89,7 +89,7 @@ def test_what_is_wrong_is_found_with_what_to_change(check: str, facts: dict[str,
 
 
 def test_planned_memory_is_held_against_what_the_profile_says_where_that_is_less() -> None:
-    phases = (Phase("editor", "x", "spec.e", 50 * GIB),)
+    phases = (EngineMemory("editor", "x", "spec.e", 50 * GIB),)
     assert finding("memory of editor", phases=phases).level == "ok"
     assert finding("memory of editor", replace(PROFILE, gpu_memory=40 * GIB), phases=phases).level == "fail"
     assert finding("memory of editor", replace(PROFILE, gpu_memory=40 * GIB), phases=phases, gpus=()).level == "fail"
@@ -120,7 +120,7 @@ def test_every_finding_that_is_not_ok_says_what_to_change_except_a_cache_nobody_
 
 
 DRAWN = MeasuredMemory("drawing", "an H200", "reconstructor", "qwen-image", 57 * GIB, 58 * GIB, 55 * GIB, 59 * GIB)
-PLANNED = Phase("reconstructor", "qwen-image", "spec.x", 70 * GIB, interface="reconstructor", weights=62 * GIB)
+PLANNED = EngineMemory("reconstructor", "qwen-image", "spec.x", 70 * GIB, interface="reconstructor", weights=62 * GIB)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ PLANNED = Phase("reconstructor", "qwen-image", "spec.x", 70 * GIB, interface="re
     ],
 )
 def test_what_was_measured_takes_the_place_of_the_estimate(
-    phase: Phase, measured: tuple[MeasuredMemory, ...], needed: int, how: str
+    phase: EngineMemory, measured: tuple[MeasuredMemory, ...], needed: int, how: str
 ) -> None:
     found = finding("memory of reconstructor", phases=(phase,), measured=measured)
     assert found.found.startswith(f"{needed}.0 GiB {how}")

@@ -79,7 +79,7 @@ def others(folder: Path) -> None:
     from viper.ingest.stage import ingest
     from viper.iteration.freeze import load_frozen
     from viper.iteration.observe import StoreObserver
-    from viper.modelcache.cache import Entry, ModelCache
+    from viper.modelcache.cache import CachedModel, ModelCache
     from viper.plan import plan
     from viper.spec.status import IterationStatus
     from viper.stage import StageContext
@@ -105,7 +105,7 @@ def others(folder: Path) -> None:
     digests = upload_directory(store, "models/m", model)
     cache = ModelCache(target / "cache")
     uri = "s3://bucket/models/m"
-    cache._write_ref(Entry(uri, uri, digests.digest, digests.size, target))
+    cache._write_ref(CachedModel(uri, uri, digests.digest, digests.size, target))
     leave_message(target / "termination.json", "InputError", "samples.jsonl: row 7 has no image")
     whole = open_store(folder / "whole" / "store")
     frozen = load_frozen(whole, "whole")

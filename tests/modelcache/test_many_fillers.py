@@ -14,7 +14,7 @@ import pytest
 from modelcache_files import names
 
 from fakes.hub import FakeHub
-from viper.modelcache import Entry, ModelCache, fetch
+from viper.modelcache import CachedModel, ModelCache, fetch
 from viper.modelcache.cache import STAMPS
 from viper.modelcache.remotes import Remote, RemoteFile, git_blob
 from viper.modelcache.reporting import FetchProgress
@@ -168,7 +168,7 @@ def test_a_record_that_was_cut_short_counts_as_absent(cache: ModelCache) -> None
     ref = next((cache.root / "refs").iterdir())
     ref.write_text(json.dumps({"uri": "x"})[:-3])
     assert cache.entries() == []
-    assert isinstance(cache.fill("s3://bucket/model", remote(write)), Entry)
+    assert isinstance(cache.fill("s3://bucket/model", remote(write)), CachedModel)
 
 
 def test_progress_counts_bytes_up_to_all_of_them(cache: ModelCache) -> None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from viper.doctor.facts import GB, GIB, Facts, Finding, Level, MeasuredMemory, Phase, Place, Volume, Wanted
+from viper.doctor.facts import GB, GIB, EngineMemory, Facts, Finding, Level, MeasuredMemory, Place, Volume, Wanted
 
 #: Least driver of a CUDA major version (NVIDIA: CUDA toolkit release notes, minor version compatibility).
 DRIVERS = {"11": 450, "12": 525, "13": 580}
@@ -107,7 +107,7 @@ def phases(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
             yield Finding(name, "ok", f"{_gib(phase.bytes)} {how}", f"up to {_gib(there)}")
 
 
-def corrected(phase: Phase, measured: Sequence[MeasuredMemory]) -> tuple[Phase, str]:
+def corrected(phase: EngineMemory, measured: Sequence[MeasuredMemory]) -> tuple[EngineMemory, str]:
     """A phase with what the kit says of its work in place of the engine's estimate, and how it is known.
 
     Weights are known from the files. Of the rest, the share counts that was really taken where the kit measured this

@@ -41,7 +41,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Phase:
+class EngineMemory:
     """Planned memory of one engine in bytes; None when it does not say, `problem` when it could not be asked."""
 
     role: str
@@ -97,7 +97,7 @@ class Facts:
     lock: str = ""
     servers: tuple[Place, ...] = ()
     models: tuple[Place, ...] = ()
-    phases: tuple[Phase, ...] = ()
+    phases: tuple[EngineMemory, ...] = ()
     measured: tuple[MeasuredMemory, ...] = ()
 
 

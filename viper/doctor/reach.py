@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from viper.doctor.facts import Phase, Place
+from viper.doctor.facts import EngineMemory, Place
 from viper.engines.endpoints import is_endpoint
 from viper.errors import RegistryError, ViperError
 from viper.methods.stages import Stage, stage_graph
@@ -112,7 +112,7 @@ def models_there(spec: IterationSpec, cache: ModelCache, stage: Stage | None = N
         yield Place(path, uri, problem, pull_command(uri) if problem else "")
 
 
-def planned(spec: IterationSpec, cache: ModelCache, stage: Stage | None = None) -> Iterator[Phase]:
+def planned(spec: IterationSpec, cache: ModelCache, stage: Stage | None = None) -> Iterator[EngineMemory]:
     """The memory that engines plan, from the files of their models; nothing is loaded."""
     stages = [stage] if stage else [node.stage for node in stage_graph(spec.recipe)]
     needed = {field for one in stages for field in engine_fields(spec, one)}
@@ -125,7 +125,7 @@ def planned(spec: IterationSpec, cache: ModelCache, stage: Stage | None = None) 
         setting = f"spec.engines.{settings or interface}"
         missing = [u for u in _uris(spec, field) if is_remote(u) and cache.find(u) is None]
         if missing:
-            yield Phase(
+            yield EngineMemory(
                 role,
                 engine,
                 setting,
@@ -136,10 +136,10 @@ def planned(spec: IterationSpec, cache: ModelCache, stage: Stage | None = None) 
         engines = with_directories(spec.engines, (field,), _place(cache))
         values = getattr(engines, settings) if settings else None
         asked = (interface, engines.of(interface), values)
-        yield _phase(Phase(role, engine, setting, interface=interface), asked)
+        yield _phase(EngineMemory(role, engine, setting, interface=interface), asked)
 
 
-def _policies(spec: IterationSpec, cache: ModelCache, stages: Sequence[Stage]) -> Iterator[Phase]:
+def _policies(spec: IterationSpec, cache: ModelCache, stages: Sequence[Stage]) -> Iterator[EngineMemory]:
     """θ0, then critic and judge where they are models of their own; what is not known yet is said."""
     generator, models = spec.generator, spec.recipe.models
     uri = generator.uri or generator.initial_uri or ""
@@ -150,22 +150,26 @@ def _policies(spec: IterationSpec, cache: ModelCache, stages: Sequence[Stage]) -
             yield _policy(spec, cache, role, uri)
 
 
-def _policy(spec: IterationSpec, cache: ModelCache, role: str, uri: str) -> Phase:
+def _policy(spec: IterationSpec, cache: ModelCache, role: str, uri: str) -> EngineMemory:
     engine, setting = spec.engines.vlm, "spec.engines.generation"
     name = engine.partition(":")[0]
     if is_endpoint(engine):
-        return Phase(role, name, setting)  # its memory is the server's
+        return EngineMemory(role, name, setting)  # its memory is the server's
     if not is_uri(uri):
         where = f"@{spec.generator.alias}" if spec.generator.alias else f" version {spec.generator.version}"
         problem = f"not known here: {spec.model}{where} is looked up in the registry when the iteration starts"
-        return Phase(role, name, setting, problem=problem, fix="set gpuMemory of the profile to what its size needs")
+        return EngineMemory(
+            role, name, setting, problem=problem, fix="set gpuMemory of the profile to what its size needs"
+        )
     if is_remote(uri) and cache.find(uri) is None:
-        return Phase(role, name, setting, problem=f"not known before {uri} is in the cache", fix=pull_command(uri))
+        return EngineMemory(
+            role, name, setting, problem=f"not known before {uri} is in the cache", fix=pull_command(uri)
+        )
     asked = ("vlm", engine, spec.engines.generation, Path(_place(cache)(uri)))
-    return _phase(Phase(role, name, setting, interface="vlm"), asked)
+    return _phase(EngineMemory(role, name, setting, interface="vlm"), asked)
 
 
-def _phase(phase: Phase, asked: tuple[Any, ...]) -> Phase:
+def _phase(phase: EngineMemory, asked: tuple[Any, ...]) -> EngineMemory:
     from viper.engines import factory
 
     try:

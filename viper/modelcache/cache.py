@@ -42,7 +42,7 @@ _FREE_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
-class Entry:
+class CachedModel:
     """A model in the cache. `pinned`: the URI with what could move resolved; `digest`: of the whole directory."""
 
     uri: str
@@ -68,16 +68,16 @@ class ModelCache:
 
     # ---- reading -----------------------------------------------------------------------------------------------
 
-    def find(self, uri: str) -> Entry | None:
+    def find(self, uri: str) -> CachedModel | None:
         """What is in the cache for a URI; its files are not looked at."""
         return self._read_ref(self.root / "refs" / f"{_key(uri)}.json")
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[CachedModel]:
         """Everything in the cache, by URI."""
         found = (self._read_ref(path) for path in (self.root / "refs").glob("*.json"))
         return sorted((e for e in found if e is not None), key=lambda e: e.uri)
 
-    def digests(self, entry: Entry) -> DirectoryDigests | None:
+    def digests(self, entry: CachedModel) -> DirectoryDigests | None:
         """What the directory consists of; None when it is not there or its record is damaged."""
         try:
             found = DirectoryDigests.from_json((entry.path / MANIFEST).read_bytes(), str(entry.path))
@@ -85,7 +85,7 @@ class ModelCache:
             return None
         return found if found.digest == entry.digest else None
 
-    def damaged(self, entry: Entry, *, thorough: bool = False) -> list[str] | None:
+    def damaged(self, entry: CachedModel, *, thorough: bool = False) -> list[str] | None:
         """Files that are not what was recorded, None when the directory as a whole is not there.
 
         A file of the recorded size and time is taken to be the recorded one; every other is read, and so are all of
@@ -118,7 +118,7 @@ class ModelCache:
 
     # ---- filling -----------------------------------------------------------------------------------------------
 
-    def fill(self, uri: str, remote: Remote, report: Report | None = None) -> Entry:
+    def fill(self, uri: str, remote: Remote, report: Report | None = None) -> CachedModel:
         """Fetches what is missing, repairs what is damaged, and records `uri`.
 
         Any number of processes may do this at once, on any number of machines: one works while the others wait where
@@ -138,13 +138,13 @@ class ModelCache:
             elif wrong:
                 self._mend(entry, remote, wrong, held, report)
             for name in {uri, remote.uri}:
-                self._write_ref(Entry(name, remote.uri, entry.digest, entry.size, entry.path))
-        return Entry(uri, remote.uri, entry.digest, entry.size, entry.path)
+                self._write_ref(CachedModel(name, remote.uri, entry.digest, entry.size, entry.path))
+        return CachedModel(uri, remote.uri, entry.digest, entry.size, entry.path)
 
-    def _fetch_all(self, uri: str, remote: Remote, held: bool, report: Report | None) -> Entry:
+    def _fetch_all(self, uri: str, remote: Remote, held: bool, report: Report | None) -> CachedModel:
         if remote.digest is not None:
             # The content may be there under another URI.
-            known = Entry(uri, remote.uri, remote.digest, _size(remote), self._place(remote.digest))
+            known = CachedModel(uri, remote.uri, remote.digest, _size(remote), self._place(remote.digest))
             wrong = self.damaged(known)
             if wrong == []:
                 return known
@@ -153,7 +153,7 @@ class ModelCache:
         if remote.digest not in (None, digests.digest):
             raise StoreError(f"is not the directory {remote.digest} that it says it is", where=remote.uri)
         place = self._place(digests.digest)
-        entry = Entry(uri, remote.uri, digests.digest, digests.size, place)
+        entry = CachedModel(uri, remote.uri, digests.digest, digests.size, place)
         _write(work / MANIFEST, digests.to_json())
         _write_stamps(work, digests)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -172,7 +172,9 @@ class ModelCache:
             shutil.rmtree(work, ignore_errors=True)
         return entry
 
-    def _mend(self, entry: Entry, remote: Remote, wrong: Iterable[str], held: bool, report: Report | None) -> None:
+    def _mend(
+        self, entry: CachedModel, remote: Remote, wrong: Iterable[str], held: bool, report: Report | None
+    ) -> None:
         """Replaces damaged files one by one: the directory stays usable for those who have it open."""
         digests = self.digests(entry)
         work = self._workspace(_key(remote.uri), held)
@@ -289,15 +291,17 @@ class ModelCache:
     def _place(self, digest: str) -> Path:
         return self.root / "models" / digest.replace(":", "-")
 
-    def _read_ref(self, path: Path) -> Entry | None:
+    def _read_ref(self, path: Path) -> CachedModel | None:
         try:
             content = read_content(path.read_bytes(), what="a reference", where=str(path))
             digest = str(content["digest"])
-            return Entry(str(content["uri"]), str(content["pinned"]), digest, int(content["size"]), self._place(digest))
+            return CachedModel(
+                str(content["uri"]), str(content["pinned"]), digest, int(content["size"]), self._place(digest)
+            )
         except (*_UNREADABLE, StoreError):  # a record that cannot be read is none
             return None
 
-    def _write_ref(self, entry: Entry) -> None:
+    def _write_ref(self, entry: CachedModel) -> None:
         content = {"uri": entry.uri, "pinned": entry.pinned, "digest": entry.digest, "size": entry.size}
         data = json.dumps(enveloped(content), indent=1).encode()
         store, key = DirectoryStore(self.root), f"refs/{_key(entry.uri)}.json"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from viper.errors import InputError
-from viper.modelcache.cache import Entry, ModelCache, Report
+from viper.modelcache.cache import CachedModel, ModelCache, Report
 from viper.modelcache.remotes import Remote, hub, hub_commit, stored
 from viper.modelcache.uris import hub_uri, is_pinned, is_remote, registered_model
 from viper.store import DirectoryStore, directory_in_place
@@ -73,7 +73,7 @@ def fetch(
     registry: Registry | None = None,
     update: bool = False,
     report: Report | None = None,
-) -> Entry:
+) -> CachedModel:
     """The entry of a model in the cache, filled or repaired first where that is needed and allowed.
 
     What lies on this machine (a path, `file://`, also behind `models:/`) is used in place.
@@ -101,7 +101,7 @@ def fetch(
                 where=f"{uri} ({found.uri})",
                 fix="restore the files, or register them as a new version",
             )
-        return Entry(uri, found.uri, entry.digest, entry.size, entry.path)
+        return CachedModel(uri, found.uri, entry.digest, entry.size, entry.path)
     there = None if update and not offline else cache.find(uri)
     wrong = None if there is None else cache.damaged(there)
     if there is not None and wrong == [] and (uri.startswith("hf://") or not cache.writable):
@@ -180,10 +180,10 @@ def _local(uri: str) -> Path:
     return place
 
 
-def _in_place(uri: str) -> Entry:
+def _in_place(uri: str) -> CachedModel:
     place = _local(uri)
     digests = directory_digests(place, cache=cache_dir() / "digests.json")
-    return Entry(uri, uri, digests.digest, digests.size, place)
+    return CachedModel(uri, uri, digests.digest, digests.size, place)
 
 
 def _registry() -> Registry:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from viper.registry.connection import Connection, MissingError, check_database
-from viper.registry.models import DIGEST, LOCKS, AliasMovedError, Models, ModelVersion
 from viper.registry.runs import ITERATION, STAGE, UID, Runs, RunStatus
+from viper.registry.versions import DIGEST, LOCKS, AliasMovedError, ModelVersion, Versions
 
 __all__ = [
     "DIGEST",
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-class Registry(Runs, Models):
+class Registry(Runs, Versions):
     """MLflow at a tracking URI: `sqlite:////absolute/path/mlflow.db` (no server needed) or `http://host:port`.
 
     Not connected before the first call. Every function raises RegistryError when MLflow cannot be used after bounded

@@ -12,8 +12,8 @@ from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
 from viper.errors import InputError, LockedError, StoreError
-from viper.registry.models import LOCKS, ModelVersion
 from viper.registry.tags import PARENT_VERSION
+from viper.registry.versions import LOCKS, ModelVersion
 from viper.store import DirectoryStore, ObjectStore, open_store
 from viper.store.lock import Lock, locked, owner_here
 

@@ -38,7 +38,7 @@ class ModelVersion:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-class Models:
+class Versions:
     """The model registry. All functions raise RegistryError when MLflow cannot be used."""
 
     def __init__(self, connection: Connection) -> None:
