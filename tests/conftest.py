@@ -8,6 +8,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from xdist.remote import Producer
@@ -40,7 +41,7 @@ TOGETHER = {"cluster/": "cluster", "training/test_verl_": "verl"}
 
 #: What `--quick` leaves out. Whatever else a test needs is in the environment of `make quick`, which has
 #: neither torch nor transformers: a test that lacks its marker fails there.
-APART = ("torch", "server", "kube", "cluster", "slow")
+APART = ("torch", "server", "kube", "cluster", "slow", "process")
 #: Scripts that make servers and environments; what needs one is marked.
 BUILDS = {"build_minio.sh", "build.sh", "environment.sh", "images.sh", "up.sh"}
 #: Processor time, which other programs on the machine hardly change, of a test that is not marked `slow`: twice what
@@ -55,12 +56,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("quick"):
         config.option.markexpr = " and ".join(f"not {name}" for name in APART)
-        sys.addaudithook(_refuse_builds)
+        sys.addaudithook(_refuse)
 
 
-def _refuse_builds(event: str, arguments: tuple[object, ...]) -> None:
+def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "subprocess.Popen" and (name := Path(str(arguments[0])).name) in BUILDS:
         raise PermissionError(f"{name} in a test without a marker: mark it `server`, `kube`, `cluster` or `slow`")
+    if event == "subprocess.Popen" and sys.executable in arguments[1]:
+        raise PermissionError("a Python of its own in a test without a marker: mark it `process`")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

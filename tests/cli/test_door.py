@@ -152,6 +152,7 @@ def shell(command: str, tmp_path: Path, **environment: str) -> subprocess.Comple
     return subprocess.run(["bash", "-c", command], cwd=tmp_path, env=env, capture_output=True, check=False)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("command", "status", "said", "environment"),
     [
@@ -176,6 +177,7 @@ def test_outputs_of_a_real_process(
     assert not re.search(r"Traceback|Exception ignored", error)
 
 
+@pytest.mark.process
 def test_nobody_reads_any_further(tmp_path: Path) -> None:
     (tmp_path / "it.yaml").write_text(TEXT)
     reader, writer = os.pipe()

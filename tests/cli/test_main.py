@@ -30,6 +30,7 @@ def write(path: Path, **spec: Any) -> Path:
     return file
 
 
+@pytest.mark.process
 def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom viper.cli import main\n"
@@ -41,6 +42,7 @@ def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
     assert done.stderr.strip() == "[]"
 
 
+@pytest.mark.process
 def test_importing_the_package_imports_nothing_heavy() -> None:
     code = "import sys, viper\nprint([m for m in sys.argv[1:] if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code, *HEAVY], capture_output=True, text=True, check=True)

@@ -163,6 +163,7 @@ def test_questions_of_a_file_are_counted(capsys: pytest.CaptureFixture[str], tmp
     assert next(s for s in found["iteration"]["stages"] if s["name"] == "evaluate")["items"] == [9, 12]
 
 
+@pytest.mark.process
 def test_planning_needs_no_deep_learning() -> None:
     code = (
         "import sys\nfrom viper.cli import main\n"

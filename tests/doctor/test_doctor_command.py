@@ -213,6 +213,7 @@ def test_versions_are_read_from_a_lock(tmp_path: Path) -> None:
     assert gather.installed()["torch"] in gather.locked()[0]["torch"]
 
 
+@pytest.mark.process
 def test_neither_torch_nor_mlflow_is_imported_for_it() -> None:
     code = (
         "import sys; from viper.cli import main; main(['doctor', '-o', 'json']); "

@@ -79,6 +79,7 @@ def test_a_model_directory_that_is_left_out_is_asked_for() -> None:
     assert "open-clip:/directory" in caught.value.fix
 
 
+@pytest.mark.process
 def test_the_factory_itself_imports_no_deep_learning_library() -> None:
     code = (
         "import sys, viper.engines.factory; sys.exit(bool({'torch', 'transformers', 'open_clip'} & set(sys.modules)))"

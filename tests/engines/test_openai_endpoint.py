@@ -341,6 +341,7 @@ def test_an_image_is_sent_without_loss(server: ChatServer) -> None:
     assert seen[0].tobytes() == image.tobytes()
 
 
+@pytest.mark.process
 def test_importing_the_engine_needs_no_deep_learning_library() -> None:
     import subprocess
     import sys

@@ -151,6 +151,7 @@ def _engines(**names: str) -> dict[str, str]:
     return dict.fromkeys(("reconstructor", "editor", "similarity", "imageSimilarity"), "smallworld") | names
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("what", "is_so"),
     {
@@ -165,15 +166,18 @@ def test_what_a_package_adds_is_used_by_name(said: dict[str, Any], what: str, is
     assert said[what] == is_so
 
 
+@pytest.mark.process
 def test_its_model_is_copied_into_the_store(said: dict[str, Any]) -> None:
     assert said["model"].startswith("sha256:")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_it_does_not_add_is_refused_with_its_words_beside_the_others(said: dict[str, Any], case: str) -> None:
     assert REFUSED[case][1] in said["refused"][list(REFUSED).index(case)]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("declaration", "why"),
     [

@@ -280,6 +280,7 @@ def test_no_password_is_repeated(tmp_path: Path) -> None:
     assert "secret" not in message
 
 
+@pytest.mark.process
 def test_names_are_told_apart_without_a_deep_learning_library() -> None:
     code = (
         "import sys\nfor name in ('torch', 'transformers', 'open_clip', 'trl', 'mlflow', 'pyarrow', 'vllm', 'verl'):\n"

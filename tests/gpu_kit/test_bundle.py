@@ -55,6 +55,7 @@ def test_wheels_that_do_not_run_here_are_left(tmp_path: Path, tag: str, runs: bo
     assert bundle.runs_here(wheel(tmp_path, "something", tag.format(here=here))) is runs
 
 
+@pytest.mark.process
 def test_what_is_installed_is_left_and_what_is_missing_is_put_first(tmp_path: Path) -> None:
     for name in ("numpy", "not-there-yet"):
         wheel(tmp_path, name)

@@ -184,6 +184,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_no_format_takes_more_memory_than_it_is_reckoned_with(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (700, 700, 4), np.uint8)

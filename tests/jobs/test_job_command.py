@@ -82,6 +82,7 @@ sys.exit(exit_status(work, None))
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("first", [False, True], ids=["any process", "process 1 of a container"])
 def test_a_program_ends_at_once_when_it_is_told_to(tmp_path: Path, first: bool) -> None:
     """The kernel spares process 1 of a PID namespace the default action of a signal."""

@@ -106,6 +106,7 @@ def nodes(tmp_path: Path) -> Iterator[Nodes]:
             os.kill(int(file.read_text()), signal.SIGKILL)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("code", [0, 7])
 def test_node_0_does_the_work_once_all_are_there_and_ends_as_it_does(nodes: Nodes, code: int) -> None:
     other, head = nodes.start(1), nodes.start(0)
@@ -120,6 +121,7 @@ def test_node_0_does_the_work_once_all_are_there_and_ends_as_it_does(nodes: Node
     assert nodes.alive() == []
 
 
+@pytest.mark.process
 def test_work_does_not_start_before_all_are_there_and_that_has_a_limit(tmp_path: Path) -> None:
     alone = Nodes(tmp_path, nodes=3, join_seconds=2)
     assert alone.start(0).wait(30) == 1
@@ -128,6 +130,7 @@ def test_work_does_not_start_before_all_are_there_and_that_has_a_limit(tmp_path:
     assert not (tmp_path / "stage").exists()
 
 
+@pytest.mark.process
 def test_a_name_that_leads_nowhere_is_said_to(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "viper_jobs.ray_node", "--nodes", "2", "--head", "head.invalid"]
     log = tmp_path / "end.json"
@@ -140,6 +143,7 @@ def test_a_name_that_leads_nowhere_is_said_to(tmp_path: Path) -> None:
     assert "is its Service there?" in done.stderr
 
 
+@pytest.mark.process
 def test_a_node_that_leaves_ends_the_attempt_which_is_no_failure_of_node_0(nodes: Nodes) -> None:
     head, other = nodes.start(0), nodes.start(1)
     _, stage = nodes.stage()
@@ -151,6 +155,7 @@ def test_a_node_that_leaves_ends_the_attempt_which_is_no_failure_of_node_0(nodes
     assert nodes.alive() == []
 
 
+@pytest.mark.process
 def test_a_node_that_falls_silent_ends_the_attempt(nodes: Nodes) -> None:
     head, other = nodes.start(0), nodes.start(1)
     _, stage = nodes.stage()
@@ -160,6 +165,7 @@ def test_a_node_that_falls_silent_ends_the_attempt(nodes: Nodes) -> None:
     assert not Path(f"/proc/{stage}").exists()
 
 
+@pytest.mark.process
 def test_a_node_that_comes_again_ends_the_attempt_and_belongs_to_the_next(nodes: Nodes) -> None:
     head, other = nodes.start(0), nodes.start(1)
     nodes.stage()
@@ -173,6 +179,7 @@ def test_a_node_that_comes_again_ends_the_attempt_and_belongs_to_the_next(nodes:
     assert again.wait(30) == 0
 
 
+@pytest.mark.process
 def test_a_head_that_ends_ends_the_attempt(nodes: Nodes) -> None:
     head, other = nodes.start(0), nodes.start(1)
     _, stage = nodes.stage()
@@ -184,6 +191,7 @@ def test_a_head_that_ends_ends_the_attempt(nodes: Nodes) -> None:
     assert not Path(f"/proc/{stage}").exists()
 
 
+@pytest.mark.process
 def test_a_stage_that_is_stopped_has_the_grace_period_to_end_in_order(nodes: Nodes) -> None:
     """The stage needs longer than Ray gets: it stores its checkpoint."""
     nodes.options = ["--grace", "60"]

@@ -66,6 +66,7 @@ def test_twenty_kills_end_in_the_manifests_of_an_undisturbed_run(tmp_path: Path)
     assert sum(made.values()) <= len(made) + KILLS
 
 
+@pytest.mark.process
 def test_what_an_interrupted_runner_started_is_gone_before_the_next_one_begins(tmp_path: Path) -> None:
     store, _ = prepared(tmp_path)
     world.fault(store, "ingest-images", "executor-killed-then-hang", at=2)
@@ -76,6 +77,7 @@ def test_what_an_interrupted_runner_started_is_gone_before_the_next_one_begins(t
     assert len(before) < sum(1 for _ in store.list())
 
 
+@pytest.mark.process
 def test_ctrl_c_stops_the_stages_and_keeps_their_work(tmp_path: Path) -> None:
     store, one = prepared(tmp_path)
     world.fault(store, "validate-captions", "executor-interrupted", at=7)

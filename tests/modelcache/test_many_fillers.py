@@ -43,6 +43,7 @@ fcntl.flock = refuse
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("locks", ["", WITHOUT, REFUSED], ids=["locks", "locks of one host", "no locks"])
 def test_all_get_the_same_whole_directory(hub: FakeHub, cache: ModelCache, locks: str) -> None:
     command = [sys.executable, "-c", locks + PROGRAM, str(cache.root)]
@@ -58,6 +59,7 @@ def test_all_get_the_same_whole_directory(hub: FakeHub, cache: ModelCache, locks
         assert len(hub.downloads) == len(names(found.path))
 
 
+@pytest.mark.process
 def test_a_killed_download_is_continued_by_the_next_process(hub: FakeHub, cache: ModelCache) -> None:
     small = {f"{i}.json": b"{}" for i in range(20)}
     hub.commit("org/name", {"model.safetensors": b"w" * 5000, **small})

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 LOCK = Path(__file__).parents[2] / "images" / "operator" / "requirements.lock"
 #: Imports every module of the operator where nothing is installed but what is named: the rest cannot be imported.
 PROGRAM = """
@@ -28,6 +30,7 @@ for module in pkgutil.walk_packages(viper_operator.__path__, "viper_operator."):
 """
 
 
+@pytest.mark.process
 def test_the_operator_imports_nothing_that_its_image_lacks() -> None:
     there = [found[1].lower() for found in re.finditer(r"^([\w.-]+)==", LOCK.read_text("utf-8"), re.M)]
     assert "kopf" in there

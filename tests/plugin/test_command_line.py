@@ -29,6 +29,7 @@ def test_options_may_stand_before_the_command_as_kubectl_allows(given: str, expe
     assert command_first(given.split()) == expected.split()
 
 
+@pytest.mark.process
 def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom viper_operator.plugin.main import main\n"

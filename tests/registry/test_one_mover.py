@@ -268,6 +268,7 @@ move_alias(registry, ("m", "generator"), "newest", "by me", store=store, request
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_mover_who_is_killed_with_the_lock_is_followed_by_the_same_request(tmp_path: Path, when: str) -> None:
     """Before or after the alias is set."""

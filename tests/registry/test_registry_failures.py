@@ -66,12 +66,14 @@ def test_what_is_no_tracking_uri_is_refused_before_mlflow_is_imported(uri: str) 
         Registry(uri)
 
 
+@pytest.mark.process
 def test_the_registry_is_imported_and_made_without_mlflow() -> None:
     program = "import sys; from viper.registry import Registry; Registry('http://x'); print('mlflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
 
+@pytest.mark.process
 @pytest.mark.usefixtures("impatient")
 def test_a_database_that_another_process_keeps_locked_is_named(tmp_path: Path) -> None:
     registry = Registry(sqlite_uri(tmp_path))
@@ -114,6 +116,7 @@ def test_a_place_that_cannot_hold_a_database_is_named(tmp_path: Path) -> None:
     assert str(tmp_path / "file") in error.value.where
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_new_database_is_silent(tmp_path: Path) -> None:
     program = f"from viper.registry import Registry; Registry({sqlite_uri(tmp_path)!r}).experiment('m')"

@@ -95,6 +95,7 @@ store.put("fits", b"x" * 300_000, if_absent=True)  # what the failed write took 
 """
 
 
+@pytest.mark.process
 def test_a_full_disk_refuses_the_object_and_frees_what_it_took(tmp_path: Path) -> None:
     command = ["unshare", "--map-root-user", "--mount", sys.executable, "-c", FULL_DISK, str(tmp_path)]
     try:

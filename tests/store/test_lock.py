@@ -94,6 +94,7 @@ for _ in range(4):
 """
 
 
+@pytest.mark.process
 def test_of_several_processes_one_is_inside_at_a_time(store: ObjectStore, tmp_path: Path) -> None:
     count = tmp_path / "count"
     count.write_text("")
@@ -111,6 +112,7 @@ with locked(open_store(sys.argv[1]), "m@generator", "one who is killed"):
 """
 
 
+@pytest.mark.process
 def test_one_who_was_killed_on_this_machine_is_not_waited_for(store: ObjectStore) -> None:
     assert subprocess.run([sys.executable, "-c", KILLED, store.uri], check=False).returncode == -9
     with locked(store, NAME, "the next", clock=Never()):

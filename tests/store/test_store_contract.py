@@ -169,6 +169,7 @@ http.client.HTTPConnection.send = most
 }
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("size", [5_000_000, BIG], ids=["one request", "multipart"])
 def test_a_writer_killed_in_the_middle_leaves_no_object(store: ObjectStore, tmp_path: Path, size: int) -> None:
     source = tmp_path / "source"
