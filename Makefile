@@ -11,7 +11,7 @@ LIGHT := .venv-quick
 LIGHT_PARTS := --editable '.[operator,dev]' pyarrow imagehash jinja2 markupsafe starlette uvicorn huggingface-hub safetensors mlflow
 # What mypy cannot know there is the type of what comes from torch; `make check` knows it.
 LIGHT_TYPES := --disable-error-code import-not-found --disable-error-code untyped-decorator --no-warn-unused-ignores \
-  --no-warn-return-any --allow-subclassing-any
+  --no-warn-return-any --allow-subclassing-any --cache-dir .mypy_cache/quick
 
 .DEFAULT_GOAL := help
 .PHONY: help install quick demo evolve cluster cluster-down images cluster-demo crds test nightly check format lock benchmarks clean

@@ -7,6 +7,7 @@ import json
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, get_origin
 
 if TYPE_CHECKING:
@@ -87,11 +88,17 @@ class Entry:
     source: str
 
 
+@cache
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Some models are those of many fields."""
+    return model.model_json_schema(by_alias=True)
+
+
 def documented(model: type[BaseModel], prefix: str = "") -> Iterator[Entry]:
     """Every field below a model, in the order of its definition."""
     from viper.spec.load import submodel
 
-    schema = model.model_json_schema(by_alias=True)
+    schema = _schema(model)
     for name, field in model.model_fields.items():
         alias = field.alias or name
         extra: Any = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}

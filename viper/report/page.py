@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from viper.errors import StoreError
 from viper.evaluation.stage import THETA0
@@ -19,6 +20,9 @@ from viper.report.settings import settings
 from viper.report.svg import forest
 from viper.store import ObjectStore
 from viper.words import plural
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 FILE_NAME = "index.html"
 
@@ -52,8 +56,9 @@ def write_page(store: ObjectStore, report: LoopReport, out_dir: Path, *, registr
     return path
 
 
-def render(store: ObjectStore, report: LoopReport, registry_lines: Sequence[str] = ()) -> str:
-    """The page's HTML. Jinja escapes every value; only charts of our own making are marked safe."""
+@cache
+def _template() -> Template:
+    """The page's, which is compiled once."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -64,11 +69,18 @@ def render(store: ObjectStore, report: LoopReport, registry_lines: Sequence[str]
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {"svg": Markup, "duration": words.duration, "percent": words.percent}
+    return environment.get_template("page.html.j2")
+
+
+def render(store: ObjectStore, report: LoopReport, registry_lines: Sequence[str] = ()) -> str:
+    """The page's HTML. Jinja escapes every value; only charts of our own making are marked safe."""
+    from markupsafe import Markup
+
     problems = {i.name: list(i.problems) for i in report.iterations}
     gallery, spoken, heat, reasoned = (_each(store, report, problems, part) for part in PARTS)
-    environment.filters |= {"svg": Markup, "duration": words.duration, "percent": words.percent}
     style = resources.files("viper.report").joinpath("templates", "style.css").read_text("utf-8")
-    return environment.get_template("page.html.j2").render(
+    return _template().render(
         style=Markup(style),  # noqa: S704 (our own file)
         report=report,
         title=_title(report),
