@@ -14,14 +14,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 import viper
 from viper.costs.measured import remember
 from viper.errors import SpecError, StageError, StoreError, SupersededError, ViperError
 from viper.iteration.recording import record_stage
-from viper.methods.stages import STAGES, stage_graph
+from viper.methods.stages import DECLARED, declared
 from viper.plan import headline
 from viper.stage import Manifest, StageContext, open_stage
 from viper.stage.progress import LINE_SECONDS
@@ -30,18 +29,27 @@ from viper.stage.termination import leave_message, stoppable
 from viper.store import split_iteration_path
 from viper.words import duration, plural, took
 
-
-class StageProgram(Protocol):
-    """A module of this package, named after its stage."""
-
-    def run(self, ctx: StageContext) -> Manifest | None:
-        """Does this shard's work; returns the manifest, or None while other shards still work."""
-        ...
+#: Does a shard's work; returns the manifest, or None while other shards still work.
+StageProgram = Callable[[StageContext], Manifest | None]
 
 
 def stage_program(stage: str) -> StageProgram:
-    """The module that implements a stage."""
-    return importlib.import_module(f"viper_jobs.{stage.replace('-', '_')}")
+    """What this image declares to be the program of a stage; raises `StageError` where that cannot be run."""
+    program = declared(stage).program
+    module, _, name = program.partition(":")
+    if not (module and name):
+        raise StageError(f"its program is {program!r}", where=stage, fix="declare module:function")
+    try:
+        found: StageProgram = getattr(importlib.import_module(module), name)
+    except Exception as error:
+        raise StageError(
+            f"its program {program} cannot be imported ({type(error).__name__}: {error})",
+            where=stage,
+            fix="run it in an image that has the program and what this imports",
+        ) from error
+    if not callable(found):
+        raise StageError(f"its program {program} is no function", where=stage, fix="declare module:function")
+    return found
 
 
 def recorder(ctx: StageContext) -> Callable[[Manifest], None]:
@@ -92,7 +100,7 @@ def exit_status(work: Callable[[], None], termination_log: Path | None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="viper-job", description="Runs one stage of a frozen iteration.")
-    parser.add_argument("stage", choices=STAGES, metavar="STAGE", help=", ".join(STAGES))
+    parser.add_argument("stage", choices=tuple(DECLARED), metavar="STAGE", help=", ".join(DECLARED))
     parser.add_argument("--iteration", required=True, metavar="URI", help="<store URI>/iterations/<name>")
     parser.add_argument("--shard", default="0/1", metavar="I/N", help="this process's share of the parts")
     parser.add_argument("--work-dir", type=Path, metavar="DIR", help="scratch; a temporary folder when left out")
@@ -116,12 +124,8 @@ def _run(
             work_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="viper-job-")))
         ctx = open_stage(store, name, arguments.stage, work_dir, shard=shard, shards=shards, tell=tell)
         heard.waits = ctx.progress
-        spec = ctx.frozen.iteration.spec
-        if ctx.stage not in {n.name for n in stage_graph(spec.recipe)}:
-            raise StageError(
-                f"this iteration has no stage {ctx.stage}", where=name, fix="`viper render` shows its stages"
-            )
-        _limit_threads(spec.profile.of(ctx.stage).threads)
+        ctx.frozen.node(ctx.stage)
+        _limit_threads(ctx.frozen.iteration.spec.profile.of(ctx.stage).threads)
         ctx.recorder = record(ctx)
         tell(_begins(ctx))
         stack.enter_context(beating(ctx.progress.pulse, LINE_SECONDS / 3))
@@ -170,7 +174,7 @@ def _attempt(ctx: StageContext, program: StageProgram, begun: float) -> None:
     try:
         manifest = ctx.complete()
         if manifest is None:
-            manifest = program.run(ctx)
+            manifest = program(ctx)
     except Exception as error:
         try:
             ctx.give_way()

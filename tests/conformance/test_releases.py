@@ -112,7 +112,7 @@ def test_an_iteration_that_this_release_began_ends_under_a_later_one_and_is_read
     frozen = world.frozen("it")
     world.write(store, frozen)
     for stage in BEGUN:
-        FakeStage().run(StageContext(frozen, store, stage, tmp_path))
+        FakeStage()(StageContext(frozen, store, stage, tmp_path))
     before = world.manifests(store, frozen)
     said = later.carry_out(copy(), store, "end")
     assert (said["identity"], said["outcome"]) == (frozen.identity, "promoted")

@@ -27,9 +27,9 @@ class Mortal:
     def __init__(self, program: StageProgram) -> None:
         self._program = program
 
-    def run(self, ctx: StageContext) -> Manifest | None:
+    def __call__(self, ctx: StageContext) -> Manifest | None:
         ctx.store = MarkedStore(ctx.store, ctx.stage, strike)
-        return self._program.run(ctx)
+        return self._program(ctx)
 
 
 def strike(_act: str) -> None:

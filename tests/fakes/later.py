@@ -92,7 +92,7 @@ def main(argv: list[str]) -> None:
     assert frozen is not None
     for node in stage_graph(frozen.iteration.spec.recipe):
         if act == "end" or node.name in _BEGINNING:
-            FakeStage().run(StageContext(frozen, store, node.name, store.root))
+            FakeStage()(StageContext(frozen, store, node.name, store.root))
     made = plan(frozen.iteration.spec, StoreObserver(store, frozen).observe(), 0.0)
     said = {"identity": frozen.identity, "outcome": made.outcome, "digests": world.manifests(store, frozen)}
     print(json.dumps(said))

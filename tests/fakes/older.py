@@ -213,7 +213,7 @@ class Stage:
     def __init__(self, bits: int, before: Callable[[int], None]) -> None:
         self._bits, self._before = bits, before
 
-    def run(self, ctx: StageContext) -> Manifest | None:
+    def __call__(self, ctx: StageContext) -> Manifest | None:
         gate = Gate(ctx.store, self._before)
         ctx.store = gate
         if manifest := ctx.done():

@@ -48,7 +48,7 @@ EXECUTOR = "settings/executor"
 class FakeStage:
     """Any stage: parts of counted rows for data, outputs that follow from the input for the others."""
 
-    def run(self, ctx: StageContext) -> Manifest | None:
+    def __call__(self, ctx: StageContext) -> Manifest | None:
         reject_all = ctx.store.stat(f"settings/reject-{ctx.stage}") is not None
         store = MarkedStore(ctx.store, ctx.stage, partial(strike, executor=partial(_executor, ctx.store)))
         ctx.store = store

@@ -126,7 +126,7 @@ def begun(target: Path) -> None:
     one = world.frozen("it", profile={"defaults": {"retries": 2, "backoffSeconds": 0}, "stages": {}})
     world.write(store, one)
     for stage in ("ingest-images", "synthesize-captions", "validate-captions"):
-        FakeStage().run(StageContext(one, store, stage, target))
+        FakeStage()(StageContext(one, store, stage, target))
     shutil.rmtree(target / "store" / "made")
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -17,8 +18,8 @@ from fakes import world
 from servers.kube import eventually
 from servers.running import UNSHARE
 from viper.costs.measured import load_measurements
-from viper.errors import InputError, SpecError, StoreError
-from viper.methods.stages import STAGES
+from viper.errors import InputError, SpecError, StageError, StoreError
+from viper.methods.stages import DECLARED, INGEST, STAGES
 from viper.stage import Manifest, PartRecord, StageContext, load_manifest
 from viper.stage.termination import STOPPED, TERMINATION_BYTES
 from viper.store import open_store
@@ -33,26 +34,27 @@ class Program:
         self.error = error
         self.ctx: StageContext | None = None
 
-    def run(self, ctx: StageContext) -> Manifest | None:
+    def __call__(self, ctx: StageContext) -> Manifest | None:
         self.ctx = ctx
         if self.error is not None:
             raise self.error
         return None
 
 
-def job(path: Path, program: StageProgram, stage: str = "ingest-images", *extra: str, **spec: object) -> int:
+def job(path: Path, program: StageProgram | None, stage: str = INGEST, *extra: str, **spec: object) -> int:
+    """`viper-job` with this program in place of the stage's, if one is given."""
     store = open_store(path / "store")
     world.write(store, world.frozen("it", **spec))
     uri = f"{store.uri}/iterations/it"
     arguments = [stage, "--iteration", uri, "--termination-log", str(path / "end.json"), *extra]
-    return main(arguments, program=lambda _: program, record=lambda _: None)
+    return main(arguments, program=lambda name: program or stage_program(name), record=lambda _: None)
 
 
 def test_a_program_that_is_told_to_stop_closes_what_is_open_and_says_so(tmp_path: Path) -> None:
     closed: list[int] = []
 
     class Stopped(Program):
-        def run(self, ctx: StageContext) -> Manifest | None:
+        def __call__(self, ctx: StageContext) -> Manifest | None:
             try:
                 os.kill(os.getpid(), signal.SIGTERM)
                 signal.pause()
@@ -143,9 +145,54 @@ def test_a_finished_stage_leaves_what_it_took_if_the_store_lets_it(
     assert [m.items for m in load_measurements(store).all] == ([] if down else [10])
 
 
-def test_every_stage_has_a_program() -> None:
-    for stage in STAGES:
-        assert callable(stage_program(stage).run)
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_has_a_program(stage: str) -> None:
+    assert callable(stage_program(stage))
+
+
+def test_the_program_of_a_stage_is_what_this_image_declares_and_not_what_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A module that is no part of viper, as somebody's own stage has it."""
+    (tmp_path / "somebodys.py").write_text("def work(ctx):\n    return ctx.finish((), outputs={'by': 'somebody'})\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(DECLARED, INGEST, replace(DECLARED[INGEST], program="somebodys:work"))
+    assert job(tmp_path, None) == 0
+    manifest = load_manifest(open_store(tmp_path / "store"), "iterations/it", INGEST)
+    assert manifest is not None
+    assert manifest.outputs == {"by": "somebody"}
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("", "its program is ''"),
+        ("viper", "its program is 'viper'"),
+        (":main", "its program is ':main'"),
+        ("viper:", "its program is 'viper:'"),
+        ("viper.none:run", "cannot be imported (ModuleNotFoundError: No module named 'viper.none')"),
+        ("none:run", "cannot be imported (ModuleNotFoundError: No module named 'none')"),
+        (".relative:run", "cannot be imported (TypeError: "),
+        ("viper:none", "cannot be imported (AttributeError: "),
+        ("viper:__version__", "is no function"),
+        ("lacks:run", "cannot be imported (ModuleNotFoundError: No module named 'not_in_this_image')"),
+        ("broken:run", "cannot be imported (SyntaxError: "),
+        ("fails:run", "cannot be imported (OSError: libcuda.so.1)"),
+    ],
+)
+def test_a_program_that_cannot_be_run_is_an_error_of_the_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], program: str, words: str
+) -> None:
+    (tmp_path / "lacks.py").write_text("import not_in_this_image")
+    (tmp_path / "broken.py").write_text("def run(")
+    (tmp_path / "fails.py").write_text("raise OSError('libcuda.so.1')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(DECLARED, INGEST, replace(DECLARED[INGEST], program=program))
+    assert job(tmp_path, None) == StageError.exit_code
+    said = capsys.readouterr().err
+    assert f"error: {INGEST}: its program" in said
+    assert words in said
+    assert "Traceback" not in said
 
 
 def test_a_program_gets_its_shard_and_scratch(tmp_path: Path) -> None:
@@ -177,7 +224,7 @@ class Overtaken:
     def __init__(self, goes_on: Callable[[StageContext], object]) -> None:
         self.goes_on = goes_on
 
-    def run(self, ctx: StageContext) -> Manifest | None:
+    def __call__(self, ctx: StageContext) -> Manifest | None:
         other = StageContext(ctx.frozen, ctx.store, ctx.stage, ctx.work_dir)
         other.finish((), outputs={"x": 1})
         self.goes_on(ctx)
@@ -216,7 +263,7 @@ def test_a_late_attempt_says_so_and_ends_well(tmp_path: Path, how: str, capsys: 
 
 def test_what_was_decided_is_written_without_running_the_stage(tmp_path: Path) -> None:
     class Stopped(Program):
-        def run(self, ctx: StageContext) -> Manifest | None:
+        def __call__(self, ctx: StageContext) -> Manifest | None:
             ctx.recorder = mock.Mock(side_effect=StoreError("is down"))
             return ctx.finish((), outputs={"x": 1})
 
@@ -227,6 +274,17 @@ def test_what_was_decided_is_written_without_running_the_stage(tmp_path: Path) -
     manifest = load_manifest(open_store(tmp_path / "store"), "iterations/it", "ingest-images")
     assert manifest is not None
     assert manifest.outputs == {"x": 1}
+
+
+def test_a_finished_stage_is_not_run_again(tmp_path: Path) -> None:
+    runs: list[str] = []
+
+    def program(ctx: StageContext) -> Manifest | None:
+        runs.append(ctx.stage)
+        return ctx.finish((), outputs={})
+
+    assert job(tmp_path, program) == job(tmp_path, program) == 0
+    assert runs == [INGEST]
 
 
 def test_any_other_error_has_status_1_and_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

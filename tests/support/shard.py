@@ -12,21 +12,14 @@ from typing import Any
 
 import pyarrow.parquet
 
-import viper_jobs.synthesize_captions
-import viper_jobs.synthesize_operations
-import viper_jobs.validate_captions
-import viper_jobs.validate_operations
+from viper.methods.stages import DECLARED
 from viper.stage import open_stage
+from viper_jobs.main import stage_program
 
-_PROGRAMS = {
-    "synthesize-captions": viper_jobs.synthesize_captions,
-    "synthesize-operations": viper_jobs.synthesize_operations,
-    "validate-captions": viper_jobs.validate_captions,
-    "validate-operations": viper_jobs.validate_operations,
-}
 #: Everything the program needs is imported once, in a server from which the shards are forked.
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PRELOADED = [__name__, "support.synthesis", pyarrow.parquet.__name__]
+_PROGRAMS = {s.program.partition(":")[0] for s in DECLARED.values() if s.program.startswith("viper.tasks.")}
+_PRELOADED = [__name__, "support.synthesis", pyarrow.parquet.__name__, *_PROGRAMS]
 _PROCESSES.set_forkserver_preload(_PRELOADED)
 
 
@@ -72,4 +65,5 @@ def _run(root: Path, stage: str, shard: tuple[int, int], death: Death) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     ctx.store.put = deadly  # type: ignore[method-assign]
-    _PROGRAMS[stage].run(ctx)
+    if ctx.complete() is None:
+        stage_program(stage)(ctx)

@@ -25,7 +25,7 @@ from viper.stage.frozen import Tracking  # noqa: E402
 from viper.store import open_store  # noqa: E402
 from viper.store.transfer import directory_digest  # noqa: E402
 from viper.training.verify import verify_model  # noqa: E402
-from viper_jobs import cold_start, train_captions, train_operations  # noqa: E402
+from viper_jobs.programs import cold_start, train  # noqa: E402
 
 ENGINES = {
     "reconstructor": "smallworld",
@@ -95,7 +95,7 @@ def test_train_captions_takes_real_steps_and_selects_by_held_out_perception(
         {"captions": {"training": quick(select="heldOutPerception")}},
         evaluation={"questions": question_file(tmp_path / "q"), "maxTokens": 8},
     )
-    manifest = train_captions.run(ctx)
+    manifest = train(ctx)
     assert isinstance(manifest, Manifest)
     outputs = manifest.outputs
     assert outputs["steps"] == 3
@@ -111,7 +111,7 @@ def test_train_captions_takes_real_steps_and_selects_by_held_out_perception(
     assert run is not None
     points = registry.connection.call("get_metric_history", run, "reward/mean")
     assert sorted(p.step for p in points) == [1, 2, 3]
-    assert train_captions.run(ctx) == manifest
+    assert ctx.complete() == manifest
 
 
 def test_train_operations_moves_the_weights_and_ends_in_the_same_model_again(
@@ -120,7 +120,7 @@ def test_train_operations_moves_the_weights_and_ends_in_the_same_model_again(
     recipe = {"stages": "operations", "operations": {"training": quick()}}
     digests = []
     for name in ("one", "two"):
-        manifest = train_operations.run(stage(tmp_path / name, TRAIN_OPERATIONS, theta0, registry, recipe))
+        manifest = train(stage(tmp_path / name, TRAIN_OPERATIONS, theta0, registry, recipe))
         assert manifest is not None
         digests.append(manifest.outputs["model"]["digest"])
     assert digests[0] == digests[1]
@@ -132,7 +132,7 @@ def test_cold_start_lowers_the_loss(tmp_path: Path, theta0: ResolvedModel, regis
     recipe = {"coldStart": {"samplesUri": str(samples), "batch": 4, "epochs": 6, "learningRate": 1e-2}}
     recipe |= {"captions": {"training": quick(maxResponseTokens=64)}}
     ctx = stage(tmp_path, COLD_START, theta0, registry, recipe)
-    manifest = cold_start.run(ctx)
+    manifest = cold_start(ctx)
     assert manifest is not None
     curves = ctx.store.get(f"{ctx.prefix}/{manifest.outputs['curves']}")
     losses = [json.loads(line)["loss"] for line in curves.splitlines()]
