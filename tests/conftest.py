@@ -56,7 +56,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("quick"):
         config.option.markexpr = " and ".join(f"not {name}" for name in APART)
-        sys.addaudithook(_refuse)
+        if (
+            hasattr(config, "workerinput") or not config.option.numprocesses
+        ):  # where tests run: xdist itself starts Python
+            sys.addaudithook(_refuse)
 
 
 def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
