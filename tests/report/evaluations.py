@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from viper.evaluation import statistics
@@ -14,7 +14,7 @@ from viper.spec.benchmarks import BENCHMARKS
 DOMAINS = {"coarse perception": 100, "fine-grained perception": 600, "math": 100, "logical reasoning": 100}
 
 
-def evaluation(shares: Mapping[str, float]) -> dict[str, Any]:
+def evaluation(shares: Mapping[str, float], trained: Sequence[str] = ("theta1", "theta2")) -> dict[str, Any]:
     """`outputs` of an evaluation in which every model answers about `shares[model]` of the questions correctly.
 
     The same questions stay easy for every model: a better one answers what a worse one answers, and more; one in
@@ -34,7 +34,7 @@ def evaluation(shares: Mapping[str, float]) -> dict[str, Any]:
         "comparisons": {
             f"{after}-{before}": statistics.comparisons(verdicts[before], verdicts[after])
             for before in ("theta0", "base")
-            for after in ("theta1", "theta2")
+            for after in trained
             if before in verdicts and after in verdicts
         },
     }

@@ -86,10 +86,10 @@ def model(name: str, version: int | None = None) -> ResolvedModel:
     return ResolvedModel(uri=uri, digest=digest(name), model="viper-small", version=version)
 
 
-def freeze(store: DirectoryStore, plan: Plan) -> FrozenIteration:
-    """Writes `iteration.json`."""
+def frozen_iteration(plan: Plan) -> FrozenIteration:
+    """What `iteration.json` says."""
     base, generator = model("v1", 1), model(f"v{plan.number}", plan.number)
-    frozen = FrozenIteration(
+    return FrozenIteration(
         iteration=resource(plan),
         generator=generator,
         base=base,
@@ -99,6 +99,11 @@ def freeze(store: DirectoryStore, plan: Plan) -> FrozenIteration:
         tracking=Tracking(uri="sqlite:////runs/mlflow.db", parent_run=digest("run", plan.name)[:32]),
         versions={"torch": "2.15.0", "transformers": "5.23.0", "trl": "1.16.0"},
     )
+
+
+def freeze(store: DirectoryStore, plan: Plan) -> FrozenIteration:
+    """Writes `iteration.json`."""
+    frozen = frozen_iteration(plan)
     store.put(f"{frozen.prefix}/iteration.json", json.dumps(frozen.dump()).encode())
     return frozen
 

@@ -134,7 +134,7 @@ def _stage(s: StageRecord) -> str:
     elif s.author is not None and s.parts:
         said.append(f"{'last of all ' if s.facts.get('final') else 'by '}{_who(s.author)}")
     if s.critic is not None:
-        said.append(f"{'critic' if 'caption' in s.name else 'judge'} {_role(s.critic)}")
+        said.append(f"{s.second} {_role(s.critic)}")
     if s.made is not None:
         said.append(f"→ {s.made.name} {short(s.made.digest)}")
     said += [f"{name.replace('_', ' ')} {value}" for name, value in s.facts.items()]

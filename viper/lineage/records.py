@@ -29,7 +29,8 @@ class Checkpoint:
 @dataclass(frozen=True)
 class StageRecord:
     """A stage of the iteration. `author`: the checkpoint that wrote its rows or that it trained; `critic`: who wrote
-    critiques or verdicts; `made`: the checkpoint that came out. `samples`: rows by split."""
+    critiques or verdicts, in the role `second` (`critic`, `judge`); `made`: the checkpoint that came out. `samples`:
+    rows by split."""
 
     name: str
     state: State
@@ -41,6 +42,7 @@ class StageRecord:
     samples: Mapping[str, int] = field(default_factory=dict)
     author: Checkpoint | None = None
     critic: Checkpoint | None = None
+    second: str = ""
     made: Checkpoint | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 

@@ -141,9 +141,10 @@ def _stage(
     made: Mapping[str, Checkpoint | None],
 ) -> StageRecord:
     author = iteration.generator if node.model == THETA0 else made.get(node.model or "")
-    critic = {"critic": iteration.critic, "judge": iteration.judge}.get(node.stage.second)
+    second = node.stage.second
+    critic = {"critic": iteration.critic, "judge": iteration.judge}.get(second)
     if manifest is None:
-        return StageRecord(node.name, "missing", recorded or "", author=author, critic=critic)
+        return StageRecord(node.name, "missing", recorded or "", author=author, critic=critic, second=second)
     digest = manifest.content_digest
     state: State = "as recorded" if recorded == digest else "differs"
     return StageRecord(
@@ -157,6 +158,7 @@ def _stage(
         samples=_samples(manifest),
         author=author,
         critic=critic,
+        second=second,
         made=made.get(node.name),
         facts={n: v for n in _FACTS if isinstance(v := manifest.outputs.get(n), int | str)},
     )
