@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from viper.errors import NewerFormError, StoreError
-from viper.methods.stages import FREEZE, FREEZING, StageNode
+from viper.methods.stages import FREEZE, FREEZING, StageNode, making
 from viper.plan import Done, Observed, Plan, Stage, plan
 from viper.spec import ViperIteration
 from viper.spec.status import IterationStatus
@@ -224,7 +224,7 @@ class IterationReconciler:
             await self.stores.check(view.name)
         if found is not None:
             policy = found.iteration.spec.promotion.policy
-            deciding = frozenset(n.name for n in found.nodes if n.stage.makes == "decision")
+            deciding = frozenset(n.name for n in making(found.nodes, "decision"))
             self.memory.begun.setdefault(view.uid, Begun(found.alias_version, self.clock(), policy, deciding))
         return found
 

@@ -47,6 +47,12 @@ MAKE, USE = Stage("make", "rows", "rows"), Stage("use", "samples", "rows")
 BAD = {
     "twice": ((StageNode(MAKE), StageNode(MAKE)), {}, "two stages are called make"),
     "freezing": ((StageNode(Stage("freeze", "rows", "rows")),), {}, "two stages are called freeze"),
+    "no name": (
+        (StageNode(Stage("Make_it", "rows", "rows")),),
+        {},
+        "'Make_it' cannot be the name of a stage; use at most 50",
+    ),
+    "too many": (tuple(StageNode(Stage(f"s{i}", "rows", "rows")) for i in range(32)), {}, "at most 31 items"),
     "not there": ((StageNode(USE, ("make",)),), {}, "use needs make, which must come before it"),
     "in a circle": ((StageNode(MAKE, ("use",)), StageNode(USE, ("make",))), {}, "make needs use, which must come"),
     "data of none": ((StageNode(USE, data=("make",)),), {}, "use needs make, which must come before it"),

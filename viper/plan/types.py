@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
-from viper.methods.stages import Makes, StageNode
+from viper.methods.stages import Makes, StageNode, making
 from viper.words import plural
 
 if TYPE_CHECKING:
@@ -280,7 +280,7 @@ class Plan:
 
     def making(self, what: Makes) -> frozenset[str]:
         """Names of the stages that make this."""
-        return frozenset(n.name for n in self.nodes if n.stage.makes == what)
+        return frozenset(n.name for n in making(self.nodes, what))
 
     def made(self, what: Makes) -> Done | None:
         """What the last stage that makes this says of it; None while none is done."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 from typing import ClassVar, Self
 
@@ -11,9 +12,13 @@ from pydantic import model_validator
 from viper.errors import NotFoundError, StageError, StoreError, ViperError
 from viper.methods.stages import FREEZE, THETA0, Stage, StageNode, stage_graph
 from viper.spec.base import setting
+from viper.spec.forms import NAME, WORDS
 from viper.spec.iteration import ViperIteration
 from viper.store import ObjectStore, relative_database, relative_uri, resolve_database, resolve_uri
 from viper.stored import StoredForm, StoredPart, content_digest
+
+#: A status has room for as many, and for freezing.
+MOST_STAGES = 31
 
 
 class ResolvedModel(StoredPart):
@@ -66,7 +71,9 @@ class FrozenIteration(StoredForm):
     )
     versions: dict[str, str] = setting(dict, description="Versions of the libraries that produce data and weights.")
     graph: tuple[StageNode, ...] = setting(
-        (), description="Its stages, in an order in which they can be run; none: frozen before they were stored."
+        (),
+        max_length=MOST_STAGES,
+        description="Its stages, in an order in which they can be run; none: frozen before they were stored.",
     )
 
     @model_validator(mode="after")
@@ -74,6 +81,8 @@ class FrozenIteration(StoredForm):
         """Each stage of the graph comes after what it needs, once, and can do what the profile asks of it."""
         before = {FREEZE}
         for node in self.graph:
+            if re.fullmatch(NAME, node.name) is None:
+                raise ValueError(f"graph: {node.name!r} cannot be the name of a stage; use {WORDS[NAME]}")
             if node.name in before:
                 raise ValueError(f"graph: two stages are called {node.name}; give each a name of its own")
             if missing := sorted({*node.needs, *node.data, *_made_by(node)} - before):
