@@ -118,7 +118,7 @@ def test_a_curve_sent_again_after_an_interruption_has_no_duplicates(registry: Re
 def test_values_that_are_no_finite_numbers_are_left_out_of_a_curve(registry: Registry, model: str) -> None:
     run = registry.iteration_run(model, "t", "u")
     registry.log_curve(run, [{"epoch": 3, "loss": math.nan, "kl": math.inf, "note": "x", "ok": True, "r": 1}], "epoch")  # type: ignore[dict-item]
-    registry.log_metrics(run, {"accuracy": 0.25}, step=7)
+    registry.log_curve(run, [{"accuracy": 0.25, "step": 7}])
     assert run_of(registry, run).data.metrics == {"r": 1.0, "accuracy": 0.25}
 
 

@@ -111,7 +111,7 @@ def test_a_real_registry_says_at_once_what_it_will_never_take(tmp_path: Path) ->
         registry.resolve("m", "7")
     run = registry.iteration_run("m", "it", "uid")
     with pytest.raises(UnfitRegistryError, match="must not resolve to other names"):
-        registry.log_metrics(run, {"accuracy/colour/": 1.0})
+        registry.log_curve(run, [{"accuracy/colour/": 1.0, "step": 0}])
 
 
 NAMES = (

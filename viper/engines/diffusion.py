@@ -28,10 +28,6 @@ _SEEDS: Final = 2**63
 _ADAPTER: Final = "viper"
 
 
-class UnusableImageError(ValueError):
-    """What a pipeline made is no image; the message is a sample's note."""
-
-
 def working_size(size: tuple[int, int], pixels: int | None, multiple: int) -> tuple[int, int]:
     """(width, height) of the aspect of `size` and an area of about `pixels` (None: its own), in whole multiples."""
     width, height = size

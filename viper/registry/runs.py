@@ -96,10 +96,6 @@ class Runs:
         for chunk in _chunks((Param(k, v) for k, v in values.items() if k not in known), _PARAMS_PER_REQUEST):
             self._connection.call("log_batch", run, params=chunk)
 
-    def log_metrics(self, run: str, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Record one value each at `step`; values there already are left alone."""
-        self.log_curve(run, [{**metrics, "step": step}])
-
     def log_curve(self, run: str, rows: Iterable[Mapping[str, float]], step_key: str = "step") -> int:
         """Record the rows of a training log as metrics; returns how many values were new.
 

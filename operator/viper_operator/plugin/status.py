@@ -126,9 +126,7 @@ def with_problems(cluster: Cluster, body: Object) -> Iteration:
     iteration = Iteration(body)
     if iteration.finished:
         return iteration
-    working = {
-        s.job: s.name for s in iteration.status.stages if s.job and s.state in ("Pending", "Running", "Retrying")
-    }
+    working = {s.job: s.name for s in iteration.status.stages if s.job and s.state in WORKING}
     try:
         pods = cluster.items(PODS, labels=f"{ITERATION}={iteration.name}")
         working_pods = {p["metadata"].get("labels", {}).get(JOB_OF_POD) for p in pods}
