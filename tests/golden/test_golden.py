@@ -21,7 +21,7 @@ from viper.ingest.stage import _listing
 from viper.iteration.freeze import differences
 from viper.iteration.observe import StoreObserver, stage_progress
 from viper.local.directory import RunRecord
-from viper.methods.stages import INGEST, INGEST_SAMPLES, TRAIN_CAPTIONS, stage_graph
+from viper.methods.stages import INGEST, INGEST_SAMPLES, TRAIN_CAPTIONS, declared, stage_graph
 from viper.modelcache.cache import ModelCache
 from viper.modelcache.resolve import model_dir, policy_of
 from viper.plan import State, plan
@@ -33,7 +33,6 @@ from viper.store import DirectoryStore, open_store, stored_digests
 from viper.store.transfer import DirectoryDigests
 from viper.stored import read_object
 from viper.tasks.external.ingest import _pin
-from viper.training.attempt import node_of
 from viper.training.data import training_data
 from viper.training.local.checkpoints import check_own
 from viper.training.local.grpo import GrpoRun
@@ -249,14 +248,14 @@ def test_a_training_that_was_stopped_goes_on_from_its_checkpoint(tmp_path: Path)
     assert frozen is not None
     spec = frozen.iteration.spec
     context = StageContext(frozen, store, TRAIN_CAPTIONS, tmp_path)
-    data = training_data(context, node_of(context), PromptSet.load(spec.recipe.prompts))
+    data = training_data(context, context.frozen.node(context.stage), PromptSet.load(spec.recipe.prompts))
     start = model_dir(context, policy_of(context))
     run = GrpoRun(
         start,
         data.train,
         data.held_out,
         factory.similarity(spec),
-        grpo_settings(spec, TRAIN_CAPTIONS),
+        grpo_settings(spec, declared(TRAIN_CAPTIONS)),
         tmp_path / "work",
         None,
     )

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from training_fakes import SCHEMA, model_directory, open_stage, validated
 
 from viper.errors import StageError
-from viper.methods.stages import TRAIN_CAPTIONS, TRAIN_MIXED, TRAIN_OPERATIONS, VALIDATE_CAPTIONS
+from viper.methods.stages import TRAIN_CAPTIONS, TRAIN_MIXED, TRAIN_OPERATIONS, VALIDATE_CAPTIONS, StageNode
 from viper.prompts import PromptSet
 from viper.stage import StageContext
 from viper.stage.rows import row_of
 from viper.store import open_store
 from viper.tasks.captions.validation import CaptionSample
 from viper.tasks.operations.validation import OperationSample
-from viper.training.attempt import node_of
 from viper.training.data import Split, caption_sample, interleave, operation_sample, training_data
 
 PROMPTS = PromptSet.load("smallworld")
@@ -23,7 +23,7 @@ PROMPTS = PromptSet.load("smallworld")
 
 def load(folder: Path, stage: str, rows: int = 20, **recipe: str) -> Split:
     ctx = open_stage(open_store(folder), folder / "work", stage, model_directory(folder / "m"), rows, recipe)
-    return training_data(ctx, node_of(ctx), PROMPTS)
+    return training_data(ctx, ctx.frozen.node(ctx.stage), PROMPTS)
 
 
 def test_a_caption_row_asks_for_its_flaws() -> None:
@@ -97,4 +97,26 @@ def test_a_row_that_cannot_be_learnt_from_is_named(tmp_path: Path, fields: dict[
     validation.write_part(1, [validated(3, **fields)], SCHEMA)
     validation.finish((), parts=2)
     with pytest.raises(StageError, match=words):
-        training_data(ctx, node_of(ctx), PROMPTS)
+        training_data(ctx, ctx.frozen.node(ctx.stage), PROMPTS)
+
+
+@pytest.mark.parametrize("task", ["", "mixed", "somebody's"])
+def test_rows_for_a_task_that_nobody_here_learns_from_are_refused_before_any_is_read(tmp_path: Path, task: str) -> None:
+    ctx = open_stage(open_store(tmp_path), tmp_path / "work", TRAIN_CAPTIONS, model_directory(tmp_path / "m"))
+    nodes = [replace(n, stage=replace(n.stage, task=task)) if n.stage.quota else n for n in ctx.frozen.nodes]
+    ctx.frozen = ctx.frozen.model_copy(update={"graph": tuple(nodes)})
+    with pytest.raises(StageError, match=f"{VALIDATE_CAPTIONS}: its task {task!r} is none to learn from"):
+        training_data(ctx, ctx.frozen.node(ctx.stage), PROMPTS)
+
+
+def test_the_reader_of_rows_is_chosen_by_their_task_whatever_the_stage_is_called(tmp_path: Path) -> None:
+    """A graph of somebody's own, in which the stage of the captions has another name."""
+    ctx = open_stage(open_store(tmp_path), tmp_path / "work", TRAIN_CAPTIONS, model_directory(tmp_path / "m"))
+    theirs = replace(ctx.frozen.node(VALIDATE_CAPTIONS).stage, name="somebodys")
+    node = replace(ctx.frozen.node(ctx.stage), data=("somebodys",))
+    ctx.frozen = ctx.frozen.model_copy(update={"graph": (StageNode(theirs), node)})
+    validation = StageContext(ctx.frozen, ctx.store, "somebodys", tmp_path)
+    validation.write_part(0, [validated(3)], SCHEMA)
+    validation.finish((), parts=1)
+    found = training_data(ctx, node, PROMPTS)
+    assert [s.sample_id for s in (*found.train, *found.held_out)] == ["sample-3"]

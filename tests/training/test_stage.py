@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,14 @@ import pytest
 from training_fakes import FakeTrainer, Killed, Verified, model_directory, open_stage, tools
 
 from viper.errors import InputError, SpecError, StageError, StoreError, SupersededError
-from viper.methods.stages import TRAIN_CAPTIONS, TRAIN_MIXED, TRAIN_OPERATIONS, VALIDATE_CAPTIONS, VALIDATE_OPERATIONS
+from viper.methods.stages import (
+    TRAIN_CAPTIONS,
+    TRAIN_MIXED,
+    TRAIN_OPERATIONS,
+    VALIDATE_CAPTIONS,
+    VALIDATE_OPERATIONS,
+    declared,
+)
 from viper.modelcache.resolve import model_dir
 from viper.stage import Manifest, Progress, StageContext
 from viper.store import directory_digests, open_store, stored_digests
@@ -66,9 +74,16 @@ def test_the_recipe_reaches_the_trainer(tmp_path: Path) -> None:
     settings = trainer.seen["settings"]
     assert (settings.steps, settings.group_size, settings.learning_rate, settings.tau) == (5, 2, 1e-4, 0.9)
     spec = ctx.frozen.iteration.spec
-    assert settings == grpo_settings(spec, TRAIN_CAPTIONS)
-    assert settings.seed != grpo_settings(spec, TRAIN_OPERATIONS).seed
+    assert settings == grpo_settings(spec, declared(TRAIN_CAPTIONS))
+    assert settings.seed != grpo_settings(spec, declared(TRAIN_OPERATIONS)).seed
     assert len(trainer.seen["samples"]) == 14
+
+
+@pytest.mark.parametrize("path", ["", "recipe.captions", "recipe.coldStart", "recipe.seed"])
+def test_a_stage_that_trains_with_no_settings_of_a_training_is_refused(tmp_path: Path, path: str) -> None:
+    spec = stage(tmp_path).frozen.iteration.spec
+    with pytest.raises(StageError, match=f"{TRAIN_CAPTIONS}: its settings '{path}' are none of a training"):
+        grpo_settings(spec, replace(declared(TRAIN_CAPTIONS), training=path))
 
 
 def test_the_second_stage_starts_from_the_first_ones_model(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import viper.training.verl
 from support.verl_environment import ask
 from viper.errors import SpecError
+from viper.methods.stages import declared
 from viper.spec import ViperIteration, load_runnable
 from viper.spec.engines import VerlSettings
 from viper.training.settings import GrpoSettings
@@ -77,7 +78,7 @@ def config_of(
 def answer(request: pytest.FixtureRequest) -> Any:
     """What verl resolves for a stage of the example."""
     spec = paper().spec
-    config = verl_config(grpo_settings(spec, request.param), PATHS, A100, spec.engines.training, steps=300)
+    config = verl_config(grpo_settings(spec, declared(request.param)), PATHS, A100, spec.engines.training, steps=300)
     return ask("verl_resolve.py", {"arguments": arguments(config), "validate": True})
 
 

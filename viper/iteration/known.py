@@ -18,7 +18,7 @@ from viper.methods.stages import FREEZE, stage_graph
 from viper.modelcache.needs import FIELDS, LORA, engine_fields
 from viper.modelcache.uris import check_model_uri, is_uri, model_form
 from viper.prompts import check_set
-from viper.spec import IterationSpec, Profile, Recipe
+from viper.spec import IterationSpec, Profile
 from viper.spec.evaluation import HUB
 from viper.store.places import expanded
 
@@ -176,7 +176,7 @@ def _images(uri: str) -> None:
 def _files(spec: IterationSpec) -> Iterator[tuple[str, _Check]]:
     """Files that people supply; reading them is `viper.iteration.preflight`'s."""
     questions = spec.evaluation.questions
-    if questions or selects_by_questions(spec.recipe):
+    if questions or selects_by_questions(spec):
         yield "spec.evaluation.questions", lambda: _question_set(questions)
     if (cold := spec.recipe.cold_start) is not None:
         yield "spec.recipe.coldStart.samplesUri", lambda: _file(cold.samples_uri)
@@ -184,12 +184,12 @@ def _files(spec: IterationSpec) -> Iterator[tuple[str, _Check]]:
         yield "spec.recipe.external.uri", lambda: _file(external.uri)
 
 
-def selects_by_questions(recipe: Recipe) -> bool:
+def selects_by_questions(spec: IterationSpec) -> bool:
     """Whether a training stage chooses its checkpoint by the evaluation's `selection` questions."""
     from viper.training.stage import training_settings
 
-    trained = (n.name for n in stage_graph(recipe) if n.data)
-    return any(training_settings(recipe, name).select == "heldOutPerception" for name in trained)
+    trained = (node.stage for node in stage_graph(spec.recipe) if node.data)
+    return any(training_settings(spec, stage).select == "heldOutPerception" for stage in trained)
 
 
 def _question_set(uri: str) -> None:

@@ -46,7 +46,7 @@ def _supplied(spec: IterationSpec) -> Iterator[tuple[str, str, _Read]]:
     uri = spec.evaluation.questions
     if uri and reader("questions", uri) is None:
         yield "spec.evaluation.questions", uri, lambda: load_questions(uri)
-        if selects_by_questions(spec.recipe):
+        if selects_by_questions(spec):
             yield "spec.evaluation.questions", uri, lambda: load_questions(uri, "selection")
     cold, external = spec.recipe.cold_start, spec.recipe.external
     if cold is not None:

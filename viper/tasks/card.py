@@ -6,14 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from viper.methods.stages import (
-    SYNTHESIZE_CAPTIONS,
-    SYNTHESIZE_OPERATIONS,
-    THETA0,
-    VALIDATE_CAPTIONS,
-    VALIDATE_OPERATIONS,
-    stage_graph,
-)
+from viper.methods.stages import THETA0
 from viper.modelcache.resolve import trained_model
 from viper.prompts import PromptSet
 from viper.stage import Manifest, ResolvedModel, StageContext
@@ -23,7 +16,6 @@ from viper.words import plural
 
 #: Counters: edits that the judge was shown as what they are not, and those it accepted.
 CONTROLS, CONTROLS_ACCEPTED = "judge.controls", "judge.controls.accepted"
-TITLES = {VALIDATE_CAPTIONS: "Captions and their flaws", VALIDATE_OPERATIONS: "Visual operations"}
 
 
 def write_card(
@@ -34,7 +26,7 @@ def write_card(
     `sources` are the stages whose funnel belongs to the data; the last one has as many parts as this one. Returns what
     the manifest's outputs say.
     """
-    parts = len(ctx.manifest(sources[-1]).parts)
+    stage, parts = ctx.frozen.node(ctx.stage).stage, len(ctx.manifest(sources[-1]).parts)
     records = [record for i in range(parts) if (record := ctx.part(i)) is not None]
     here = Manifest.of_parts(
         stage=ctx.stage, iteration=ctx.frozen.name, identity="", inputs={}, parts=records, outputs={}
@@ -50,7 +42,7 @@ def write_card(
     if controls := here.counters.get(CONTROLS, 0):
         counts |= {"judgeControls": controls, "judgeControlsAccepted": here.counters.get(CONTROLS_ACCEPTED, 0)}
     card = {
-        "title": TITLES[ctx.stage],
+        "title": stage.title or stage.task,
         "iteration": ctx.frozen.name,
         "counts": counts,
         "funnel": [
@@ -79,7 +71,7 @@ def provenance(ctx: StageContext, sources: Sequence[str], prompts: Sequence[str]
     """What the data was made from and with."""
     frozen, spec = ctx.frozen, ctx.frozen.iteration.spec
     templates = PromptSet.load(spec.recipe.prompts)
-    roles = {"author": _author(ctx), "base": frozen.base, "critic": frozen.critic, "judge": frozen.judge}
+    roles = {"author": _author(ctx, sources[-1]), "base": frozen.base, "critic": frozen.critic, "judge": frozen.judge}
     return {
         "identity": frozen.identity,
         "images": spec.images.dump(),
@@ -101,10 +93,9 @@ def provenance(ctx: StageContext, sources: Sequence[str], prompts: Sequence[str]
     }
 
 
-def _author(ctx: StageContext) -> ResolvedModel:
-    """The checkpoint that wrote the data."""
-    stage = {VALIDATE_CAPTIONS: SYNTHESIZE_CAPTIONS, VALIDATE_OPERATIONS: SYNTHESIZE_OPERATIONS}[ctx.stage]
-    node = next(n for n in stage_graph(ctx.frozen.iteration.spec.recipe) if n.name == stage)
+def _author(ctx: StageContext, stage: str) -> ResolvedModel:
+    """The checkpoint that a stage wrote its rows with."""
+    node = ctx.frozen.node(stage)
     return ctx.frozen.generator if node.model in (None, THETA0) else trained_model(ctx, str(node.model))
 
 

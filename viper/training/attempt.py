@@ -12,7 +12,7 @@ from typing import Protocol
 
 from viper.engines.base import RlSample
 from viper.errors import StageError, StoreError
-from viper.methods.stages import THETA0, StageNode, stage_graph
+from viper.methods.stages import THETA0, StageNode
 from viper.modelcache.resolve import model_dir
 from viper.stage import ResolvedModel, StageContext
 from viper.store import child_uri
@@ -35,11 +35,6 @@ class Verify(Protocol):
     def __call__(
         self, stored: Path, reference: Path, weights: Path | None, probes: Sequence[RlSample], tokens: int
     ) -> float: ...
-
-
-def node_of(ctx: StageContext) -> StageNode:
-    """This stage in the iteration's graph."""
-    return next(n for n in stage_graph(ctx.frozen.iteration.spec.recipe) if n.name == ctx.stage)
 
 
 def inputs_of(node: StageNode) -> tuple[str, ...]:

@@ -28,7 +28,6 @@ from viper.training.attempt import (
     following,
     forget,
     inputs_of,
-    node_of,
     publish_curves,
     publish_model,
     trained_weights,
@@ -159,7 +158,7 @@ def cold_start(ctx: StageContext, train: SftTrainer, verify: Verify, send_curves
     )
     curves = publish_curves(ctx, result.history)
     manifest = ctx.finish(
-        inputs_of(node_of(ctx)),
+        inputs_of(ctx.frozen.node(ctx.stage)),
         outputs={"model": model, "steps": result.steps, "curves": curves, "samples": {"train": len(samples)}},
     )
     forget(ctx, work_dir)

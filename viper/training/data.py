@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar, overload
 from viper.engines.base import RlSample
 from viper.errors import StageError
 from viper.images import lazily
-from viper.methods.stages import INGEST_SAMPLES, VALIDATE_CAPTIONS, VALIDATE_OPERATIONS, StageNode
+from viper.methods.stages import Stage, StageNode
 from viper.prompts import PromptSet
 from viper.reward.sentences import split_sentences
 from viper.stage import StageContext
@@ -119,10 +119,11 @@ class _Source(Generic[D]):
         return row.sample_id, row.image_id, row.split, row.passport, row.accepted, *self.lesson(row)
 
 
+#: By the task that the rows are for.
 _SOURCES: dict[str, _Source[Any]] = {
-    VALIDATE_CAPTIONS: _Source(CaptionSample, lambda r: (r.image, r.caption, r.refinement), caption_sample),
-    VALIDATE_OPERATIONS: _Source(OperationSample, lambda r: (r.image, r.edited, r.instruction), operation_sample),
-    INGEST_SAMPLES: _Source(ExternalSample, lambda r: (r.images, r.prompt, r.ground_truth), external_sample),
+    "captions": _Source(CaptionSample, lambda r: (r.image, r.caption, r.refinement), caption_sample),
+    "operations": _Source(OperationSample, lambda r: (r.image, r.edited, r.instruction), operation_sample),
+    "external": _Source(ExternalSample, lambda r: (r.images, r.prompt, r.ground_truth), external_sample),
 }
 
 
@@ -130,11 +131,12 @@ def training_data(ctx: StageContext, node: StageNode, prompts: PromptSet) -> Spl
     """The accepted rows of every data stage of a training stage, several of them interleaved evenly.
 
     Raises:
-        StageError: a row has no ground truth, or a split that is neither `train` nor `held_out`.
+        StageError: a stage's rows are for no task that is known here; a row has no ground truth, or a split that is
+            neither `train` nor `held_out`.
     """
     splits: dict[str, list[list[EncodedSample]]] = {"train": [], "held_out": []}
     for stage in node.data:
-        source = _SOURCES[stage]
+        source = _source(ctx.frozen.node(stage).stage)
         groups: dict[str, list[EncodedSample]] = {"train": [], "held_out": []}
         for row in _accepted(ctx, stage, source):
             sample = source.make(row, prompts)
@@ -146,6 +148,12 @@ def training_data(ctx: StageContext, node: StageNode, prompts: PromptSet) -> Spl
             splits[name].append(samples)
     train, held_out = (RlDataset(interleave(*splits[name])) for name in ("train", "held_out"))
     return Split(train, held_out)
+
+
+def _source(stage: Stage) -> _Source[Any]:
+    if stage.task not in _SOURCES:
+        raise StageError(f"its task {stage.task!r} is none to learn from: {', '.join(_SOURCES)}", where=stage.name)
+    return _SOURCES[stage.task]
 
 
 def _accepted(ctx: StageContext, stage: str, source: _Source[D]) -> Iterator[D]:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Protocol
 
 from viper.engines.names import check_trainer
-from viper.errors import InputError
-from viper.methods.stages import TRAIN_OPERATIONS
+from viper.errors import InputError, StageError
+from viper.methods.stages import Stage
 from viper.modelcache.resolve import model_dir, policy_of
 from viper.prompts import PromptSet
 from viper.seeds import derive
-from viper.spec import IterationSpec, Recipe, TrainingSettings
+from viper.spec import IterationSpec, TrainingSettings
 from viper.stage import Manifest, StageContext
 from viper.training.attempt import (
     History,
@@ -22,7 +22,6 @@ from viper.training.attempt import (
     following,
     forget,
     inputs_of,
-    node_of,
     publish_curves,
     publish_model,
     trained_weights,
@@ -68,22 +67,25 @@ class Tools:
     checkpoints: str = FOLDERS
 
 
-def training_settings(recipe: Recipe, stage: str) -> TrainingSettings:
-    """The recipe's settings of a training stage; mixed training uses those of the captions."""
-    return recipe.operations.training if stage == TRAIN_OPERATIONS else recipe.captions.training
+def training_settings(spec: IterationSpec, stage: Stage) -> TrainingSettings:
+    """What a stage trains with; raises `StageError` for one that does not say where that is set."""
+    found = spec.value_at(stage.training) if stage.training else None
+    if not isinstance(found, TrainingSettings):
+        raise StageError(f"its settings {stage.training!r} are none of a training", where=stage.name)
+    return found
 
 
-def grpo_settings(spec: IterationSpec, stage: str) -> GrpoSettings:
+def grpo_settings(spec: IterationSpec, stage: Stage) -> GrpoSettings:
     """The recipe in the trainer's words; raises `SpecError` when the trainer is not one this stage can run."""
     check_trainer(spec.engines.trainer)
-    t, r = training_settings(spec.recipe, stage), spec.recipe.reward
+    t, r = training_settings(spec, stage), spec.recipe.reward
     return GrpoSettings(
         **{name: getattr(t, name) for name in TrainingSettings.model_fields},
         tau=r.tau,
         format_weight=r.format_weight,
         correct_weight=r.correct_weight,
-        seed=derive(spec.recipe.seed, stage) % 2**31,
-        threads=spec.profile.of(stage).threads or None,
+        seed=derive(spec.recipe.seed, stage.name) % 2**31,
+        threads=spec.profile.of(stage.name).threads or None,
     )
 
 
@@ -99,8 +101,8 @@ def train(ctx: StageContext, open_tools: Callable[[], Tools]) -> Manifest | None
     """
     if ctx.shard != 0:
         return None
-    spec, node = ctx.frozen.iteration.spec, node_of(ctx)
-    settings = grpo_settings(spec, ctx.stage)
+    spec, node = ctx.frozen.iteration.spec, ctx.frozen.node(ctx.stage)
+    settings = grpo_settings(spec, node.stage)
     data = training_data(ctx, node, PromptSet.load(spec.recipe.prompts))
     if not len(data.train):
         raise InputError("there is no sample to train on", where=f"{ctx.frozen.name}, {', '.join(node.data)}")

@@ -114,7 +114,7 @@ def held_out_perception(ctx: StageContext) -> Callable[[Path], float] | None:
     None unless the stage selects its step by it; raises `InputError` when there are no such questions.
     """
     spec = ctx.frozen.iteration.spec
-    if training_settings(spec.recipe, ctx.stage).select != "heldOutPerception":
+    if training_settings(spec, ctx.frozen.node(ctx.stage).stage).select != "heldOutPerception":
         return None
     if not spec.evaluation.questions:
         raise InputError(

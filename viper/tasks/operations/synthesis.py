@@ -12,7 +12,7 @@ from PIL import Image
 
 from viper.engines.base import VlmRequest
 from viper.images import encode_png
-from viper.methods.stages import INGEST, SYNTHESIZE_CAPTIONS, SYNTHESIZE_OPERATIONS, VALIDATE_CAPTIONS, stage_graph
+from viper.methods.stages import INGEST, SYNTHESIZE_CAPTIONS, SYNTHESIZE_OPERATIONS, VALIDATE_CAPTIONS
 from viper.modelcache.engines import StageEngines
 from viper.prompts import PromptSet
 from viper.seeds import derive
@@ -91,9 +91,9 @@ class Captions:
     """The refined captions of this iteration; none when operations are its only stage."""
 
     def __init__(self, ctx: StageContext) -> None:
-        node = next(n for n in stage_graph(ctx.frozen.iteration.spec.recipe) if n.name == SYNTHESIZE_OPERATIONS)
         self._ctx = ctx
-        self._manifest = ctx.manifest(SYNTHESIZE_CAPTIONS) if VALIDATE_CAPTIONS in node.needs else None
+        captioned = VALIDATE_CAPTIONS in ctx.frozen.node(ctx.stage).needs
+        self._manifest = ctx.manifest(SYNTHESIZE_CAPTIONS) if captioned else None
 
     @property
     def inputs(self) -> tuple[str, ...]:

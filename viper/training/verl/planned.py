@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from viper.methods.stages import DISTRIBUTED, VALIDATE_CAPTIONS, VALIDATE_OPERATIONS, stage_graph
+from viper.methods.stages import declared, stage_graph
 from viper.spec import IterationSpec
 from viper.training.stage import grpo_settings
 from viper.training.verl.config import VerlHardware, VerlPaths, arguments, verl_config
@@ -15,8 +15,8 @@ _SERVICE, _MODEL = "http://127.0.0.1:PORT", "MODEL"
 
 def check(spec: IterationSpec) -> None:
     """Raises `SpecError` for what a training stage would refuse, so that it is told before anything is synthesised."""
-    for stage in (n.name for n in stage_graph(spec.recipe) if n.name in DISTRIBUTED):
-        planned_arguments(spec, stage, Path("/"))
+    for node in (n for n in stage_graph(spec.recipe) if n.stage.distributed):
+        planned_arguments(spec, node.name, Path("/"))
 
 
 def planned_steps(spec: IterationSpec, stage: str) -> int | None:
@@ -24,15 +24,12 @@ def planned_steps(spec: IterationSpec, stage: str) -> int | None:
 
     None where that depends on the size of data that comes from outside.
     """
-    settings = grpo_settings(spec, stage)
-    quotas = {
-        VALIDATE_CAPTIONS: spec.recipe.captions.samples,
-        VALIDATE_OPERATIONS: spec.recipe.operations.samples,
-    }
-    data = next(n.data for n in stage_graph(spec.recipe) if n.name == stage)
-    if settings.steps is None and not all(source in quotas for source in data):
+    nodes = {node.name: node for node in stage_graph(spec.recipe)}
+    settings = grpo_settings(spec, nodes[stage].stage)
+    quotas = [quota for source in nodes[stage].data if (quota := nodes[source].stage.quota)]
+    if settings.steps is None and len(quotas) < len(nodes[stage].data):
         return None
-    quota = sum(quotas.get(source, 0) for source in data)
+    quota = sum(spec.value_at(path) for path in quotas)
     return settings.total_steps(round(quota * (1 - spec.recipe.validation.held_out_share)))
 
 
@@ -43,7 +40,7 @@ def planned_arguments(spec: IterationSpec, stage: str, work_dir: Path) -> list[s
         SpecError: sizes that verl cannot divide among the GPUs, or an override that contradicts the specification.
     """
     resources, directory = spec.profile.of(stage), work_dir / "grpo"
-    settings, held_out = grpo_settings(spec, stage), spec.recipe.validation.held_out_share > 0
+    settings, held_out = grpo_settings(spec, declared(stage)), spec.recipe.validation.held_out_share > 0
     paths = VerlPaths(
         model=Path(_MODEL),
         train=directory / "data" / "train.parquet",
