@@ -36,8 +36,8 @@ _UNFIT = re.compile(
 _MOST_MARKS, _JOINER = 30, "\u034f"
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
-#: `user:password@host` where no scheme stands before it, as people write registries of images; no tag with a digest.
-_BARE_PERSON = re.compile(r"(?<![\w./:@%+~-])[\w.%+~-]{1,64}:[^\s/@'\"]{1,256}@(?!sha\d+:)(?=\w)")
+#: `user:password@host`, also behind `//`, where no scheme stands before it; no tag with a digest.
+_BARE_PERSON = re.compile(r"(?<![\w./:@%+~-])(?://)?[\w.%+~-]{1,64}:[^\s/@'\"]{1,256}@(?!sha\d+:)(?=\w)")
 
 
 def clean(text: str) -> str:

@@ -25,6 +25,7 @@ from viper.text import without_credentials
         ("photos?token=SECRET", "photos?token=…"),
         ("openai:https://u:SECRET@h/v1#m", "openai:https://…@h/v1#m"),
         ("ana:SECRET@registry.example.org/viper:1", "…@registry.example.org/viper:1"),
+        ("//ana:SECRET@mlflow:5000", "…@mlflow:5000"),
         ("is 'ana:SE:CR+ET@host' an image", "is '…@host' an image"),
         ("could not open 'http://u:SECRET@h' now", "could not open 'http://…@h' now"),
     ],

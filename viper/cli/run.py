@@ -68,7 +68,6 @@ def run(args: argparse.Namespace) -> int:
 def _check_places(args: argparse.Namespace) -> None:
     """What cannot be reached is not remembered. Raises `StoreError`, `RegistryError` for what is no URI."""
     from viper.registry import Registry
-    from viper.spec.addresses import check_anonymous
     from viper.store import DirectoryStore, open_store
 
     if args.store is not None:
@@ -77,7 +76,7 @@ def _check_places(args: argparse.Namespace) -> None:
             folder(store.root, "--store")
         next(store.list("iterations/"), None)
     if args.tracking_uri is not None:
-        Registry(check_anonymous(args.tracking_uri))
+        Registry(args.tracking_uri)
 
 
 def _forget_what_never_began(directory: RunDirectory, args: argparse.Namespace) -> None:

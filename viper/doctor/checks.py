@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from viper.doctor.facts import GB, GIB, EngineMemory, Facts, Finding, Level, MeasuredMemory, Place, Volume, Wanted
+from viper.text import without_credentials
 
 #: Least driver of a CUDA major version (NVIDIA: CUDA toolkit release notes, minor version compatibility).
 DRIVERS = {"11": 450, "12": 525, "13": 580}
@@ -249,9 +250,10 @@ def examine(facts: Facts, wanted: Wanted) -> list[Finding]:
 
 
 def _place(place: Place) -> Finding:
+    where = without_credentials(place.where)
     if place.problem:
-        return Finding(place.what, "fail", f"{place.where}: {place.problem}", "", place.fix)
-    return Finding(place.what, "ok", place.where)
+        return Finding(place.what, "fail", f"{where}: {place.problem}", "", place.fix)
+    return Finding(place.what, "ok", where)
 
 
 def _disk(name: str, volume: Volume, need: int, asked: bool, where: str) -> Finding:

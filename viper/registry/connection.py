@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from viper import retries
 from viper.errors import RegistryError, UnfitRegistryError
+from viper.spec.addresses import check_anonymous
 from viper.store.places import cache_dir
 
 P = ParamSpec("P")
@@ -38,7 +39,7 @@ class Connection:
 
     Args:
         tracking_uri: `sqlite:///absolute/path.db` or `http(s)://host:port`. Nothing is imported or contacted before the
-            first call. Raises UnfitRegistryError when it is neither.
+            first call. Raises UnfitRegistryError when it is neither, or holds credentials.
     """
 
     def __init__(self, tracking_uri: str) -> None:
@@ -48,7 +49,7 @@ class Connection:
                 where=tracking_uri,
                 fix="use sqlite:////absolute/path/mlflow.db or http://host:port",
             )
-        self.uri = tracking_uri
+        self.uri = check_anonymous(tracking_uri)
         self._client: Any = None
 
     @property
