@@ -121,10 +121,8 @@ def test_files_are_laid_over_one_another(tmp_path: Path) -> None:
         "- {work: reconstruct, engine: qwen-image, gpu: H200, seconds: [1, 2], kind: assumed, source: me}\n",
         "second.yaml",
     )
-    rates = [
-        load_table(*files).rate("reconstruct", "qwen-image", "H200") for files in ((first, second), (second, first))
-    ]
-    assert [r.seconds for r in rates if r is not None] == [(1, 2), (9, 11)]
+    tables = [load_table(*files) for files in ((first, second), (second, first))]
+    assert [t.fitting("reconstruct", "qwen-image", "H200")[0].seconds for t in tables] == [(1, 2), (9, 11)]
     assert load_table(first).gpus == default_table().gpus
 
 

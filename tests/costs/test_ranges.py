@@ -41,8 +41,3 @@ def test_items_come_in_whole_parts() -> None:
 def test_the_sum_of_nothing_is_nothing() -> None:
     assert total([]) == Range(0, 0)
     assert total([Range(1, 2), Range(3, 5)]) == Range(4, 7)
-
-
-def test_ranges_overlap_when_they_share_a_number() -> None:
-    assert Range(1, 2).overlaps(Range(2, 3))
-    assert not Range(1, 2).overlaps(Range(2.1, 3))

@@ -38,11 +38,9 @@ def test_every_gpu_of_a_rate_is_known() -> None:
 
 
 def test_a_rate_of_the_very_engine_and_gpu_is_preferred() -> None:
-    named, other = TABLE.rate("edit", "omnigen2", "H100"), TABLE.rate("edit", "something", "A100")
-    assert named is not None
-    assert other is not None
+    named, other = (TABLE.fitting("edit", *on)[0] for on in (("omnigen2", "H100"), ("something", "A100")))
     assert (named.engine, named.gpu, other.engine) == ("omnigen2", "A100", None)
-    assert TABLE.rate("edit", "omnigen2", "cpu") == TABLE.rate("edit", "smallworld", "cpu")
+    assert TABLE.fitting("edit", "omnigen2", "cpu") == TABLE.fitting("edit", "smallworld", "cpu")
 
 
 def test_gpus_compare_both_ways() -> None:
@@ -58,8 +56,7 @@ def test_a_table_of_ones_own_is_read(tmp_path: Path) -> None:
     data["rates"] = [{"work": "edit", "gpu": "A100", "seconds": [1, 2], "kind": "assumed", "source": "mine, really"}]
     file = tmp_path / "rates.json"
     file.write_text(yaml.safe_dump(data))
-    found = load_table(file).rate("edit", "any", "A100")
-    assert found is not None
+    (found, *_) = load_table(file).fitting("edit", "any", "A100")
     assert found.seconds == (1, 2)
 
 

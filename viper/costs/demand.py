@@ -112,7 +112,7 @@ def demands(spec: IterationSpec, node: StageNode, table: RateTable) -> Iterator[
 
 def _asked(spec: IterationSpec, node: StageNode, table: RateTable) -> Iterator[Demand]:
     """What one item asks of each engine, in an order that is kept: it is stored with what was measured."""
-    stage, engines, judge = node.stage, spec.engines, spec.recipe.validation.judge
+    stage, engines, recipe = node.stage, spec.engines, spec.recipe
 
     def write(names: Sequence[str], billions: float | None, images: int, times: float = 1) -> Demand:
         asked = total(table.calls[name].range if name in table.calls else _ONCE for name in names) if names else _ONCE
@@ -126,12 +126,16 @@ def _asked(spec: IterationSpec, node: StageNode, table: RateTable) -> Iterator[D
     if "vlm" in stage.engines and (node.model is not None or not stage.second):
         yield write(stage.calls, generator_size(spec), 1)
     if stage.second:
+        judge = recipe.validation.judge
         times = judge.votes * (1 + judge.controls) if stage.second == "judge" else 1
-        yield write(stage.second_calls, role_size(spec, getattr(spec.recipe.models, stage.second)), 2, times)
+        yield write(stage.second_calls, role_size(spec, getattr(recipe.models, stage.second)), 2, times)
+    # Photographs are about 4:3.
+    whole, original = (side * side * 0.75 for side in (recipe.captions.reconstruction_size, spec.images.max_side))
     if "reconstructor" in stage.engines:
-        yield _reconstruction(spec)
+        yield _drawing("reconstruct", engines.reconstructor, engines.reconstruction, whole)
     if "editor" in stage.engines:
-        yield _edit(spec, table.calls["edit"].range)
+        pixels = min(engines.editing.max_pixels, original)
+        yield _drawing("edit", engines.editor, engines.editing, pixels, table.calls["edit"].range)
 
 
 def speed_key(spec: IterationSpec, node: StageNode, table: RateTable) -> dict[str, Any]:
@@ -168,34 +172,19 @@ def acceptance_key(spec: IterationSpec, node: StageNode, graph: Iterable[StageNo
     return key
 
 
-def _reconstruction(spec: IterationSpec) -> Demand:
-    settings, side = spec.engines.reconstruction, spec.recipe.captions.reconstruction_size
-    # Photographs are about 4:3; the longer side is `side`.
+def _drawing(work: Work, engine: str, settings: DiffusionSettings, pixels: float, calls: Range = _ONCE) -> Demand:
     return Demand(
-        "reconstruct",
-        engine_name(spec.engines.reconstructor),
-        Range(1, 1),
-        steps=settings.steps,
-        passes=_passes(settings),
-        megapixels=side * side * 0.75 / 1e6,
-        factors=_factors(settings),
-    )
-
-
-def _edit(spec: IterationSpec, calls: Range) -> Demand:
-    settings, side = spec.engines.editing, spec.images.max_side
-    return Demand(
-        "edit",
-        engine_name(spec.engines.editor),
+        work,
+        engine_name(engine),
         calls,
         steps=settings.steps,
-        passes=_passes(settings, spec.engines.editor),
-        megapixels=min(settings.max_pixels, side * side * 0.75) / 1e6,
+        passes=_passes(settings, engine),
+        megapixels=pixels / 1e6,
         factors=_factors(settings),
     )
 
 
-def _passes(settings: DiffusionSettings, engine: str = "") -> int:
+def _passes(settings: DiffusionSettings, engine: str) -> int:
     """Passes of the model a step: one, one more without the text, and for OmniGen2 one more without the image."""
     if settings.guidance <= 1:
         return 1

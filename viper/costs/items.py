@@ -56,7 +56,8 @@ def items_of(
     several shards share until it has `samples`. `acceptance`: share of each stage's rows that it accepts, of those that
     it has to judge. `questions`: how many the evaluation asks, where that is known.
     """
-    share = {name: _possible(a) for name, a in acceptance.items()}
+    least = LEAST_ACCEPTANCE
+    share = {name: Range(max(least, a.low), max(least, a.high)) for name, a in acceptance.items()}
     counted = _Counted(spec, {node.name: node for node in graph}, share, questions)
     for node in graph:
         counted.found[node.name] = counted.items(node)
@@ -224,7 +225,3 @@ def _answers(spec: IterationSpec, questions: int | None, trained: int) -> Items:
         return Items(ZERO, notes=tuple(notes))
     answers = Range(asked * (trained + 1), asked * (trained + 1 + evaluation.base))
     return Items(answers, answers, notes=tuple(notes))
-
-
-def _possible(acceptance: Range) -> Range:
-    return Range(max(LEAST_ACCEPTANCE, acceptance.low), max(LEAST_ACCEPTANCE, acceptance.high))

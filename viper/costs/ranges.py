@@ -54,10 +54,6 @@ class Range:
         """Both ends as whole multiples of `step`."""
         return Range(math.ceil(self.low / step - 1e-9) * step, math.ceil(self.high / step - 1e-9) * step)
 
-    def overlaps(self, other: Range) -> bool:
-        """Whether some number lies in both."""
-        return self.low <= other.high and other.low <= self.high
-
 
 ZERO = Range(0.0, 0.0)
 

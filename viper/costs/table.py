@@ -131,10 +131,6 @@ class RateTable(SpecModel):
         best = min(fit, key=lambda r: (r.engine is None, r.gpu != gpu), default=None)
         return [r for r in fit if best is not None and (r.engine, r.gpu) == (best.engine, best.gpu)]
 
-    def rate(self, work: Work, engine: str, gpu: str) -> Rate | None:
-        """The first of the rates that fit; None when there is none."""
-        return next(iter(self.fitting(work, engine, gpu)), None)
-
     def laid_over(self, base: RateTable) -> RateTable:
         """This table, and of `base` what it says nothing about: rates by work, engine and GPU, the rest by name."""
         own = {(r.work, r.engine, r.gpu) for r in self.rates}
