@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from viper.reward.equations import RewardParameters
+from viper.spec import RewardSettings, TrainingSettings
 from viper.training.settings import GrpoSettings, SftSettings, data_order, group_advantages
 
 
@@ -21,6 +25,12 @@ def test_every_pass_over_the_data_takes_every_sample_once(samples: int, start: i
 def test_the_order_differs_between_passes_and_between_seeds() -> None:
     passes = {tuple(data_order(20, 20 * i, 20, 0)) for i in range(4)} | {tuple(data_order(20, 0, 20, 1))}
     assert len(passes) == 5
+
+
+def test_what_a_recipe_leaves_out_is_the_same_for_the_trainer_and_the_reward() -> None:
+    recipe = TrainingSettings().model_dump(exclude={"micro_batch"}) | RewardSettings().model_dump()
+    assert {name: getattr(GrpoSettings(), name) for name in recipe} == recipe
+    assert asdict(RewardParameters()) == RewardSettings().model_dump()
 
 
 def test_steps_come_from_epochs_unless_they_are_given() -> None:

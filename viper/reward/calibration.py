@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from viper.engines.base import SimilarityModel
 from viper.errors import InputError
+from viper.reward.equations import RewardParameters
 from viper.reward.sentences import normalise
 from viper.text import load_json
 from viper.words import plural
@@ -73,7 +74,7 @@ class Calibration:
 
 
 def calibrate(
-    model: SimilarityModel, pairs: Sequence[Pair], tau: float = 0.85, limits: Limits | None = None
+    model: SimilarityModel, pairs: Sequence[Pair], tau: float = RewardParameters.tau, limits: Limits | None = None
 ) -> Calibration:
     """Measures a model on pairs; raises `InputError` when there is no paraphrase or nothing to tell it from."""
     kinds = list(dict.fromkeys([PARAPHRASE, *(pair.kind for pair in pairs)]))

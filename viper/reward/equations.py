@@ -28,15 +28,18 @@ from numpy.typing import NDArray
 from viper.engines.base import SimilarityModel
 from viper.errors import StageError
 from viper.reward.sentences import ParsedOutput, normalise, parse_output
+from viper.spec.recipe import RewardSettings
+
+_PAPER = RewardSettings()
 
 
 @dataclass(frozen=True)
 class RewardParameters:
     """The paper's values. `tau` is τ, a cosine; the weights multiply R_format and R_correct."""
 
-    tau: float = 0.85
-    format_weight: float = 0.05
-    correct_weight: float = 0.95
+    tau: float = _PAPER.tau
+    format_weight: float = _PAPER.format_weight
+    correct_weight: float = _PAPER.correct_weight
 
 
 @dataclass(frozen=True)

@@ -11,38 +11,42 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from viper.spec import RewardSettings, TrainingSettings
+
+_TRAINING, _REWARD = TrainingSettings(), RewardSettings()
+
 Selection = Literal["last", "heldOutReward", "heldOutPerception"]
 
 
 @dataclass(frozen=True)
 class GrpoSettings:
-    """One GRPO run; the defaults are the paper's, the names the recipe's (`recipe.*.training`).
+    """One GRPO run; names and defaults are the recipe's (`recipe.*.training`), but for `micro_batch`.
 
     A step is one batch of rollouts and `batch_prompts / mini_batch_prompts` optimiser updates on it. `micro_batch`
     bounds the outputs of one forward and backward pass and changes memory, not the result. `collapse_steps` steps in a
     row in which every group's rewards are equal stop the run.
     """
 
-    steps: int | None = None
-    epochs: float = 1.0
-    batch_prompts: int = 128
-    mini_batch_prompts: int = 64
+    steps: int | None = _TRAINING.steps
+    epochs: float = _TRAINING.epochs
+    batch_prompts: int = _TRAINING.batch_prompts
+    mini_batch_prompts: int = _TRAINING.mini_batch_prompts
     micro_batch: int = 160
-    group_size: int = 5
-    temperature: float = 1.0
-    max_prompt_tokens: int = 10240
-    max_response_tokens: int = 4096
-    learning_rate: float = 1e-6
-    warmup_steps: int = 0
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    clip_low: float = 0.2
-    clip_high: float = 0.28
-    tau: float = 0.85
-    format_weight: float = 0.05
-    correct_weight: float = 0.95
-    save_every: int = 20
-    select: Selection = "last"
+    group_size: int = _TRAINING.group_size
+    temperature: float = _TRAINING.temperature
+    max_prompt_tokens: int = _TRAINING.max_prompt_tokens
+    max_response_tokens: int = _TRAINING.max_response_tokens
+    learning_rate: float = _TRAINING.learning_rate
+    warmup_steps: int = _TRAINING.warmup_steps
+    weight_decay: float = _TRAINING.weight_decay
+    max_grad_norm: float = _TRAINING.max_grad_norm
+    clip_low: float = _TRAINING.clip_low
+    clip_high: float = _TRAINING.clip_high
+    tau: float = _REWARD.tau
+    format_weight: float = _REWARD.format_weight
+    correct_weight: float = _REWARD.correct_weight
+    save_every: int = _TRAINING.save_every
+    select: Selection = _TRAINING.select
     held_out_limit: int = 256
     collapse_steps: int = 20
     seed: int = 0
