@@ -12,6 +12,9 @@ import yaml
 from prometheus_client import REGISTRY
 
 from fakes import world
+from viper.costs.estimate import Circumstances, iteration_cost
+from viper.costs.measured import Measurements
+from viper.costs.table import default_table
 from viper.doctor import reach
 from viper.errors import SpecError, StageError
 from viper.iteration.observe import manifest_problem
@@ -130,7 +133,10 @@ def done(store: DirectoryStore, one: FrozenIteration) -> dict[str, Manifest]:
     return made
 
 
-GRAPHS = {**{name: (recipe, ()) for name, recipe in RECIPES.items()}, "toys": ({}, TOYS)}
+GRAPHS = {
+    **{name: (recipe, ()) for name, recipe in RECIPES.items()},
+    "toys": ({"analysis": {"attentionImages": 4}}, TOYS),
+}
 
 
 @pytest.fixture(params=GRAPHS.values(), ids=GRAPHS)
@@ -258,6 +264,16 @@ def test_every_stage_is_in_the_lineage_of_its_version(one: FrozenIteration, tmp_
         assert (stage.made is not None) == (node.stage.makes == "model")
         assert (stage.author is not None) == (node.model is not None)
         assert (stage.critic is not None) == bool(node.stage.second)
+
+
+def test_every_stage_has_its_cost(one: FrozenIteration) -> None:
+    known = Circumstances(default_table(), Measurements())
+    costs = iteration_cost(one.iteration.spec, known, one.nodes).stages
+    assert [c.name for c in costs] == [n.name for n in one.nodes]
+    for node, cost in zip(one.nodes, costs, strict=True):
+        assert cost.unit == node.stage.unit
+        assert (cost.acceptance is not None) == (node.stage.makes in ("images", "rows", "samples"))
+        assert (cost.items.high > 0) == (cost.wall.high > 0) == bool(node.stage.unit)
 
 
 def test_every_stage_gets_its_job_and_is_counted(one: FrozenIteration) -> None:
