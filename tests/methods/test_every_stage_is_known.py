@@ -3,6 +3,10 @@ and for stages that nobody but this file has heard of; nobody else keeps what th
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -21,6 +25,7 @@ from viper.iteration.observe import manifest_problem
 from viper.iteration.recording import metrics, params, record_stage
 from viper.lineage.archive import Records
 from viper.lineage.walk import walk
+from viper.methods import stages as declarations
 from viper.methods.stages import DECLARED, FREEZING, THETA0, Stage, StageNode, stage_graph
 from viper.modelcache import ModelCache
 from viper.modelcache.needs import engine_fields, stage_models
@@ -315,3 +320,45 @@ def test_a_declaration_of_what_there_is_not_is_refused(stage: Stage, words: str)
 def test_a_role_that_there_is_not_is_refused() -> None:
     with pytest.raises(StageError, match="declares the role 'teacher'"):
         frozen({}).second(Stage("x", "rows", "rows", second="teacher"))
+
+
+ROOT = Path(__file__).parents[2]
+#: Constants of the declarations that are names of stages.
+CONSTANTS = {k: v for k, v in vars(declarations).items() if k.isupper() and isinstance(v, str) and v in DECLARED}
+#: The same, of the tasks of the paper.
+OF_TASKS = {k: v for k, v in CONSTANTS.items() if DECLARED[v].task in ("captions", "operations", "mixed")}
+
+
+@cache
+def sources() -> dict[str, ast.Module]:
+    """The modules in which such a name occurs."""
+    words = re.compile(rf"\b({'|'.join(CONSTANTS)})\b|[\"']({'|'.join(CONSTANTS.values())})[\"']")
+    folders = ("viper", "operator/viper_operator", "jobs/viper_jobs")
+    files = {file: file.read_text() for folder in folders for file in sorted((ROOT / folder).rglob("*.py"))}
+    return {f.relative_to(ROOT).as_posix(): ast.parse(text) for f, text in files.items() if words.search(text)}
+
+
+def named(tree: ast.AST, constants: dict[str, str]) -> Iterator[str]:
+    """The constants, and what they stand for, that occur in a module."""
+    for node in ast.walk(tree):
+        text = {ast.alias: "name", ast.Attribute: "attr", ast.Name: "id", ast.Constant: "value"}.get(type(node))
+        found = None if text is None else getattr(node, text)
+        if isinstance(found, str) and (found in constants or found in constants.values()):
+            yield found
+
+
+def tables(tree: ast.AST) -> list[int]:
+    """Lines of the dictionaries with two stages among their keys."""
+    dictionaries = (node for node in ast.walk(tree) if isinstance(node, ast.Dict))
+    return [d.lineno for d in dictionaries if sum(any(named(key, CONSTANTS)) for key in d.keys if key) > 1]
+
+
+def test_only_methods_and_tasks_name_a_tasks_stage() -> None:
+    naming = {name.rpartition("/")[0] for name, tree in sources().items() if any(named(tree, OF_TASKS))}
+    assert "viper/methods" in naming
+    assert {n for n in naming if n != "viper/methods" and not n.startswith("viper/tasks")} == set()
+
+
+def test_there_is_one_table_of_stages() -> None:
+    assert tables(ast.parse("TABLE = {EVALUATE: 1, 'promote': 2}")) == [1]
+    assert {name: found for name, tree in sources().items() if (found := tables(tree))} == {}
