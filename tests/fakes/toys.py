@@ -68,6 +68,6 @@ def main(argv: Sequence[str]) -> int:
     def work() -> None:
         store, name = split_iteration_uri(given.iteration)
         shard, shards = given.shard
-        FakeStage().run(open_stage(store, name, given.stage, given.work_dir, shard=shard, shards=shards))
+        FakeStage()(open_stage(store, name, given.stage, given.work_dir, shard=shard, shards=shards))
 
     return exit_status(work, given.termination_log)
