@@ -9,6 +9,8 @@ import sys
 import tarfile
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parent / "oci.py"
 
 
@@ -19,10 +21,12 @@ def archive(folder: Path, name: str) -> Path:
     return made
 
 
+@pytest.mark.process
 def test_the_same_program_gives_the_same_bytes(tmp_path: Path) -> None:
     assert archive(tmp_path, "a.tar").read_bytes() == archive(tmp_path, "b.tar").read_bytes()
 
 
+@pytest.mark.process
 def test_every_part_is_there_under_its_digest_and_the_image_has_its_name(tmp_path: Path) -> None:
     with tarfile.open(archive(tmp_path, "a.tar")) as tar:
         parts = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]

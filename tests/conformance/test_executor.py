@@ -115,6 +115,7 @@ def test_nothing_starts_while_the_iteration_is_suspended_and_it_goes_on_afterwar
     assert executor.run().outcome == "promoted"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("stage", [INGEST, SYNTHESIZE_CAPTIONS, VALIDATE_CAPTIONS, TRAIN_CAPTIONS])
 def test_an_executor_that_dies_in_any_stage_is_succeeded_by_another(executor: Executor, stage: str) -> None:
     expected = undisturbed(executor)

@@ -81,6 +81,7 @@ def test_an_iteration_that_an_earlier_release_began_ends_under_this_one(executor
     assert not [part for part in world.made(executor.store) if part.startswith(BEGUN)], "nothing is made again"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("executor", [{"before": begun_later}], indirect=True)
 def test_an_iteration_that_a_later_release_began_ends_under_this_one(executor: Executor, tmp_path: Path) -> None:
     said, before = json.loads((tmp_path / "run" / "said.json").read_text("utf-8")), stored(executor)
@@ -93,6 +94,7 @@ def test_an_iteration_that_a_later_release_began_ends_under_this_one(executor: E
     assert {s: world.manifests(executor.store, frozen)[s] for s in BEGUN} == {s: said["digests"][s] for s in BEGUN}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("executor", [{"before": patient}], indirect=True)
 def test_an_iteration_that_only_a_later_release_can_carry_out_is_refused_and_left_alone(executor: Executor) -> None:
     before = stored(executor)
@@ -107,6 +109,7 @@ def test_an_iteration_that_only_a_later_release_can_carry_out_is_refused_and_lef
     assert not [part for part in world.made(executor.store) if not part.startswith(BEGUN)], "nothing is begun"
 
 
+@pytest.mark.process
 def test_an_iteration_that_this_release_began_ends_under_a_later_one_and_is_read_here(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path / "store")
     frozen = world.frozen("it")

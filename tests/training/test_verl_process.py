@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from viper.training.verl.process import MARK, end_marked, mark_of, marked, running, save_stacks
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +39,7 @@ def wait_until_gone(pid: int) -> None:
         os.close(handle)
 
 
+@pytest.mark.process
 def test_leaving_the_block_ends_what_was_started_and_what_that_started(tmp_path: Path) -> None:
     log = tmp_path / "log"
     os.mkfifo(log)
@@ -67,6 +70,7 @@ def test_processes_that_hide_their_environment_are_found_by_descent(tmp_path: Pa
     assert marked("m", tmp_path) == [10, 11, 12]
 
 
+@pytest.mark.process
 def test_a_stage_that_is_killed_takes_its_child_along(tmp_path: Path) -> None:
     stage = (
         "import sys; from pathlib import Path; from viper.training.verl.process import running\n"
@@ -84,6 +88,7 @@ def test_a_stage_that_is_killed_takes_its_child_along(tmp_path: Path) -> None:
     wait_until_gone(child)
 
 
+@pytest.mark.process
 def test_leftovers_of_a_killed_stage_are_removed_before_the_next_start(tmp_path: Path) -> None:
     left = subprocess.Popen(
         [sys.executable, "-c", "input()"], env={**env(), MARK: mark_of(tmp_path)}, stdin=subprocess.PIPE
@@ -93,6 +98,7 @@ def test_leftovers_of_a_killed_stage_are_removed_before_the_next_start(tmp_path:
     assert left.wait() == -signal.SIGKILL
 
 
+@pytest.mark.process
 def test_processes_of_others_are_not_touched(tmp_path: Path) -> None:
     other = subprocess.Popen(
         [sys.executable, "-c", "input()"], env={**env(), MARK: mark_of(tmp_path / "other")}, stdin=subprocess.PIPE
