@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import resource
 import sys
 import uuid
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
@@ -47,6 +49,10 @@ BUILDS = {"build_minio.sh", "build.sh", "environment.sh", "images.sh", "up.sh"}
 #: Processor time, which other programs on the machine hardly change, of a test that is not marked `slow`: twice what
 #: the marker says, so that a slow machine is no reason to fail.
 QUICK_CPU_S = 20.0
+
+# A busy machine is no finding: properties are judged by what they say, not by how long they take.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -116,6 +122,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         places[item.path] = max(place(item), places.get(item.path, -1))
     items.sort(key=lambda item: places[item.path])
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests live to the end: the collector of garbage need not look at them again and again."""
+    gc.freeze()
 
 
 class _Files(LoadFileScheduling):

@@ -6,7 +6,7 @@ import itertools
 from fractions import Fraction
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from viper.evaluation.comparison import normalise
@@ -146,7 +146,6 @@ def numbers(draw: st.DrawFn) -> tuple[Fraction, str]:
 DRESSES = ["{}", "{}.", " {} ", "“{}”", "({})", "**{}**", "[{}].", "'{}',", "{}\n", "*{}*", "`{}`"]
 
 
-@settings(deadline=None)
 @given(numbers(), numbers(), st.sampled_from(DRESSES), st.sampled_from(DRESSES))
 @example((Fraction(-5), "-5"), (Fraction(5), "5"), "{}", "{}.")
 def test_numbers_that_differ_never_become_equal(
@@ -156,13 +155,11 @@ def test_numbers_that_differ_never_become_equal(
         assert normalise(dress.format(one[1])) != normalise(another.format(other[1]))
 
 
-@settings(deadline=None)
 @given(numbers(), st.sampled_from(DRESSES))
 def test_a_number_is_the_same_however_it_is_set_off(number: tuple[Fraction, str], dress: str) -> None:
     assert normalise(dress.format(number[1])) == normalise(number[1])
 
 
-@settings(deadline=None)
 @given(
     st.text(alphabet=st.sampled_from("-–−+5.,!()[]{}\"'*_ ½²₂①^$\\aBMm…∞「」、\u200b√"), max_size=30)
     | st.text(max_size=60)

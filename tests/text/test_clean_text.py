@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from viper.engines.base import EditResult, Reconstruction, VlmOutput
@@ -82,7 +82,6 @@ def all_kept(text: str) -> None:
     assert (parsed.text or "").replace("\r", "") == text.replace("\r\n", "\n").replace("\r", "\n").replace("\r", "")
 
 
-@settings(deadline=None)
 @given(st.text(alphabet=st.characters(), max_size=40) | st.text(alphabet="\x00\x0b\x85\ud83d\ude00\ufffe\ra 😀"))
 def test_clean_text_can_be_kept_anywhere_and_a_second_pass_changes_nothing(text: str) -> None:
     made = clean(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from viper.engines.base import VlmOutput
@@ -239,7 +239,6 @@ def test_fences(text: str, blocks: list[str]) -> None:
     assert list(fenced(text)) == blocks
 
 
-@settings(deadline=None)
 @given(st.text(alphabet=st.sampled_from('<think>/{}"ab :,[]`\\ud83d\n'), max_size=200), st.booleans())
 def test_any_text_is_read_or_has_a_problem(text: str, finished: bool) -> None:
     reading = read(text, finished)
@@ -248,7 +247,6 @@ def test_any_text_is_read_or_has_a_problem(text: str, finished: bool) -> None:
     assert all(isinstance(o.value, dict) for o in objects(reading.answer))
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.text(), st.text() | st.integers() | st.lists(st.text())), st.text(alphabet="ab \n.`"))
 def test_an_object_is_found_in_any_prose(value: dict[str, object], prose: str) -> None:
     (found,) = objects(f"{prose}{json.dumps(value)}{prose}")

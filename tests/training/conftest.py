@@ -6,11 +6,6 @@ from pathlib import Path
 
 import pytest
 import tiny_qwen
-from hypothesis import settings
-
-# A busy machine is no finding: properties are judged by what they say, not by how long they take.
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")
