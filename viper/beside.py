@@ -8,7 +8,7 @@ from contextlib import suppress
 from urllib.parse import urlsplit, urlunsplit
 
 from viper.errors import InputError, NotFoundError, ObjectError, StoreError
-from viper.images import Limits, Unusable
+from viper.images import ImageLimits, Unusable
 from viper.store import ObjectStore, check_key, open_store
 
 _SHOWN = 80
@@ -65,7 +65,7 @@ def _problem(name: str) -> str:
     return next((words for found, words in checks if found), "")
 
 
-def read_beside(store: ObjectStore, name: str, limits: Limits) -> bytes:
+def read_beside(store: ObjectStore, name: str, limits: ImageLimits) -> bytes:
     """The bytes of the image that a row calls `name`; an accented name may be composed in one and not in the other.
 
     Raises:

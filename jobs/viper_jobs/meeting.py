@@ -72,7 +72,7 @@ class Meeting:
 
 
 @dataclass(frozen=True)
-class Answer:
+class MeetingAnswer:
     """What node 0 answers. `address`: Ray's, empty when there was no answer or a refusal; `unknown`: it does not know
     this process; `here`: the caller's own IP address as node 0's side of the network sees it."""
 
@@ -91,7 +91,7 @@ class Caller:
     node: int
     token: str
 
-    def say(self, word: str) -> Answer:
+    def say(self, word: str) -> MeetingAnswer:
         """Says one of `WORDS`; no answer is an answer too."""
         body = json.dumps({"node": self.node, "token": self.token})
         connection = http.client.HTTPConnection(self.host, self.port, timeout=CALL_SECONDS)
@@ -102,12 +102,12 @@ class Caller:
             response = connection.getresponse()
             text = response.read(LONGEST).decode()
         except (OSError, http.client.HTTPException):
-            return Answer()
+            return MeetingAnswer()
         finally:
             connection.close()
         if response.status == HTTPStatus.OK:
-            return Answer(address=text, here=here)
-        return Answer(unknown=response.status == HTTPStatus.CONFLICT)
+            return MeetingAnswer(address=text, here=here)
+        return MeetingAnswer(unknown=response.status == HTTPStatus.CONFLICT)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ def train(ctx: StageContext) -> Manifest | None:
     from viper.training import stage
 
     def tools() -> stage.Tools:
-        from viper.training.tools import grpo_tools
+        from viper.training.assembly import grpo_tools
 
         return grpo_tools(ctx)
 
@@ -32,9 +32,9 @@ def train(ctx: StageContext) -> Manifest | None:
 
 def cold_start(ctx: StageContext) -> Manifest | None:
     """Supervised fine-tuning on supplied samples before reinforcement learning."""
+    from viper.training.assembly import live_curves
     from viper.training.cold_start import cold_start
     from viper.training.local.sft import train_sft
-    from viper.training.tools import live_curves
     from viper.training.verify import verify_model
 
     return cold_start(ctx, train_sft, verify_model, live_curves(ctx))

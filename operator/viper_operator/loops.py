@@ -40,7 +40,7 @@ ITERATION_REFUSED = "IterationRefused"
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenLoop:
     """A loop as it is now, with its iterations in order and the GPU-seconds they have used."""
 
     view: LoopView
@@ -103,7 +103,7 @@ class LoopReconciler:
         statuses = [i.status() for i in iterations]
         spent = sum(s.gpu_seconds for s in statuses)
         observed = [await self._observed(loop, i, s) for i, s in zip(iterations, statuses, strict=True)]
-        seen = Seen(view, body, loop, previous, iterations, observed, spent)
+        seen = SeenLoop(view, body, loop, previous, iterations, observed, spent)
         decided = await self._act(seen, plan_loop(loop.spec, observed, spent))
         await self._write(view, previous, self._status(seen, decided))
         if decided.condition.reason in ("WaitingForPromotion", "IterationHeld") and self.tracking.uri:
@@ -134,7 +134,7 @@ class LoopReconciler:
             alias = None if seen is None else seen.version
         return LoopObserved(outcome, message, status.version, alias, status.gpu_seconds)  # type: ignore[arg-type]
 
-    async def _act(self, seen: Seen, decided: LoopPlan) -> LoopPlan:
+    async def _act(self, seen: SeenLoop, decided: LoopPlan) -> LoopPlan:
         """Makes the next iteration, or passes `suspend` on; the plan, or why it could not be carried out."""
         spec, iterations = seen.loop.spec, seen.iterations
         number = decided.next
@@ -149,7 +149,7 @@ class LoopReconciler:
                 await self._suspend(last, suspend=False)
         return decided
 
-    async def _make(self, seen: Seen, decided: LoopPlan, number: int) -> LoopPlan:
+    async def _make(self, seen: SeenLoop, decided: LoopPlan, number: int) -> LoopPlan:
         try:
             made = await self.writer.api.apply(iteration_body(seen.view, seen.body, seen.loop, number))
         except ApiError as error:
@@ -174,7 +174,7 @@ class LoopReconciler:
         self.cache.iterations.put(await self.writer.api.apply(body, manager=SUSPEND_MANAGER, force=True))
         self.look_at(view.name)
 
-    def _status(self, seen: Seen, decided: LoopPlan) -> LoopStatus:
+    def _status(self, seen: SeenLoop, decided: LoopPlan) -> LoopStatus:
         spec, there = seen.loop.spec, len(seen.iterations)
         number = there if spec.suspend else max(decided.next or 0, there)
         summary = decided.condition

@@ -10,7 +10,7 @@ from functools import partial
 
 from viper.errors import NewerFormError, StoreError
 from viper.methods.stages import FREEZE, FREEZING, StageNode, making
-from viper.plan import Done, Observed, Plan, Stage, plan
+from viper.plan import Done, Observed, ObservedStage, Plan, plan
 from viper.spec import ViperIteration
 from viper.spec.status import IterationStatus
 from viper.stage.frozen import FrozenIteration
@@ -57,14 +57,14 @@ LOOK_AGAIN = 30.0
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenIteration:
     """An iteration as it is now. `one`: the frozen resource, or the one that will be. `stored`: what manifests say.
     `reports`: what pods say, by Job."""
 
     view: IterationView
     one: ViperIteration
     frozen: FrozenIteration | None
-    stored: Mapping[str, Stage]
+    stored: Mapping[str, ObservedStage]
     reports: Mapping[str, list[PodReport]]
 
     def node(self, stage: str) -> StageNode:
@@ -177,7 +177,7 @@ class IterationReconciler:
         for job in jobs.values():
             (self.memory.rested.add if at_rest(job) else self.memory.rested.discard)(job.uid)
         reports = await self._reports(jobs, stored)
-        seen = Seen(view, one, frozen, stored, reports)
+        seen = SeenIteration(view, one, frozen, stored, reports)
         made = self._plan(seen, jobs, now)
         decision = decide(
             made,
@@ -243,7 +243,7 @@ class IterationReconciler:
 
     async def _stored(
         self, view: IterationView, previous: IterationStatus, frozen: FrozenIteration | None
-    ) -> dict[str, Stage]:
+    ) -> dict[str, ObservedStage]:
         if frozen is None:
             return {}
         stages = await self.stores.stages(view.uid)
@@ -252,13 +252,15 @@ class IterationReconciler:
             await self.stores.check(view.name)
         model = frozen.generator
         what = model.uri if model.version is None else f"version {model.version} of {model.model}"
-        return {FREEZE: Stage(done=Done(headline=f"generator is {what}")), **stages}
+        return {FREEZE: ObservedStage(done=Done(headline=f"generator is {what}")), **stages}
 
-    async def _reports(self, jobs: Mapping[str, JobView], stored: Mapping[str, Stage]) -> dict[str, list[PodReport]]:
+    async def _reports(
+        self, jobs: Mapping[str, JobView], stored: Mapping[str, ObservedStage]
+    ) -> dict[str, list[PodReport]]:
         """What pods say of Jobs that have failed, or had attempts that did, of which nobody has heard yet."""
         found: dict[str, list[PodReport]] = {}
         for stage, job in jobs.items():
-            if stored.get(stage, Stage()).done is not None:
+            if stored.get(stage, ObservedStage()).done is not None:
                 continue
             known = self.memory.attempts.get(job.uid)
             news = job.failures > 0 and (known is None or known.failed != job.failures)
@@ -272,17 +274,17 @@ class IterationReconciler:
                     self.memory.attempts[job.uid] = Attempts(job.failures, text)
         return found
 
-    def _plan(self, seen: Seen, jobs: Mapping[str, JobView], now: float) -> Plan:
+    def _plan(self, seen: SeenIteration, jobs: Mapping[str, JobView], now: float) -> Plan:
         spec = seen.one.spec
         stages = dict(seen.stored)
         for stage, job in jobs.items():
-            known = stages.get(stage, Stage())
+            known = stages.get(stage, ObservedStage())
             shards = shards_of(job, seen.reports.get(job.name, ()), retries=spec.profile.of(stage).retries, now=now)
-            stages[stage] = Stage(shards, known.done, known.problem)
+            stages[stage] = ObservedStage(shards, known.done, known.problem)
         nodes = () if seen.frozen is None else seen.frozen.nodes
         return plan(spec, Observed(stages, suspend=seen.view.suspend, nodes=nodes), now, freeze=True)
 
-    async def _carry_out(self, seen: Seen, decision: Decision, retry: int, now: float) -> bool:
+    async def _carry_out(self, seen: SeenIteration, decision: Decision, retry: int, now: float) -> bool:
         """Whether anything was done."""
         for job in decision.suspend:
             await self.writer.suspend_job(job, now)

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from viper.errors import StoreError
 from viper.iteration.observe import StoreObserver, read_progress
-from viper.plan import Stage
+from viper.plan import ObservedStage
 from viper.stage.frozen import FrozenIteration, load_frozen, prefix_of
 from viper.stage.manifest import has_data
 from viper.stage.progress import ProgressRecord
@@ -65,7 +65,7 @@ class Stores:
                 where=self.store.uri,
             )
 
-    async def stages(self, uid: str) -> dict[str, Stage]:
+    async def stages(self, uid: str) -> dict[str, ObservedStage]:
         """What manifests say of each stage; `frozen` comes first."""
         observer = self._observers[uid]
         observed = await self._read(observer.observe)

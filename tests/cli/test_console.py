@@ -11,7 +11,7 @@ from rich.cells import cell_len
 
 from fakes import world
 from viper.cli.console import Console
-from viper.plan import Done, Exit, Observed, Shard, Stage, plan
+from viper.plan import Done, Exit, Observed, ObservedStage, Shard, plan
 from viper.stage import ProgressRecord
 
 FROZEN = world.frozen("demo-1", profile={"defaults": {"backoffSeconds": 5}})
@@ -31,12 +31,12 @@ def seconds(step: float) -> Iterator[float]:
         now += step
 
 
-def show(console: Console, stages: dict[str, Stage], progress: dict[str, ProgressRecord] | None = None) -> None:
+def show(console: Console, stages: dict[str, ObservedStage], progress: dict[str, ProgressRecord] | None = None) -> None:
     console.update(FROZEN, plan(FROZEN.iteration.spec, Observed(stages), 100.0), progress or {})
 
 
-RUNNING = {"ingest-images": Stage(shards={0: Shard(running_since=1.0)})}
-DONE = {"ingest-images": Stage(done=Done(accepted=97, headline="97 of 100 accepted (near-duplicate 3)"))}
+RUNNING = {"ingest-images": ObservedStage(shards={0: Shard(running_since=1.0)})}
+DONE = {"ingest-images": ObservedStage(done=Done(accepted=97, headline="97 of 100 accepted (near-duplicate 3)"))}
 HALF = {"ingest-images": ProgressRecord(phase="ingest", done=50, total=100, rate=10.0, eta_seconds=5.0)}
 
 
@@ -78,7 +78,7 @@ def test_another_phase_is_told_at_once() -> None:
 def test_the_time_of_a_stage_and_of_its_work_are_both_told() -> None:
     out, clock = io.StringIO(), seconds(25)
     console = Console(out, lambda: next(clock))
-    trained = {"ingest-images": Stage(done=Done(accepted=1, seconds=15.6, headline="24 steps"))}
+    trained = {"ingest-images": ObservedStage(done=Done(accepted=1, seconds=15.6, headline="24 steps"))}
     for stages in ({}, RUNNING, RUNNING, trained):
         show(console, stages)
     assert out.getvalue().splitlines()[-1].endswith(", of which 15.6 s in the work itself: 24 steps")
@@ -149,5 +149,5 @@ def test_what_an_earlier_run_did_is_told_apart() -> None:
 def test_failures_are_printed_with_their_reason() -> None:
     out = io.StringIO()
     failed = Exit(99.0, 1, "E", "no space left")
-    show(Console(out), {"ingest-images": Stage(shards={0: Shard(ended=1, last=failed)})})
+    show(Console(out), {"ingest-images": ObservedStage(shards={0: Shard(ended=1, last=failed)})})
     assert "demo-1 ingest-images retrying: attempt 1 failed, no space left" in out.getvalue()

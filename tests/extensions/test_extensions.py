@@ -41,12 +41,12 @@ import hashlib
 from pathlib import Path
 from PIL import Image
 from viper.evaluation.questions import Question
-from viper.ingest.sources import Entry, Listing
+from viper.ingest.sources import PoolEntry, Listing
 
 class Photos:
     enumerable = False
     def __init__(self, uri): self.uri = uri
-    def listing(self): return Listing([Entry(str(n)) for n in range(int(self.uri[-1]))])
+    def listing(self): return Listing([PoolEntry(str(n)) for n in range(int(self.uri[-1]))])
     def read(self, name): return Image.new("RGB", (64, 64))
 
 def photos(uri): return Photos(uri)

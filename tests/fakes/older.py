@@ -26,7 +26,7 @@ from viper.registry import ModelVersion, Registry
 from viper.stage import Manifest, StageContext
 from viper.stage.context import in_order
 from viper.store import DirectoryStore, ObjectInfo, ObjectStore, open_store
-from viper.training.attempt import publish_curves, publish_model
+from viper.training.publishing import publish_curves, publish_model
 from viper_jobs.main import main as run_stage
 from viper_jobs.main import split_iteration_uri
 

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from viper.images import Limits, Unusable, decode, encode_png, image_id, prepare
+from viper.images import ImageLimits, Unusable, decode, encode_png, image_id, prepare
 from viper.ingest.near import NearDuplicates
 
-LIMITS = Limits(min_side=32, max_side=256, max_pixels=4_000_000)
+LIMITS = ImageLimits(min_side=32, max_side=256, max_pixels=4_000_000)
 
 
 def picture(width: int = 64, height: int = 48, mode: str = "RGB") -> Image.Image:
@@ -46,7 +46,7 @@ def near(found: list[tuple[int, ...]], wanted: list[tuple[int, ...]], by: int = 
 PLAIN = quadrants(encode_png(picture()))
 
 
-def refused(data: bytes, limits: Limits = LIMITS) -> Unusable:
+def refused(data: bytes, limits: ImageLimits = LIMITS) -> Unusable:
     with pytest.raises(Unusable) as caught:
         prepare(data, limits)
     return caught.value
@@ -191,7 +191,7 @@ def png_header(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("size", [(20_000, 20_000), (9_000, 9_000), (60_000, 60_000)])
 def test_images_of_impossible_size_are_refused_from_their_header(size: tuple[int, int]) -> None:
-    problem = refused(png_header(*size), Limits(32, 1536, 50_000_000))
+    problem = refused(png_header(*size), ImageLimits(32, 1536, 50_000_000))
     assert problem.reason == "too-large"
     assert "pixels" in problem.detail
 
@@ -199,7 +199,7 @@ def test_images_of_impossible_size_are_refused_from_their_header(size: tuple[int
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_images_within_the_limit_may_be_larger_than_pillow_warns_about() -> None:
     data = saved(Image.new("L", (10_000, 9_100)), "PNG")
-    assert prepare(data, Limits(32, 64, 100_000_000)).width == 64
+    assert prepare(data, ImageLimits(32, 64, 100_000_000)).width == 64
 
 
 @pytest.mark.parametrize("size", [(31, 200), (200, 31), (1, 1), (5_000, 40)])
@@ -252,7 +252,7 @@ def test_a_negative_distance_finds_nothing_and_more_than_the_first_capacity_fits
 def test_a_recompressed_and_a_scaled_photograph_hash_alike(tmp_path: Path) -> None:
     from skimage.data import astronaut, coffee
 
-    limits = Limits(32, 1536, 10**7)
+    limits = ImageLimits(32, 1536, 10**7)
     photo = Image.fromarray(astronaut())
     a, b, c = (
         prepare(d, limits).phash

@@ -22,7 +22,7 @@ from PIL import EpsImagePlugin, Image
 
 from viper.engines.omnigen2 import read_image
 from viper.errors import InputError
-from viper.images import Limits, budget, decode, encode_png, prepare, reader
+from viper.images import ImageLimits, budget, decode, encode_png, prepare, reader
 from viper.images.budget import Budget
 from viper.report.attention import _picture
 from viper.report.gallery import thumbnail
@@ -131,7 +131,7 @@ def grey(side: int) -> bytes:
 
 
 def test_four_large_greys_are_decoded_one_at_a_time_and_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    data, limits = grey(512), Limits(32, 64, 10**6)
+    data, limits = grey(512), ImageLimits(32, 64, 10**6)
     alone = prepare(data, limits)
     shared = _Counting(512 * 512 * 12)
     monkeypatch.setattr(reader, "DECODING", shared)
@@ -165,17 +165,17 @@ PEAKS = """
 import io, sys
 from pathlib import Path
 from PIL import Image
-from viper.images import Limits, encode_png, prepare, reader
+from viper.images import ImageLimits, encode_png, prepare, reader
 
 def kilobytes():
     lines = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
     return tuple(int(lines[name].split()[0]) for name in ("VmRSS", "VmHWM"))
 
-limits = Limits(32, 64, 10**8)
+limits = ImageLimits(32, 64, 10**8)
 prepare(encode_png(Image.new("RGB", (64, 64))), limits)
 for path in sorted(Path(sys.argv[1]).iterdir()):
     data = path.read_bytes()
-    prepare(data, Limits(32, 64, 10**8))  # what a decoder loads once is no pixel
+    prepare(data, ImageLimits(32, 64, 10**8))  # what a decoder loads once is no pixel
     Path("/proc/self/clear_refs").write_text("5")  # begins the high-water mark anew
     before, _ = kilobytes()
     prepare(data, limits)
@@ -328,7 +328,7 @@ def test_what_is_decoded_when_it_is_opened_is_opened_alone(
     monkeypatch.setattr(Image, "open", watched)
     buffer = io.BytesIO()
     Image.effect_noise((64, 64), 90).save(buffer, form, sizes=[(64, 64)])
-    prepare(buffer.getvalue(), Limits(8, 512, 10_000))
+    prepare(buffer.getvalue(), ImageLimits(8, 512, 10_000))
     assert (free[0] == 0) is alone
     assert budget.DECODING.free == budget.DECODING.total
 
@@ -338,4 +338,4 @@ def test_an_icon_that_is_larger_than_its_header_says_is_too_large() -> None:
     inner = encode_png(Image.new("RGB", (900, 800)))
     icon = struct.pack("<HHH", 0, 1, 1) + struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(inner), 22) + inner
     with pytest.raises(reader.Unusable, match="too-large: 900×800"):
-        prepare(icon, Limits(8, 512, 100_000))
+        prepare(icon, ImageLimits(8, 512, 100_000))

@@ -17,7 +17,7 @@ from servers.kube import eventually
 from servers.running import free_port
 from viper.stage.termination import JOB_UID, OTHER_NODE_WENT
 from viper_jobs import ray_node
-from viper_jobs.meeting import Answer, Caller, Meeting, serving
+from viper_jobs.meeting import Caller, Meeting, MeetingAnswer, serving
 
 FAKE = Path(__file__).parent / "fake_ray"
 ROOT = Path(__file__).parents[2]
@@ -231,14 +231,14 @@ def test_only_who_knows_the_key_is_heard() -> None:
     meeting, port = Meeting(2, silence=10), free_port()
     with serving(meeting, "127.0.0.1", port, "10.0.0.1:6379", "right"):
 
-        def say(word: str, key: str, token: str) -> Answer:
+        def say(word: str, key: str, token: str) -> MeetingAnswer:
             return Caller("127.0.0.1", port, key, 1, token).say(word)
 
-        assert say("join", "wrong", "a") == Answer()
+        assert say("join", "wrong", "a") == MeetingAnswer()
         assert meeting.missing() == [1]
-        assert say("join", "right", "a") == Answer("10.0.0.1:6379", here="127.0.0.1")
-        assert say("dance", "right", "a") == Answer()
-        assert say("beat", "right", "b") == Answer(unknown=True)
+        assert say("join", "right", "a") == MeetingAnswer("10.0.0.1:6379", here="127.0.0.1")
+        assert say("dance", "right", "a") == MeetingAnswer()
+        assert say("beat", "right", "b") == MeetingAnswer(unknown=True)
     assert meeting.complete()
 
 

@@ -30,8 +30,7 @@ from viper.methods.stages import DECLARED, FREEZING, THETA0, Stage, StageNode, s
 from viper.modelcache import ModelCache
 from viper.modelcache.needs import engine_fields, stage_models
 from viper.modelcache.pull import of_stage
-from viper.plan import Done, Observed, plan
-from viper.plan import Stage as Observation
+from viper.plan import Done, Observed, ObservedStage, plan
 from viper.registry import ModelVersion, Registry
 from viper.registry.tags import ITERATION_URI, MANIFEST
 from viper.report.collect import collect
@@ -230,10 +229,10 @@ def test_a_manifest_without_what_its_stage_makes_is_not_believed(one: FrozenIter
 
 
 def test_a_plan_holds_what_is_nothing_to_go_on_with(one: FrozenIteration) -> None:
-    made = {n.name: Observation(done=Done(accepted=9, train=9, decision="promoted")) for n in one.nodes}
+    made = {n.name: ObservedStage(done=Done(accepted=9, train=9, decision="promoted")) for n in one.nodes}
     spec, held = one.iteration.spec, {"images": "NoData", "rows": "NoData", "samples": "TooFewSamples"}
     for node in one.nodes:
-        seen = {**made, node.name: Observation(done=Done(decision="held"))}
+        seen = {**made, node.name: ObservedStage(done=Done(decision="held"))}
         found = next(s for s in plan(spec, Observed(seen, nodes=one.nodes), 0.0).stages if s.name == node.name)
         reason = {**held, "decision": "PromotionHeld"}.get(node.stage.makes)
         assert (found.state, found.reason) == (("Held", reason) if reason else ("Succeeded", "ManifestWritten"))

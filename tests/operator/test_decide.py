@@ -9,7 +9,7 @@ from kube_objects import NOW, iteration, job
 
 from plan.builders import done, spec
 from viper.methods.stages import FREEZE, stage_graph
-from viper.plan import Observed, Stage, plan
+from viper.plan import Observed, ObservedStage, plan
 from viper.spec.status import IterationStatus
 from viper_operator.decide import Decision, NewJob, decide, left_over, quiet
 from viper_operator.observed import Problem, current_jobs, shards_of
@@ -20,10 +20,10 @@ from viper_operator.views import JobView
 def decided(*jobs: JobView, upto: tuple[str, ...] = (), suspend: bool = False, trainer: str | None = None) -> Decision:
     """The decision when these Jobs are there and the stages in `upto` have manifests."""
     current = current_jobs(jobs, 0)
-    stages: dict[str, Stage] = {name: done() for name in upto}
+    stages: dict[str, ObservedStage] = {name: done() for name in upto}
     for name, one in current.items():
-        before = stages.get(name, Stage())
-        stages[name] = Stage(shards_of(one, [], retries=2, now=NOW), before.done)
+        before = stages.get(name, ObservedStage())
+        stages[name] = ObservedStage(shards_of(one, [], retries=2, now=NOW), before.done)
     made = plan(spec(retries=2, backoff_seconds=0), Observed(stages, suspend=suspend), NOW, freeze=True)
     return decide(made, current, suspended=suspend, trainer=lambda: trainer, now=NOW)
 
@@ -106,8 +106,8 @@ def test_a_suspended_job_that_nobody_would_ever_resume_is_deleted(
     current = current_jobs(jobs, max(j.retry for j in jobs))
     stages = {name: ALL[name] for name in upto}
     for name, one in current.items():
-        before = stages.get(name, Stage())
-        stages[name] = Stage(shards_of(one, [], retries=2, now=NOW), before.done)
+        before = stages.get(name, ObservedStage())
+        stages[name] = ObservedStage(shards_of(one, [], retries=2, now=NOW), before.done)
     made = plan(spec(retries=2), Observed(stages, suspend=suspend), NOW, freeze=True)
     found = decide(made, current, suspended=suspend, trainer=lambda: None, now=NOW, known=jobs)
     assert [j.name for j in found.delete] == deleted

@@ -10,7 +10,7 @@ from kube_objects import NOW, START, job
 from fakes import world
 from plan.builders import done, spec
 from viper.methods.stages import FREEZE, stage_graph
-from viper.plan import Done, Observed, Stage, plan
+from viper.plan import Done, Observed, ObservedStage, plan
 from viper.spec.status import IterationStatus
 from viper.stage.progress import ProgressRecord
 from viper_operator.aliases import AliasSeen, Begun, claim
@@ -30,7 +30,7 @@ PULL = Problem("ImagePullBackOff", "pod p: no such image")
 def status(
     *jobs: JobView,
     upto: str = "",
-    stages: dict[str, Stage] | None = None,
+    stages: dict[str, ObservedStage] | None = None,
     previous: IterationStatus = EMPTY,
     suspend: bool = False,
     aliases: tuple[int, int] | None = None,
@@ -41,8 +41,8 @@ def status(
     found = {name: done(decision="promoted" if name == "promote" else "", version=2) for name in ready} | (stages or {})
     current = current_jobs(jobs, 0)
     for name, one in current.items():
-        before = found.get(name, Stage())
-        found[name] = Stage(shards_of(one, [], retries=2, now=NOW), before.done, before.problem)
+        before = found.get(name, ObservedStage())
+        found[name] = ObservedStage(shards_of(one, [], retries=2, now=NOW), before.done, before.problem)
     made = plan(spec(retries=2), Observed(found, suspend=suspend), NOW, freeze=True)
     given = {"generation": 1, "retries": 0, "now": NOW, "store": "s3://viper/iterations/it", "jobs": current}
     if aliases is not None:
@@ -130,7 +130,9 @@ def test_a_condition_keeps_the_time_of_its_last_transition() -> None:
 
 
 def test_what_a_promoted_iteration_says() -> None:
-    evaluated = Stage(done=Done(accepted=1, score="80.3 % (+8.4)", headline="accuracy theta2 80.3%", seconds=12.34))
+    evaluated = ObservedStage(
+        done=Done(accepted=1, score="80.3 % (+8.4)", headline="accuracy theta2 80.3%", seconds=12.34)
+    )
     frozen = world.frozen("it")
     found = status(upto="promote", stages={"evaluate": evaluated}, frozen=frozen)
     assert (found.outcome, found.stage, found.progress) == ("Promoted", "promote", "10/10 stages")

@@ -13,9 +13,9 @@ from viper.plan import (
     Fail,
     Hold,
     Observed,
+    ObservedStage,
     RetryAt,
     Shard,
-    Stage,
     StartStage,
     State,
     StopStage,
@@ -74,12 +74,12 @@ CASES = [
     ),
     Case(
         "a stage is done when its manifest says so, even while its process still ends",
-        observed({"ingest-images": Stage(shards={0: Shard(running_since=1.0)}, done=done().done)}),
+        observed({"ingest-images": ObservedStage(shards={0: Shard(running_since=1.0)}, done=done().done)}),
         [start(CAPTIONS)],
     ),
     Case(
         "a done stage counts though its last process was killed",
-        observed({"ingest-images": Stage(shards={0: Shard(ended=1, last=Exit(1.0, -9))}, done=done().done)}),
+        observed({"ingest-images": ObservedStage(shards={0: Shard(ended=1, last=Exit(1.0, -9))}, done=done().done)}),
         [start(CAPTIONS)],
     ),
     Case("data is there: training starts", observed(upto(VALIDATE)), [start("train-captions")]),
@@ -106,7 +106,7 @@ CASES = [
         "only the shards that are missing are started",
         observed(
             upto("ingest-images"),
-            {CAPTIONS: Stage(shards={0: Shard(ended=1, last=Exit(1.0, 0)), 1: Shard(running_since=1.0)})},
+            {CAPTIONS: ObservedStage(shards={0: Shard(ended=1, last=Exit(1.0, 0)), 1: Shard(running_since=1.0)})},
         ),
         [start(CAPTIONS, 2, 3)],
         spec=spec(stages={CAPTIONS: {"shards": 3}}),
@@ -116,7 +116,7 @@ CASES = [
         "a shard that is through waits for the others",
         observed(
             upto("ingest-images"),
-            {CAPTIONS: Stage(shards={0: Shard(ended=1, last=Exit(1.0, 0)), 1: Shard(running_since=1.0)})},
+            {CAPTIONS: ObservedStage(shards={0: Shard(ended=1, last=Exit(1.0, 0)), 1: Shard(running_since=1.0)})},
         ),
         [],
         spec=spec(stages={CAPTIONS: {"shards": 2}}),
@@ -202,7 +202,8 @@ CASES = [
     Case(
         "all shards through without a manifest: all are tried again",
         observed(
-            upto("ingest-images"), {CAPTIONS: Stage(shards={i: Shard(ended=1, last=Exit(0.0, 0)) for i in range(2)})}
+            upto("ingest-images"),
+            {CAPTIONS: ObservedStage(shards={i: Shard(ended=1, last=Exit(0.0, 0)) for i in range(2)})},
         ),
         [start(CAPTIONS, i, 2, attempt=2) for i in range(2)],
         spec=spec(stages={CAPTIONS: {"shards": 2}}),
@@ -211,7 +212,11 @@ CASES = [
         "a shard's failure names the shard and stops the others",
         observed(
             upto("ingest-images"),
-            {CAPTIONS: Stage(shards={0: Shard(running_since=1.0), 1: Shard(ended=1, last=Exit(0.0, 3, "E", "bad"))})},
+            {
+                CAPTIONS: ObservedStage(
+                    shards={0: Shard(running_since=1.0), 1: Shard(ended=1, last=Exit(0.0, 3, "E", "bad"))}
+                )
+            },
         ),
         [StopStage(CAPTIONS, 0, "E"), Fail(CAPTIONS, "E", "shard 1 of 2: bad")],
         outcome="failed",
@@ -226,7 +231,7 @@ CASES = [
     ),
     Case(
         "a manifest that cannot be believed fails the iteration",
-        observed({"ingest-images": Stage(problem="it belongs to another iteration")}),
+        observed({"ingest-images": ObservedStage(problem="it belongs to another iteration")}),
         [Fail("ingest-images", "ManifestInvalid", "it belongs to another iteration")],
         outcome="failed",
         reason="ManifestInvalid",
@@ -264,7 +269,7 @@ CASES = [
     Case("suspended after the end: it stays promoted", observed(PROMOTED, suspend=True), [], outcome="promoted"),
     Case(
         "suspended: a failure stays a failure",
-        observed({"ingest-images": Stage(problem="bad")}, suspend=True),
+        observed({"ingest-images": ObservedStage(problem="bad")}, suspend=True),
         [Fail("ingest-images", "ManifestInvalid", "bad")],
         outcome="failed",
     ),

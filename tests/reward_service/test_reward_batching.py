@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from engines.contracts import SimilarityContract
 from viper.engines.base import SimilarityModel
 from viper.reward.equations import RewardParameters, score_batch
-from viper.reward.service.batching import Limits, MicroBatcher, Observer, QueueFullError
+from viper.reward.service.batching import BatchLimits, MicroBatcher, Observer, QueueFullError
 from viper.reward.service.scorer import Remembering, ScoreItem, Scorer
 
 
@@ -55,7 +55,7 @@ async def begun(work: Held) -> None:
 
 def test_what_arrives_while_a_batch_is_in_work_is_the_next_batch() -> None:
     async def scenario() -> list[int]:
-        batcher = MicroBatcher(work, Limits(batch=8, linger_s=0))
+        batcher = MicroBatcher(work, BatchLimits(batch=8, linger_s=0))
         running = asyncio.create_task(batcher.run())
         first = asyncio.create_task(batcher.submit(0))
         await begun(work)
@@ -77,7 +77,7 @@ def test_what_arrives_while_a_batch_is_in_work_is_the_next_batch() -> None:
 
 def test_one_too_many_is_refused_and_the_others_are_served() -> None:
     async def scenario() -> list[int]:
-        batcher = MicroBatcher(work, Limits(batch=1, waiting=2, linger_s=0))
+        batcher = MicroBatcher(work, BatchLimits(batch=1, waiting=2, linger_s=0))
         running = asyncio.create_task(batcher.run())
         tasks = [asyncio.create_task(batcher.submit(0))]
         await begun(work)
@@ -99,7 +99,7 @@ def test_one_too_many_is_refused_and_the_others_are_served() -> None:
 
 def test_a_caller_that_has_gone_costs_no_work() -> None:
     async def scenario() -> None:
-        batcher = MicroBatcher(work, Limits(linger_s=0))
+        batcher = MicroBatcher(work, BatchLimits(linger_s=0))
         running = asyncio.create_task(batcher.run())
         first = asyncio.create_task(batcher.submit(0))
         await begun(work)
@@ -120,7 +120,7 @@ def test_a_caller_that_has_gone_costs_no_work() -> None:
 
 def test_what_waits_is_done_before_it_closes_and_what_comes_later_is_refused() -> None:
     async def scenario() -> None:
-        batcher = MicroBatcher(work, Limits(batch=1, linger_s=0))
+        batcher = MicroBatcher(work, BatchLimits(batch=1, linger_s=0))
         running = asyncio.create_task(batcher.run())
         tasks = [asyncio.create_task(batcher.submit(i)) for i in range(3)]
         await begun(work)
@@ -142,7 +142,7 @@ def test_a_failure_reaches_every_caller_of_its_batch_and_the_next_batch_is_serve
         return list(items)
 
     async def scenario() -> None:
-        batcher = MicroBatcher(fails_once, Limits(linger_s=0))
+        batcher = MicroBatcher(fails_once, BatchLimits(linger_s=0))
         running = asyncio.create_task(batcher.run())
         failed = await asyncio.gather(batcher.submit(0), batcher.submit(1), return_exceptions=True)
         assert [str(error) for error in failed] == ["out of memory"] * 2
@@ -161,7 +161,7 @@ def test_an_observer_learns_of_every_item() -> None:
             self.items, self.waited = self.items + items, self.waited + len(queue_s)
 
     async def scenario() -> None:
-        batcher = MicroBatcher(list, Limits(batch=2, linger_s=0), seen)
+        batcher = MicroBatcher(list, BatchLimits(batch=2, linger_s=0), seen)
         running = asyncio.create_task(batcher.run())
         await asyncio.gather(*map(batcher.submit, range(5)))
         batcher.close()

@@ -24,7 +24,7 @@ from viper.engines.bge_m3 import BgeM3
 from viper.errors import EngineError
 from viper.reward.equations import RewardParameters, score_batch
 from viper.reward.service.app import MAX_BODY_BYTES
-from viper.reward.service.batching import Limits
+from viper.reward.service.batching import BatchLimits
 from viper.reward.service.process import RewardServer, running
 from viper.smallworld import language
 from viper.smallworld.making.lessons import fresh_scene, slip
@@ -217,7 +217,7 @@ def test_what_is_in_work_is_answered_before_the_service_ends(tmp_path: Path, gat
 
 
 def test_what_finds_the_queue_full_is_told_when_to_come_again(tmp_path: Path, gate: Path, fake: str) -> None:
-    limits = Limits(batch=1, waiting=1, linger_s=0)
+    limits = BatchLimits(batch=1, waiting=1, linger_s=0)
     with (
         running(fake, "cpu", RewardParameters(), tmp_path, limits=limits) as server,
         ThreadPoolExecutor(2) as callers,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from viper.training.local.policy import PromptBatch
-from viper.training.local.trl_loss import Chunk, SharedPromptGrpo
+from viper.training.local.trl_loss import MicroBatch, SharedPromptGrpo
 
 BOUNDS = Bounds(low=0.2, high=0.28)
 #: Ratios a hair off the bounds, where the gradient of min() is not unique, prove nothing.
@@ -69,7 +69,7 @@ def trl_loss(
     trainer.model.train()
     count = len(case.current)
     loss, _ = trainer.loss_of(
-        Chunk(
+        MicroBatch(
             prompts,
             torch.zeros(count, dtype=torch.long),
             torch.full((count, case.width), 8),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from viper.cli import main
 from viper.errors import InputError
-from viper.reward.calibration import Limits, Pair, calibrate, read_pairs
+from viper.reward.calibration import CalibrationLimits, Pair, calibrate, read_pairs
 from viper.smallworld.pairs import small_world_pairs
 from viper.smallworld.similarity import SmallWorldSimilarity
 
@@ -80,7 +80,7 @@ def test_few_pairs_are_said_to_say_little() -> None:
 
 def test_limits_decide_what_is_warned_of() -> None:
     model, pairs = pairs_of({"paraphrase": [0.9] * 30, "relation": [0.9] * 3 + [0.1] * 27})
-    assert calibrate(model, pairs, limits=Limits(counterfactuals=0.2)).warnings == ()
+    assert calibrate(model, pairs, limits=CalibrationLimits(counterfactuals=0.2)).warnings == ()
     assert any("10% of the sentences with one relation" in text for text in calibrate(model, pairs).warnings)
 
 

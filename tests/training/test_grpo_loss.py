@@ -14,7 +14,7 @@ from trl import GRPOTrainer
 
 from viper.training.local.policy import Policy
 from viper.training.local.rollouts import Rollout, chunk_of, chunk_rows
-from viper.training.local.trl_loss import Chunk, SharedPromptGrpo, grpo_config
+from viper.training.local.trl_loss import MicroBatch, SharedPromptGrpo, grpo_config
 from viper.training.settings import GrpoSettings, group_advantages
 
 pytestmark = pytest.mark.torch
@@ -53,7 +53,7 @@ def test_the_loss_is_equation_8_where_the_clip_bites(
     trainer.model.train()
     prompts = trainer.policy.encode(samples(4), MAX_PROMPT)
     ids = torch.full((4, 4), 8)
-    loss, shares = trainer.loss_of(Chunk(prompts, torch.arange(4), ids, mask, old, torch.tensor(advantages)))
+    loss, shares = trainer.loss_of(MicroBatch(prompts, torch.arange(4), ids, mask, old, torch.tensor(advantages)))
     assert loss.item() == pytest.approx(by_hand, rel=1e-5)
     assert shares == {"clip/low": pytest.approx(2 / 10), "clip/high": pytest.approx(1 / 10)}
 

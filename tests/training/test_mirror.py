@@ -33,7 +33,7 @@ class RemoteStore(DirectoryStore):
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RemoteStore:
-    monkeypatch.setattr("viper.training.attempt.mirror_for", StoreMirror)
+    monkeypatch.setattr("viper.training.publishing.mirror_for", StoreMirror)
     return RemoteStore(tmp_path / "store")
 
 
@@ -94,7 +94,7 @@ def test_an_interrupted_restore_is_begun_again(
     with pytest.raises(Killed):
         train(second, tools(FakeTrainer()))
     monkeypatch.undo()
-    monkeypatch.setattr("viper.training.attempt.mirror_for", StoreMirror)
+    monkeypatch.setattr("viper.training.publishing.mirror_for", StoreMirror)
     trainer = FakeTrainer()
     assert train(second, tools(trainer)) is not None
     assert trainer.computed == [5]

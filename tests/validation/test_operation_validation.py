@@ -22,7 +22,7 @@ from viper.tasks.operations.clip_filter import clip_problem, clip_scores
 from viper.tasks.operations.judge import tally
 from viper.tasks.operations.synthesis import synthesize_operations
 from viper.tasks.operations.validation import validate_operations
-from viper.tasks.structured import Answer, Verdict
+from viper.tasks.structured import Reply, Verdict
 
 SCENES = "smallworld:scenes?count=8&seed=3"
 
@@ -123,7 +123,7 @@ VOTES = st.lists(st.sampled_from([True, False, None]), min_size=1, max_size=9).f
 
 @given(VOTES)
 def test_only_more_than_half_of_all_votes_accept(votes: list[bool | None]) -> None:
-    answers = [Answer(None if v is None else Verdict(is_valid=v), 1, 0, "unread" if v is None else "") for v in votes]
+    answers = [Reply(None if v is None else Verdict(is_valid=v), 1, 0, "unread" if v is None else "") for v in votes]
     assert (tally(answers).problem == "") == (votes.count(True) > len(votes) / 2)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from viper.cli.options import SHARE, device, whole
 from viper.engines import factory
 from viper.extensions import extensions, load
-from viper.reward.calibration import Calibration, Limits, calibrate, read_pairs
+from viper.reward.calibration import Calibration, CalibrationLimits, calibrate, read_pairs
 from viper.reward.equations import RewardParameters
 from viper.terminal import columns
 
@@ -39,7 +39,7 @@ def add_action(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    limits = Limits()
+    limits = CalibrationLimits()
     parser.add_argument("--similarity", default=_WORLD, metavar="ENGINE", help="similarity engine (%(default)s)")
     parser.add_argument("--device", type=device, default="cpu", help="torch device (%(default)s)")
     parser.add_argument("--tau", type=SHARE, default=RewardParameters().tau, help="τ of the reward (%(default)s)")
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints the table and the warnings; 1 when there are any."""
     pairs = read_pairs(args.pairs) if args.pairs else load(extensions()[_WORLD].pairs)(args.count, args.seed)
     model = factory.similarity(args.similarity, args.device)
-    limits = Limits(args.least_paraphrases, args.most_counterfactuals)
+    limits = CalibrationLimits(args.least_paraphrases, args.most_counterfactuals)
     found = calibrate(model, pairs, args.tau, limits)
     if args.json:
         print(json.dumps({"similarity": model.engine_id, **asdict(found)}, ensure_ascii=False, indent=2))

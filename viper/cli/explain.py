@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 @dataclass(frozen=True)
-class Entry:
+class DocumentedField:
     """One documented field."""
 
     path: str
@@ -94,7 +94,7 @@ def _schema(model: type[BaseModel]) -> dict[str, Any]:
     return model.model_json_schema(by_alias=True)
 
 
-def documented(model: type[BaseModel], prefix: str = "") -> Iterator[Entry]:
+def documented(model: type[BaseModel], prefix: str = "") -> Iterator[DocumentedField]:
     """Every field below a model, in the order of its definition."""
     from viper.spec.load import submodel
 
@@ -103,7 +103,7 @@ def documented(model: type[BaseModel], prefix: str = "") -> Iterator[Entry]:
         alias = field.alias or name
         extra: Any = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
         path = f"{prefix}{alias}"
-        yield Entry(
+        yield DocumentedField(
             path=path,
             type=_type(schema["properties"][alias], schema.get("$defs", {})),
             unit=str(extra.get("unit", "")),
@@ -208,7 +208,7 @@ def reference() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(entries: list[Entry]) -> list[str]:
+def _table(entries: list[DocumentedField]) -> list[str]:
     rows = ["| field | type | unit | default | limits | meaning | source |", "|---|---|---|---|---|---|---|"]
     for e in entries:
         cells = (f"`{e.path}`", e.type, e.unit, f"`{e.default}`", e.limits, e.description, e.source)

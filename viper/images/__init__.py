@@ -3,7 +3,7 @@
 from viper.images.reader import (
     ANY,
     SUPPLIED,
-    Limits,
+    ImageLimits,
     Prepared,
     Unusable,
     check,
@@ -22,7 +22,7 @@ from viper.images.reader import (
 __all__ = [
     "ANY",
     "SUPPLIED",
-    "Limits",
+    "ImageLimits",
     "Prepared",
     "Unusable",
     "check",

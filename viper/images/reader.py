@@ -62,7 +62,7 @@ class Unusable(Exception):  # noqa: N818 - an answer ("this image cannot be used
 
 
 @dataclass(frozen=True)
-class Limits:
+class ImageLimits:
     """Pixels: `min_side` after scaling, `max_side` scaled down to, `max_pixels` refused before decoding. `max_aspect`:
     the longer side by the shorter one."""
 
@@ -78,9 +78,9 @@ class Limits:
 
 
 #: What is supplied to be asked about or learnt from, as it is: nothing is scaled.
-SUPPLIED = Limits(min_side=8, max_side=65_536, max_pixels=100_000_000)
+SUPPLIED = ImageLimits(min_side=8, max_side=65_536, max_pixels=100_000_000)
 #: Anything that Pillow opens.
-ANY = Limits(min_side=1, max_side=1 << 31, max_pixels=PILLOW_PIXELS, max_aspect=float("inf"))
+ANY = ImageLimits(min_side=1, max_side=1 << 31, max_pixels=PILLOW_PIXELS, max_aspect=float("inf"))
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Prepared:
     blank: str = ""
 
 
-def prepare(source: bytes | Image.Image, limits: Limits) -> Prepared:
+def prepare(source: bytes | Image.Image, limits: ImageLimits) -> Prepared:
     """Decodes, turns upright, converts to RGB and scales down; raises `Unusable` with a reason.
 
     The bytes are kept when they already are an upright RGB image of an accepted size; otherwise the pixels are encoded
@@ -126,7 +126,7 @@ def reading(size: int) -> AbstractContextManager[None]:
     return DECODING.hold(DECODING.total) if size > LARGE_FILE else nullcontext()
 
 
-def check(data: bytes, limits: Limits = SUPPLIED) -> bool:
+def check(data: bytes, limits: ImageLimits = SUPPLIED) -> bool:
     """Whether the image is upright as it is stored; raises `Unusable` when it cannot be used.
 
     Everything is decoded, large JPEGs at an eighth of their size.
@@ -166,7 +166,7 @@ def _explained() -> Iterator[None]:
         raise InputError(f"an image cannot be read: {problem}", fix="restore the file") from None
 
 
-def _open(data: bytes, limits: Limits) -> tuple[Image.Image, bytes]:
+def _open(data: bytes, limits: ImageLimits) -> tuple[Image.Image, bytes]:
     """Reads the header only; also the file that was opened: `data`, or as much of it as Pillow takes."""
     if not data:
         raise Unusable("empty-file", "the file has no bytes")
@@ -194,7 +194,7 @@ def _open(data: bytes, limits: Limits) -> tuple[Image.Image, bytes]:
     return image, light
 
 
-def _decoded(image: Image.Image, data: bytes, limits: Limits) -> Image.Image:
+def _decoded(image: Image.Image, data: bytes, limits: ImageLimits) -> Image.Image:
     """The pixels, normalised; raises `Unusable`."""
     try:
         with DECODING.hold(_memory(image)):
@@ -226,13 +226,13 @@ def _memory(image: Image.Image) -> int:
     return image.width * image.height * each
 
 
-def _check_size(width: int, height: int, limits: Limits) -> None:
+def _check_size(width: int, height: int, limits: ImageLimits) -> None:
     if width * height > limits.max_pixels:
         raise Unusable("too-large", f"{width}×{height} px are more than {limits.max_pixels} pixels")
     _check_sides(width, height, limits)
 
 
-def _check_sides(width: int, height: int, limits: Limits) -> None:
+def _check_sides(width: int, height: int, limits: ImageLimits) -> None:
     if min(width, height) < limits.min_side:
         raise Unusable("too-small", f"{width}×{height} px, the shorter side is below {limits.min_side}")
     if max(width, height) > limits.max_aspect * min(width, height):

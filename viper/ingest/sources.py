@@ -40,7 +40,7 @@ OTHERS, LINKS = "others", "links to folders"
 
 
 @dataclass(frozen=True)
-class Entry:
+class PoolEntry:
     """One image of a pool. `name` orders it and tells a person where it is; `size` in bytes, -1 while unknown."""
 
     name: str
@@ -51,7 +51,7 @@ class Entry:
 class Listing:
     """A pool's images, ordered by name, and how many files there are beside them, by suffix."""
 
-    entries: list[Entry]
+    entries: list[PoolEntry]
     left_out: dict[str, int] = field(default_factory=dict)
 
 
@@ -107,8 +107,8 @@ def is_hidden(name: str) -> bool:
     return any(part.startswith(".") for part in name.split("/"))
 
 
-def _sorted_out(files: Iterable[Entry], links: int = 0) -> Listing:
-    entries: list[Entry] = []
+def _sorted_out(files: Iterable[PoolEntry], links: int = 0) -> Listing:
+    entries: list[PoolEntry] = []
     others: Counter[str] = Counter()
     for entry in files:
         if is_hidden(entry.name):
@@ -151,7 +151,7 @@ class FolderSource:
         found, links = [], 0
         for folder, folders, files in os.walk(self.folder, onerror=refuse):
             inside = Path(folder).relative_to(self.folder)
-            found += [Entry(name, self._size(name)) for name in ((inside / file).as_posix() for file in files)]
+            found += [PoolEntry(name, self._size(name)) for name in ((inside / file).as_posix() for file in files)]
             links += sum((Path(folder) / name).is_symlink() for name in folders if not is_hidden(name))
         return _sorted_out(found, links)
 
@@ -184,7 +184,7 @@ class StoreSource:
 
     def listing(self) -> Listing:
         # A key that ends in a slash is the mark of a folder.
-        return _sorted_out(Entry(o.key, o.size) for o in self.store.list() if not o.key.endswith("/"))
+        return _sorted_out(PoolEntry(o.key, o.size) for o in self.store.list() if not o.key.endswith("/"))
 
     def read(self, name: str) -> bytes:
         try:

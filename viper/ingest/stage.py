@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from viper.errors import AlreadyExistsError, InputError, NotFoundError, StoreError
-from viper.images import Limits, Prepared, Unusable, decode, prepare, reading
+from viper.images import ImageLimits, Prepared, Unusable, decode, prepare, reading
 from viper.ingest.near import NearDuplicates, NearEmbeddings
-from viper.ingest.sources import Entry, Listing, Source, open_source
+from viper.ingest.sources import Listing, PoolEntry, Source, open_source
 from viper.methods.stages import INGEST
 from viper.modelcache.engines import StageEngines
 from viper.plan.types import LEFT_OUT, counted
@@ -96,11 +96,11 @@ def _ingest(ctx: StageContext, engines: StageEngines) -> Manifest | None:
     return ctx.finish((), parts=len(parts), outputs=outputs)
 
 
-def _limits(images: Images) -> Limits:
-    return Limits(images.min_side, images.max_side, images.max_pixels)
+def _limits(images: Images) -> ImageLimits:
+    return ImageLimits(images.min_side, images.max_side, images.max_pixels)
 
 
-def _entries(ctx: StageContext, source: Source, images: Images) -> tuple[list[Entry], dict[str, int]]:
+def _entries(ctx: StageContext, source: Source, images: Images) -> tuple[list[PoolEntry], dict[str, int]]:
     """The entries of this iteration, and what is left out beside them by suffix.
 
     A folder is listed once, so that files that come and go change nothing later.
@@ -121,7 +121,7 @@ def _entries(ctx: StageContext, source: Source, images: Images) -> tuple[list[En
         return _listing(ctx, key) or (chosen, listing.left_out)
 
 
-def _listing(ctx: StageContext, key: str) -> tuple[list[Entry], dict[str, int]] | None:
+def _listing(ctx: StageContext, key: str) -> tuple[list[PoolEntry], dict[str, int]] | None:
     try:
         data = ctx.store.get(key)
     except NotFoundError:
@@ -131,13 +131,13 @@ def _listing(ctx: StageContext, key: str) -> tuple[list[Entry], dict[str, int]] 
         data = b'{"entries": ' + data + b"}"
     found = read_content(data, what="a listing", where=where, names=True)
     try:
-        entries = [Entry(str(name), int(size)) for name, size in found["entries"]]
+        entries = [PoolEntry(str(name), int(size)) for name, size in found["entries"]]
         return entries, {str(suffix): int(count) for suffix, count in found.get(LEFT_OUT, {}).items()}
     except (KeyError, TypeError, ValueError, AttributeError):
         raise StoreError("is not a listing: it has no names with their sizes", where=where, fix=KEEP) from None
 
 
-def _choose(source: Source, listing: Listing, images: Images) -> list[Entry]:
+def _choose(source: Source, listing: Listing, images: Images) -> list[PoolEntry]:
     entries = listing.entries
     if not entries:
         others = counted(listing.left_out)
@@ -158,7 +158,7 @@ def _choose(source: Source, listing: Listing, images: Images) -> list[Entry]:
     return chosen
 
 
-def _prepare(source: Source, limits: Limits, entry: Entry) -> Prepared | Unusable:
+def _prepare(source: Source, limits: ImageLimits, entry: PoolEntry) -> Prepared | Unusable:
     try:
         if entry.size > limits.max_bytes:
             raise Unusable("too-large", f"{entry.size} bytes cannot be an image of {limits.max_pixels} pixels")
@@ -212,7 +212,7 @@ class _Seen:
         return None if near is None else Unusable("near-duplicate", f"looks like {self._sources[near]}")
 
 
-def _row(entry: Entry, image: Prepared | Unusable, embedding: NDArray[np.float32] | None, seen: _Seen) -> ImageRow:
+def _row(entry: PoolEntry, image: Prepared | Unusable, embedding: NDArray[np.float32] | None, seen: _Seen) -> ImageRow:
     source = entry.name.encode("utf-8", "replace").decode()
     if isinstance(image, Unusable):
         return ImageRow(source=source, bytes=max(0, entry.size), reason=image.reason, detail=image.detail)

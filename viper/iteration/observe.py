@@ -7,7 +7,7 @@ from typing import Any
 
 from viper.errors import NewerFormError, NotFoundError, StageError
 from viper.methods.stages import StageNode
-from viper.plan import Done, Observed, Shard, Stage
+from viper.plan import Done, Observed, ObservedStage, Shard
 from viper.stage.frozen import FrozenIteration
 from viper.stage.manifest import Manifest, load_manifest
 from viper.stage.outputs import manifest_shape
@@ -28,13 +28,13 @@ class StoreObserver:
     def observe(self, shards: Mapping[str, Mapping[int, Shard]] | None = None, *, suspend: bool = False) -> Observed:
         """What is there now. `shards`: what the executor knows of processes. Raises `StoreError`."""
         running = shards or {}
-        stages: dict[str, Stage] = {}
+        stages: dict[str, ObservedStage] = {}
         for node in self.frozen.nodes:
             problem = ""
             if node.name not in self._done and all(n in self._done for n in node.needs):
                 problem = self._look(node)
             found = self._done.get(node.name)
-            stages[node.name] = Stage(running.get(node.name, {}), None if found is None else found[0], problem)
+            stages[node.name] = ObservedStage(running.get(node.name, {}), None if found is None else found[0], problem)
         return Observed(stages, suspend=suspend, nodes=self.frozen.nodes)
 
     def _look(self, node: StageNode) -> str:

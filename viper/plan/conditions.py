@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from viper.methods.stages import StageNode
-from viper.plan.types import Condition, Done, Observed, Outcome, Stage, StageStatus, State
+from viper.plan.types import Condition, Done, Observed, ObservedStage, Outcome, StageStatus, State
 from viper.words import in_brackets, plural
 
 
@@ -14,7 +14,7 @@ def funnel(node: StageNode, observed: Observed) -> str:
     path = _fed_by(node, {n.name: n for n in observed.nodes})
     steps = []
     for name in (n.name for n in observed.nodes if n.name in path):
-        done = observed.stages.get(name, Stage()).done
+        done = observed.stages.get(name, ObservedStage()).done
         if done is not None:
             reasons = ", ".join(f"{r} {n}" for r, n in sorted(done.rejected.items(), key=lambda x: (-x[1], x[0])))
             total = done.accepted + sum(done.rejected.values())

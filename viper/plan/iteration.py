@@ -14,10 +14,10 @@ from viper.plan.types import (
     Fail,
     Hold,
     Observed,
+    ObservedStage,
     Plan,
     RetryAt,
     Shard,
-    Stage,
     StageStatus,
     StartStage,
     State,
@@ -80,7 +80,7 @@ def backoff(first_seconds: float, failures: int) -> float:
 
 def _settled(node: StageNode, spec: IterationSpec, observed: Observed) -> StageStatus | None:
     """The status of a stage that has a manifest."""
-    stage = observed.stages.get(node.name, Stage())
+    stage = observed.stages.get(node.name, ObservedStage())
     if stage.problem:
         return StageStatus(node.name, State.FAILED, "ManifestInvalid", stage.problem)
     if stage.done is None:
@@ -138,7 +138,7 @@ class _Work:
 
     def __post_init__(self) -> None:
         self.resources = self.spec.profile.of(self.name)
-        there = self.observed.stages.get(self.name, Stage()).shards
+        there = self.observed.stages.get(self.name, ObservedStage()).shards
         self.shards = {i: there.get(i, Shard()) for i in range(self.resources.shards)}
 
     def decide(self) -> StageStatus:

@@ -159,7 +159,7 @@ def counted(files: object) -> str:
 
 
 @dataclass(frozen=True)
-class Stage:
+class ObservedStage:
     """One stage. `done`: its manifest is there and valid. `problem`: a manifest is there and this is wrong with it."""
 
     shards: Mapping[int, Shard] = field(default_factory=dict)
@@ -172,7 +172,7 @@ class Observed:
     """Everything a plan depends on beside the spec. `nodes`: the graph of the frozen iteration; none before it is
     frozen."""
 
-    stages: Mapping[str, Stage] = field(default_factory=dict)
+    stages: Mapping[str, ObservedStage] = field(default_factory=dict)
     suspend: bool = False
     nodes: tuple[StageNode, ...] = ()
 

@@ -37,7 +37,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Limits:
+class CalibrationLimits:
     """From when on a model is warned of: paraphrases that hit too rarely, counterfactuals that hit too often."""
 
     paraphrases: float = 0.8
@@ -74,7 +74,10 @@ class Calibration:
 
 
 def calibrate(
-    model: SimilarityModel, pairs: Sequence[Pair], tau: float = RewardParameters.tau, limits: Limits | None = None
+    model: SimilarityModel,
+    pairs: Sequence[Pair],
+    tau: float = RewardParameters.tau,
+    limits: CalibrationLimits | None = None,
 ) -> Calibration:
     """Measures a model on pairs; raises `InputError` when there is no paraphrase or nothing to tell it from."""
     kinds = list(dict.fromkeys([PARAPHRASE, *(pair.kind for pair in pairs)]))
@@ -96,7 +99,7 @@ def calibrate(
     best = max({tau, *cosines.tolist()}, key=lambda t: (_margin(by_kind, t), -abs(t - tau)))
     hits = _shares(by_kind, best)
     worst = max(share for kind, share in hits.items() if kind != PARAPHRASE)
-    warnings = _warnings(measured, tau, limits or Limits(), (best, hits[PARAPHRASE], worst))
+    warnings = _warnings(measured, tau, limits or CalibrationLimits(), (best, hits[PARAPHRASE], worst))
     return Calibration(tau, measured, best, hits[PARAPHRASE], worst, warnings)
 
 
@@ -119,7 +122,7 @@ def _margin(by_kind: dict[str, NDArray[np.float64]], tau: float) -> float:
 
 
 def _warnings(
-    measured: Sequence[KindOfPairs], tau: float, limits: Limits, best: tuple[float, float, float]
+    measured: Sequence[KindOfPairs], tau: float, limits: CalibrationLimits, best: tuple[float, float, float]
 ) -> tuple[str, ...]:
     found = []
     for kind in measured:

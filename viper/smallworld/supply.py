@@ -13,7 +13,7 @@ from PIL import Image
 from viper.errors import InputError, SpecError
 from viper.evaluation.questions import Question, SetName
 from viper.images import Unusable
-from viper.ingest.sources import Entry, Listing
+from viper.ingest.sources import Listing, PoolEntry
 from viper.smallworld import questions as world
 from viper.smallworld.drawing import render
 from viper.smallworld.scenes import scene_from_seed
@@ -37,7 +37,7 @@ class SceneSource:
 
     def listing(self) -> Listing:
         first = self.seed * SCENES_PER_SEED
-        return Listing([Entry(f"scene-{number:09d}") for number in range(first, first + self.count)])
+        return Listing([PoolEntry(f"scene-{number:09d}") for number in range(first, first + self.count)])
 
     def read(self, name: str) -> Image.Image:
         number = int(name.removeprefix("scene-"))

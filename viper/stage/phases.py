@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Chunk(Generic[T]):
+class Piece(Generic[T]):
     """A piece of a part that a phase commits as a whole.
 
     `name` sorts within the part. `items` count for progress. `load` reads what the work needs, in a background thread.
@@ -65,7 +65,7 @@ class Phase(Generic[T]):
 
     name: str
     role: str
-    chunks: Callable[[int], Iterator[Chunk[T]]]
+    chunks: Callable[[int], Iterator[Piece[T]]]
     work: Callable[[int, T], Sequence[Draft]]
 
 
@@ -220,7 +220,7 @@ def run_phases(
 
 def _loaded(
     drafts: Drafts, phase: Phase[T], parts: Mapping[int, int]
-) -> Iterator[tuple[int, Chunk[T], tuple[T] | None]]:
+) -> Iterator[tuple[int, Piece[T], tuple[T] | None]]:
     """The chunks of all parts with their inputs; None for those that are committed."""
     for part in parts:
         there = drafts.there(part)

@@ -103,7 +103,7 @@ class Unreadable(ValueError):  # noqa: N818 - an answer, not a fault
 
 
 @dataclass(frozen=True)
-class Answer(Generic[T]):
+class Reply(Generic[T]):
     """What came of one request: `value` is None when no attempt could be read; `problem` is the last one's.
 
     `attempts` counts the tries, `seed` is the batch seed of the last one.
@@ -115,16 +115,16 @@ class Answer(Generic[T]):
     problem: str = ""
 
 
-def stored(answer: Answer[M]) -> dict[str, Any]:
+def stored(answer: Reply[M]) -> dict[str, Any]:
     """An answer as plain data; see `restored`."""
     value = None if answer.value is None else answer.value.model_dump(mode="json")
     return {"value": value, "attempts": answer.attempts, "seed": answer.seed, "problem": answer.problem}
 
 
-def restored(data: Mapping[str, Any], model: type[M]) -> Answer[M]:
+def restored(data: Mapping[str, Any], model: type[M]) -> Reply[M]:
     """The answer that `stored` was given."""
     value = None if data["value"] is None else model.model_validate(data["value"])
-    return Answer(value, data["attempts"], data["seed"], data["problem"])
+    return Reply(value, data["attempts"], data["seed"], data["problem"])
 
 
 def parse(model: type[Form], text: str, finished: bool = True) -> Form:
@@ -202,13 +202,13 @@ def ask(
     read: Callable[[VlmOutput], T],
     sampling: SamplingSettings,
     seed: Callable[[int], int],
-) -> list[Answer[T]]:
+) -> list[Reply[T]]:
     """One answer per request, in order.
 
     The first attempt is one batch of all requests; each further one, up to `sampling.attempts`, is one batch of those
     that could not be read. `seed(attempt)` is the seed of a batch.
     """
-    answers: list[Answer[T]] = [Answer(None, 0, 0)] * len(requests)
+    answers: list[Reply[T]] = [Reply(None, 0, 0)] * len(requests)
     open_requests = list(range(len(requests)))
     for attempt in range(1, sampling.attempts + 1):
         if not open_requests:
@@ -222,9 +222,9 @@ def ask(
             try:
                 if output.note:
                     raise Unreadable(output.note)
-                answers[i] = Answer(read(output), attempt, batch_seed)
+                answers[i] = Reply(read(output), attempt, batch_seed)
             except Unreadable as error:
-                answers[i] = Answer(None, attempt, batch_seed, str(error))
+                answers[i] = Reply(None, attempt, batch_seed, str(error))
                 failed.append(i)
         open_requests = failed
     return answers

@@ -22,7 +22,8 @@ from viper.seeds import derive
 from viper.spec import IterationSpec
 from viper.stage import Manifest, StageContext
 from viper.store import ObjectStore
-from viper.training.attempt import (
+from viper.training.live import Send
+from viper.training.publishing import (
     Verify,
     check_steps,
     following,
@@ -32,7 +33,6 @@ from viper.training.attempt import (
     publish_model,
     trained_weights,
 )
-from viper.training.live import Send
 from viper.training.settings import SftResult, SftSettings, StepMetrics
 
 if TYPE_CHECKING:

@@ -15,7 +15,10 @@ from viper.prompts import PromptSet
 from viper.seeds import derive
 from viper.spec import IterationSpec, TrainingSettings
 from viper.stage import Manifest, StageContext
-from viper.training.attempt import (
+from viper.training.data import RlDataset, training_data
+from viper.training.live import Send
+from viper.training.mirror import FOLDERS
+from viper.training.publishing import (
     History,
     Verify,
     check_steps,
@@ -26,9 +29,6 @@ from viper.training.attempt import (
     publish_model,
     trained_weights,
 )
-from viper.training.data import RlDataset, training_data
-from viper.training.live import Send
-from viper.training.mirror import FOLDERS
 from viper.training.settings import GrpoResult, GrpoSettings, StepMetrics
 
 ROLLOUTS = "rollouts/00000.jsonl"

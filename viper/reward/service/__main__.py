@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from viper.engines import factory
 from viper.errors import ViperError
 from viper.reward.equations import RewardParameters
-from viper.reward.service.batching import Limits
+from viper.reward.service.batching import BatchLimits
 from viper.reward.service.scorer import Scorer
 
 #: Seconds for what is in work when the service is asked to stop.
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{name}", type=float, default=default, metavar="X", help="as in recipe.reward")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at")
     parser.add_argument("--port", type=int, default=0, help="0: any free one")
-    defaults = Limits()
+    defaults = BatchLimits()
     parser.add_argument("--batch", type=int, default=defaults.batch, help="most outputs of a batch")
     parser.add_argument("--waiting", type=int, default=defaults.waiting, help="most outputs that wait")
     parser.add_argument("--ready-fd", type=int, help="where a line of JSON is written once it serves")
@@ -51,12 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {args.host}:{args.port}: {error}", file=sys.stderr)
         return 1
     ready = {"port": listening.getsockname()[1], "similarity": scorer.similarity.engine_id}
-    asyncio.run(_serve(scorer, Limits(args.batch, args.waiting), listening, ready, args.ready_fd))
+    asyncio.run(_serve(scorer, BatchLimits(args.batch, args.waiting), listening, ready, args.ready_fd))
     return 0
 
 
 async def _serve(
-    scorer: Scorer, limits: Limits, listening: socket.socket, ready: dict[str, object], ready_fd: int | None
+    scorer: Scorer, limits: BatchLimits, listening: socket.socket, ready: dict[str, object], ready_fd: int | None
 ) -> None:
     import uvicorn
 

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from viper.reward.equations import Reward
-from viper.reward.service.batching import Limits, MicroBatcher, Observer, QueueFullError
+from viper.reward.service.batching import BatchLimits, MicroBatcher, Observer, QueueFullError
 from viper.reward.service.scorer import ScoreItem, Scorer
 from viper.text import load_json
 
@@ -70,14 +70,14 @@ class Metrics(Observer):
             self._queue.observe(waited)
 
 
-def create_app(scorer: Scorer, limits: Limits | None = None) -> Starlette:
+def create_app(scorer: Scorer, limits: BatchLimits | None = None) -> Starlette:
     """The ASGI application. Its scorer is used by one thread.
 
     `POST /score` takes a `ScoreRequest` and returns a `Reward`. 413: the body is too long; 422: it is no
     `ScoreRequest`; 503 with Retry-After: the queue is full; 500: the similarity model failed.
     """
     metrics = Metrics(scorer)
-    batcher: MicroBatcher[ScoreItem, Reward] = MicroBatcher(scorer, limits or Limits(), metrics)
+    batcher: MicroBatcher[ScoreItem, Reward] = MicroBatcher(scorer, limits or BatchLimits(), metrics)
     metrics.gauge("viper_reward_waiting", "Outputs that wait for a batch.", lambda: batcher.waiting)
 
     async def score(request: Request) -> Response:

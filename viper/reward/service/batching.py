@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Limits:
+class BatchLimits:
     """How items become batches.
 
     Args:
@@ -61,7 +61,7 @@ class MicroBatcher(Generic[Item, Result]):
     """
 
     def __init__(
-        self, work: Callable[[Sequence[Item]], Sequence[Result]], limits: Limits, observer: Observer | None = None
+        self, work: Callable[[Sequence[Item]], Sequence[Result]], limits: BatchLimits, observer: Observer | None = None
     ) -> None:
         self._work, self._limits, self._observer = work, limits, observer or Observer()
         self._queue: deque[_Waiting[Item, Result]] = deque()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from viper.errors import EngineError
 from viper.reward.equations import RewardParameters
-from viper.reward.service.batching import Limits
+from viper.reward.service.batching import BatchLimits
 
 #: Seconds until the service has to be ready: a cold start of torch, gigabytes of weights from a slow disk.
 START_S = 900.0
@@ -131,7 +131,7 @@ def running(
     *,
     host: str = "127.0.0.1",
     advertised: str | None = None,
-    limits: Limits | None = None,
+    limits: BatchLimits | None = None,
     start_s: float = START_S,
 ) -> Iterator[RewardServer]:
     """A reward service that is ready, for the block. It ends with the block, and with this process.
@@ -145,7 +145,7 @@ def running(
 
     Raises `EngineError` with the end of its log when it does not start.
     """
-    bounds, p = limits or Limits(), parameters
+    bounds, p = limits or BatchLimits(), parameters
     command = [
         *(sys.executable, "-m", "viper.reward.service", "--similarity", similarity, "--device", device),
         *("--tau", repr(p.tau), "--format-weight", repr(p.format_weight), "--correct-weight", repr(p.correct_weight)),

@@ -17,14 +17,14 @@ from viper.modelcache.engines import StageEngines
 from viper.prompts import PromptSet
 from viper.seeds import derive
 from viper.stage import Manifest, StageContext
-from viper.stage.phases import Chunk, Draft, Drafts, Gathered, Phase, PhasedStage, bytes_of
+from viper.stage.phases import Draft, Drafts, Gathered, Phase, PhasedStage, Piece, bytes_of
 from viper.stage.quota import USABLE, Quota, candidates
 from viper.stage.rows import Int32, schema_of
 from viper.stored import known
 from viper.tasks.passport import Passport
 from viper.tasks.pictures import broken
 from viper.tasks.pool import Pool, PoolImage, batches
-from viper.tasks.structured import Answer, Critique, ask, read_text, reader, request_schema, restored, stored
+from viper.tasks.structured import Critique, Reply, ask, read_text, reader, request_schema, restored, stored
 
 #: Images that are drawn between two commits: what a killed shard draws again at most, twice over.
 CHUNK = 8
@@ -75,12 +75,12 @@ class Sample:
     """One image on its way to a sample (I, C_g, R)."""
 
     image: PoolImage
-    caption: Answer[str]
+    caption: Reply[str]
     reconstruction: bytes = b""
     reconstruction_seed: int | None = None
     reconstruction_problem: tuple[str, str] = ("", "")
-    critique: Answer[Critique] | None = None
-    refined: Answer[str] | None = None
+    critique: Reply[Critique] | None = None
+    refined: Reply[str] | None = None
     engines: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -100,7 +100,7 @@ class Sample:
             return ""
         return (self.refined.value or "" if self.refined else "") if self.flaws else self.text
 
-    def answers(self) -> dict[str, Answer[Any]]:
+    def answers(self) -> dict[str, Reply[Any]]:
         """Answers by step."""
         steps = {"caption": self.caption, "critique": self.critique, "refine": self.refined}
         return {name: answer for name, answer in steps.items() if answer is not None}
@@ -161,9 +161,9 @@ class CaptionSynthesis:
 
     # ---- caption -------------------------------------------------------------------------------------------------
 
-    def _to_caption(self, part: int) -> Iterator[Chunk[Captioned]]:
+    def _to_caption(self, part: int) -> Iterator[Piece[Captioned]]:
         for number, batch in enumerate(batches(self._pool.part(part), 2)):
-            yield Chunk(chunk_name(number), len(batch), partial(self._opened, number, batch))
+            yield Piece(chunk_name(number), len(batch), partial(self._opened, number, batch))
 
     def _opened(self, number: int, batch: Sequence[PoolImage]) -> Captioned:
         return Captioned(number, batch, [image.decode() for image in batch])
@@ -179,12 +179,12 @@ class CaptionSynthesis:
 
     # ---- reconstruct ---------------------------------------------------------------------------------------------
 
-    def _to_reconstruct(self, part: int) -> Iterator[Chunk[Captioned]]:
+    def _to_reconstruct(self, part: int) -> Iterator[Piece[Captioned]]:
         for number, batch in enumerate(batches(self._pool.part(part), 2)):
             for start in range(0, len(batch), CHUNK):
                 images = batch[start : start + CHUNK]
                 name = f"{chunk_name(number)}-{start:04d}"
-                yield Chunk(name, len(images), partial(self._captioned, part, number, images))
+                yield Piece(name, len(images), partial(self._captioned, part, number, images))
 
     def _captioned(self, part: int, number: int, images: Sequence[PoolImage]) -> Captioned:
         """The images of which there is a caption, with it."""
@@ -216,9 +216,9 @@ class CaptionSynthesis:
 
     # ---- critique ------------------------------------------------------------------------------------------------
 
-    def _to_criticise(self, part: int) -> Iterator[Chunk[Captioned]]:
+    def _to_criticise(self, part: int) -> Iterator[Piece[Captioned]]:
         for number, batch in enumerate(batches(self._pool.part(part), 2)):
-            yield Chunk(chunk_name(number), len(batch), partial(self._reconstructed, part, number, batch))
+            yield Piece(chunk_name(number), len(batch), partial(self._reconstructed, part, number, batch))
 
     def _reconstructed(self, part: int, number: int, batch: Sequence[PoolImage]) -> Captioned:
         """The images of which there is a reconstruction, with caption and reconstruction."""
@@ -304,7 +304,7 @@ def chunk_name(number: int) -> str:
     return f"{number:04d}"
 
 
-def flaws_of(critique: Answer[Critique] | None) -> list[str]:
+def flaws_of(critique: Reply[Critique] | None) -> list[str]:
     """What a critique lists; nothing when there is none."""
     found = critique.value if critique else None
     return [flaw for flaw in found.refinement if flaw] if found else []
@@ -313,7 +313,7 @@ def flaws_of(critique: Answer[Critique] | None) -> list[str]:
 def _sample(image: PoolImage, drafts: Gathered) -> Sample:
     """A sample out of what the phases made of its image."""
     written = drafts["caption"][image.position].data
-    sample = Sample(image, Answer(**known(Answer, written["caption"])), engines={"vlm": written["engine"]})
+    sample = Sample(image, Reply(**known(Reply, written["caption"])), engines={"vlm": written["engine"]})
     if drawn := drafts["reconstruct"].get(image.position):
         sample.reconstruction = bytes_of(drawn)
         sample.reconstruction_seed = drawn.data["seed"]
@@ -321,7 +321,7 @@ def _sample(image: PoolImage, drafts: Gathered) -> Sample:
         sample.reconstruction_problem = drawn.data["reason"], drawn.data["detail"]
     if said := drafts["critique"].get(image.position):
         sample.critique = restored(said.data["critique"], Critique)
-        sample.refined = Answer(**known(Answer, said.data["refined"])) if said.data["refined"] else None
+        sample.refined = Reply(**known(Reply, said.data["refined"])) if said.data["refined"] else None
     return sample
 
 

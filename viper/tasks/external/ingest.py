@@ -14,7 +14,7 @@ from typing import Any
 
 from viper.beside import read_beside
 from viper.errors import AlreadyExistsError, InputError, StageError
-from viper.images import Limits, Prepared, Unusable, prepare
+from viper.images import ImageLimits, Prepared, Unusable, prepare
 from viper.methods.stages import INGEST_SAMPLES
 from viper.reward.sentences import normalise, split_sentences
 from viper.seeds import derive
@@ -74,7 +74,7 @@ def _ingest(ctx: StageContext, supplied: Supplied, external: ExternalData) -> Ma
     parts = -(-len(supplied) // size)
     wanted = drawn(len(supplied), external.samples, derive(spec.recipe.seed, INGEST_SAMPLES))
     selection = Selection(len(supplied), spec.recipe.validation.held_out_share)
-    limits = Limits(spec.images.min_side, spec.images.max_side, spec.images.max_pixels)
+    limits = ImageLimits(spec.images.min_side, spec.images.max_side, spec.images.max_pixels)
     ctx.progress.begin("ingest", len(wanted), unit="sample")
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for index in range(parts):
@@ -123,7 +123,7 @@ def _pin(ctx: StageContext, supplied: Supplied) -> None:
             ) from None
 
 
-def _prepared(supplied: Supplied, limits: Limits, row: SuppliedRow) -> list[Prepared] | Unusable:
+def _prepared(supplied: Supplied, limits: ImageLimits, row: SuppliedRow) -> list[Prepared] | Unusable:
     if row.problem is not None:
         return row.problem
     if len(row.images) > MAX_IMAGES:
@@ -136,7 +136,7 @@ def _prepared(supplied: Supplied, limits: Limits, row: SuppliedRow) -> list[Prep
         return problem
 
 
-def _read(supplied: Supplied, image: str | bytes, limits: Limits) -> bytes:
+def _read(supplied: Supplied, image: str | bytes, limits: ImageLimits) -> bytes:
     return read_beside(supplied.store, image, limits) if isinstance(image, str) else image
 
 

@@ -16,7 +16,7 @@ from viper.modelcache.engines import StageEngines
 from viper.prompts import PromptSet
 from viper.seeds import derive
 from viper.stage import PartRecord, StageContext
-from viper.stage.phases import Chunk, Draft, Drafts, Gathered, Phase
+from viper.stage.phases import Draft, Drafts, Gathered, Phase, Piece
 from viper.tasks.operations.clip_filter import change_problem, changed_share, clip_problem, clip_scores, threshold
 from viper.tasks.operations.judge import Judgement, judge
 from viper.tasks.operations.synthesis import OperationRow
@@ -123,10 +123,10 @@ class EditFilters:
 
     # ---- what changed, CLIP --------------------------------------------------------------------------------------
 
-    def _to_compare(self, part: int) -> Iterator[Chunk[Edits]]:
+    def _to_compare(self, part: int) -> Iterator[Piece[Edits]]:
         for number, image_ids, edits in self._chunks(part):
             load = partial(self._edits, part, number, image_ids, lambda place: False)
-            yield Chunk(f"{number:04d}", edits, load)
+            yield Piece(f"{number:04d}", edits, load)
 
     def _compare(self, part: int, chunk: Edits) -> list[Draft]:
         limits = self._recipe.validation
@@ -161,9 +161,9 @@ class EditFilters:
 
     # ---- judge ---------------------------------------------------------------------------------------------------
 
-    def _to_judge(self, part: int) -> Iterator[Chunk[Edits]]:
+    def _to_judge(self, part: int) -> Iterator[Piece[Edits]]:
         for number, image_ids, edits in self._chunks(part):
-            yield Chunk(f"{number:04d}", edits, partial(self._compared, part, number, image_ids))
+            yield Piece(f"{number:04d}", edits, partial(self._compared, part, number, image_ids))
 
     def _compared(self, part: int, number: int, image_ids: Sequence[str]) -> Edits:
         """All edits of the chunk; those that failed already keep their pictures, as controls of the others."""

@@ -10,7 +10,7 @@ from PIL import Image
 from viper.engines.base import VisionLanguageModel, VlmRequest
 from viper.prompts import PromptSet
 from viper.spec.recipe import JudgeSettings
-from viper.tasks.structured import Answer, Verdict, ask, reader, request_schema
+from viper.tasks.structured import Reply, Verdict, ask, reader, request_schema
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def judge(
     return [tally(answers[i : i + settings.votes]) for i in range(0, len(answers), settings.votes)]
 
 
-def tally(answers: Sequence[Answer[Verdict]]) -> Judgement:
+def tally(answers: Sequence[Reply[Verdict]]) -> Judgement:
     """Counts the votes on one edit."""
     verdicts = [a.value for a in answers if a.value is not None]
     against = [v.reason for v in verdicts if not v.is_valid and v.reason]

@@ -17,7 +17,7 @@ from viper.modelcache.engines import StageEngines
 from viper.prompts import PromptSet
 from viper.seeds import derive
 from viper.stage import Manifest, StageContext
-from viper.stage.phases import Chunk, Draft, Drafts, Gathered, Phase, PhasedStage, bytes_of
+from viper.stage.phases import Draft, Drafts, Gathered, Phase, PhasedStage, Piece, bytes_of
 from viper.stage.quota import Quota, candidates
 from viper.stage.rows import Int32, schema_of
 from viper.tasks.captions.flawless import says_none
@@ -27,10 +27,10 @@ from viper.tasks.passport import Passport, text_digest
 from viper.tasks.pictures import broken
 from viper.tasks.pool import Pool, PoolImage, batches
 from viper.tasks.structured import (
-    Answer,
     CategoryChoice,
     Instruction,
     Output,
+    Reply,
     ask,
     reader,
     request_schema,
@@ -121,9 +121,9 @@ class Proposal:
     image: PoolImage
     caption: str
     edit: int
-    choice: Answer[CategoryChoice]
+    choice: Reply[CategoryChoice]
     category: str = ""
-    instruction: Answer[Instruction] | None = None
+    instruction: Reply[Instruction] | None = None
     weakness: str = ""
     edit_seed: int | None = None
     edited: bytes = b""
@@ -141,9 +141,9 @@ class Proposal:
         """Ops; empty when there is no instruction."""
         return self.instruction.value.editing_instruction if self.instruction and self.instruction.value else ""
 
-    def answers(self) -> dict[str, Answer[Any]]:
+    def answers(self) -> dict[str, Reply[Any]]:
         """Answers by step."""
-        steps: dict[str, Answer[Any] | None] = {"category": self.choice, "instruction": self.instruction}
+        steps: dict[str, Reply[Any] | None] = {"category": self.choice, "instruction": self.instruction}
         return {name: answer for name, answer in steps.items() if answer is not None}
 
     def problem(self) -> tuple[str, str]:
@@ -209,10 +209,10 @@ class OperationSynthesis:
 
     # ---- propose -------------------------------------------------------------------------------------------------
 
-    def _to_propose(self, part: int) -> Iterator[Chunk[ToPropose]]:
+    def _to_propose(self, part: int) -> Iterator[Piece[ToPropose]]:
         edits = self._settings.edits_per_image
         for number, batch in self._batches(part):
-            yield Chunk(chunk_name(number), edits * len(batch), partial(self._opened, part, number, batch))
+            yield Piece(chunk_name(number), edits * len(batch), partial(self._opened, part, number, batch))
 
     def _opened(self, part: int, number: int, batch: Sequence[PoolImage]) -> ToPropose:
         return ToPropose(number, batch, [image.decode() for image in batch], self._captions.part(part))
@@ -263,19 +263,19 @@ class OperationSynthesis:
             drafts.append(Draft(image.position * edits + edit, data))
         return drafts
 
-    def _ask(self, requests: Sequence[VlmRequest], model: type[M], seed: Callable[[int], int]) -> list[Answer[M]]:
+    def _ask(self, requests: Sequence[VlmRequest], model: type[M], seed: Callable[[int], int]) -> list[Reply[M]]:
         return ask(self._engines.generator, requests, reader(model), self._settings.proposing, seed)
 
     # ---- edit ----------------------------------------------------------------------------------------------------
 
-    def _to_edit(self, part: int) -> Iterator[Chunk[ToEdit]]:
+    def _to_edit(self, part: int) -> Iterator[Piece[ToEdit]]:
         edits = self._settings.edits_per_image
         step = max(1, CHUNK // edits)
         for number, batch in self._batches(part):
             for start in range(0, len(batch), step):
                 images = batch[start : start + step]
                 name = f"{chunk_name(number)}-{start:04d}"
-                yield Chunk(name, edits * len(images), partial(self._proposed, part, number, images))
+                yield Piece(name, edits * len(images), partial(self._proposed, part, number, images))
 
     def _proposed(self, part: int, number: int, images: Sequence[PoolImage]) -> ToEdit:
         """Those proposals on the images that are worth an edit."""

@@ -14,7 +14,7 @@ from viper.reward.equations import Reward
 
 if TYPE_CHECKING:
     from viper.training.local.policy import PromptBatch, Samples
-    from viper.training.local.trl_loss import Chunk
+    from viper.training.local.trl_loss import MicroBatch
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,11 @@ def chunk_rows(
     return chunks
 
 
-def chunk_of(rollout: Rollout, rows: Sequence[int]) -> Chunk:
+def chunk_of(rollout: Rollout, rows: Sequence[int]) -> MicroBatch:
     """The rows as tensors for the loss, with each prompt once."""
     import torch
 
-    from viper.training.local.trl_loss import Chunk
+    from viper.training.local.trl_loss import MicroBatch
 
     prompts = sorted({r // rollout.group for r in rows})
     place = {p: i for i, p in enumerate(prompts)}
@@ -101,7 +101,7 @@ def chunk_of(rollout: Rollout, rows: Sequence[int]) -> Chunk:
     device = out.ids.device
     index = torch.tensor(rows, device=device)
     width = int(out.mask[index].sum(1).max())
-    return Chunk(
+    return MicroBatch(
         rollout.prompts.select(prompts),
         torch.tensor([place[r // rollout.group] for r in rows], device=device),
         out.ids[index, :width],

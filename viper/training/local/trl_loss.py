@@ -22,7 +22,7 @@ from viper.training.settings import GrpoSettings
 
 
 @dataclass(frozen=True)
-class Chunk:
+class MicroBatch:
     """B outputs of U prompts for one forward and backward pass; tensors as in `Policy.completion_logprobs`."""
 
     prompts: PromptBatch
@@ -81,7 +81,7 @@ class SharedPromptGrpo(GRPOTrainer):  # type: ignore[misc]
         )
         self.policy = policy
         self.current_gradient_accumulation_steps = 1
-        self._chunk: Chunk | None = None
+        self._chunk: MicroBatch | None = None
 
     def _send_telemetry(self) -> None:
         """Nothing is reported to anyone."""
@@ -99,7 +99,7 @@ class SharedPromptGrpo(GRPOTrainer):  # type: ignore[misc]
         # TRL only averages the entropies into a metric; ours was measured on every token while sampling.
         return logprobs, torch.zeros_like(logprobs), None
 
-    def loss_of(self, chunk: Chunk) -> tuple[Tensor, dict[str, float]]:
+    def loss_of(self, chunk: MicroBatch) -> tuple[Tensor, dict[str, float]]:
         """TRL's loss of the chunk (mean over its outputs), and the token shares `clip/low`, `clip/high`."""
         self._chunk = chunk
         try:

@@ -31,11 +31,11 @@ from viper.training.local.checkpoints import weights_digest
 from viper.training.outcome import record_result, recorded_result
 from viper.training.settings import GrpoResult, GrpoSettings, StepMetrics, data_order
 from viper.training.verl import checkpoints, preflight, process, untrusted
-from viper.training.verl.book import Book
 from viper.training.verl.config import VerlHardware, VerlPaths, arguments, verl_config
 from viper.training.verl.export import compare_with_shards, export_model
 from viper.training.verl.metrics import Tail
 from viper.training.verl.parquet import write_rows
+from viper.training.verl.run_record import RunRecord
 from viper.training.verl.watchdog import FRUITLESS, Signs, Verdict, disk_full, explain, last_error, verdict
 
 POLL_SECONDS = 0.5
@@ -130,7 +130,7 @@ class _Run:
                 "model": weights_digest(model_dir),
             }
         )
-        self.book = Book(work_dir, self.fingerprint, settings, self.steps, len(self.held_out))
+        self.book = RunRecord(work_dir, self.fingerprint, settings, self.steps, len(self.held_out))
 
     def check_machine(self) -> None:
         """Raises `InputError` for a model that cannot fit; what earlier attempts wrote counts as free disk."""

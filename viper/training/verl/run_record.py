@@ -26,7 +26,7 @@ from viper.training.verl.metrics import diverged, recorded, step_of, step_values
 from viper.training.verl.rollouts import dump_path, held_out_reward, read_dump, rollout_rows, rollout_values
 
 
-class Book:
+class RunRecord:
     """What is known of a run. `held_out` is the number of held-out samples that verl measures at checkpoints."""
 
     def __init__(self, work_dir: Path, fingerprint: str, settings: GrpoSettings, steps: int, held_out: int) -> None:
