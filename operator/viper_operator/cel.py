@@ -57,7 +57,8 @@ def form_rule(form: Form, field: str = "") -> Rule:
 def key_rule(form: Form) -> Rule:
     """The form of a map's keys, as far as the API server lets it be said: it takes them to be long, and a pattern costs
     with its length. Kubernetes sees to the rest when it is asked whether it takes the Job."""
-    return Rule(r"self.all(key, !key.matches('[^-./\\w]'))", f"its keys {form.says}")
+    ends = "['-', '.', '/', '_'].exists(c, key.startsWith(c) || key.endsWith(c))"
+    return Rule(rf"self.all(key, !key.matches('[^-./\\w]') && !{ends})", f"its keys {form.says}")
 
 
 def _quantity(value: str) -> str:
@@ -93,7 +94,8 @@ def at(field: str, name: str) -> str:
 
 #: Whether the resource `k` is Kubernetes' own. The API server bounds what an expression may cost, and takes keys and
 #: quantities for long: these rules look at their ends, and leave the rest of it to the models and to the Job's check.
-NATIVE = f"k in {listed(('cpu', *BYTES_OF))} || k.startsWith('hugepages-')"
+_HUGE = "k.startsWith('hugepages-') && ['Ki', 'Mi', 'Gi'].exists(u, k.endsWith(u))"
+NATIVE = f"k in {listed(('cpu', *BYTES_OF))} || ({_HUGE})"
 
 
 def taken(field: str) -> tuple[Rule, ...]:

@@ -213,6 +213,17 @@ OTHERS = [
         hidden="hunter2",
     ),
     *_at("spec.engines.vlm", {"a key": "openai:https://h/v1?api_key=hunter2#m"}, "OPENAI_API_KEY", hidden="hunter2"),
+    *_at(
+        "spec.engines.vlm",
+        {
+            "no port": "openai:https://h:port/v1#m",
+            "port 0": "openai:http://h:0",
+            "half an address": "openai:http://[::1/v1",
+        },
+        "openai:https://host/v1",
+    ),
+    *_at("spec.engines.vlm", {"an encoded password": "openai:https://u:hunter2%40h/v1"}, "OPENAI_", hidden="hunter2"),
+    *_at("spec.images.uri", {"a high port": "s3://photos/a?endpoint=http://minio:90000"}, "must be s3://bucket"),
     *_at("spec.evaluation.questions", {"riddles": "smallworld:riddles"}, "smallworld:questions"),
     *_at(
         "spec.recipe.prompts", {"a path": "../../etc", "a file": "/etc/x", "a blank": "my prompts"}, "must be letters"
@@ -296,6 +307,10 @@ _JUDGE = "spec.evaluation.benchmarks.judge"
 JUDGES = [
     *_at(_JUDGE, {"a password": "openai:https://u:hunter2@h/v1#m"}, "rules, or openai:", hidden="hunter2"),
     *_at(_JUDGE, {"a key": "openai:https://h/v1?api_key=hunter2#m"}, "rules, or openai:", hidden="hunter2"),
+    *_at(_JUDGE, {"an encoded password": "openai:https://u:hunter2%40h/v1#m"}, "rules, or openai:", hidden="hunter2"),
+    *_at(
+        _JUDGE, {"no port": "openai:https://h:x/v1#m", "a high port": "openai:http://h:65536/v1#m"}, "rules, or openai:"
+    ),
 ]
 
 NAMES = [*ALIASES, *MODELS, *IMAGES, *URIS, *OTHERS, *JUDGES, *LOOPS]

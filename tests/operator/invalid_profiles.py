@@ -329,6 +329,31 @@ PROFILE = [
         )
         for path in ("//", "/work", "/tmp/", "/dev/shm")
     ),
+    *(
+        _resources(
+            f"a cache by the way of {path}",
+            "modelCache",
+            {"claimName": "c", "mountPath": path},
+            "write the path itself",
+            at="modelCache.mountPath",
+        )
+        for path in ("/models/../work", "/tmp/.", "/./models")
+    ),
+    Case(
+        "huge pages of no size",
+        {"spec profile defaults resources limits": {"hugepages-big": "1Gi"}},
+        "spec.profile.defaults.resources",
+        ("is no resource of a container",),
+    ),
+    *(
+        Case(
+            f"a node label called {key}",
+            {"spec profile defaults nodeSelector": {key: "a"}},
+            "spec.profile.defaults.nodeSelector",
+            ("must be letters, digits",),
+        )
+        for key in ("/pool", "pool/", "-pool", "pool.", "my pool")
+    ),
     _resources(
         "a cache at a line break",
         "modelCache",

@@ -155,6 +155,9 @@ OWN_FOLDER = Form(
     r"/+|/+(work|tmp|proc|sys|dev|dev/+shm|etc)/*",
     "must not be a folder that the pod needs itself (/, /work, /tmp, /dev/shm); use another one, such as /models",
     refuses=True,
+)  #: Of the pod: the kernel would find one of those by another name.
+STRAIGHT = Form(
+    r"(.*/)?\.\.?(/.*)?", "must not have '/./' or '/../', which lead elsewhere; write the path itself", refuses=True
 )
 
 # ---- URIs and paths --------------------------------------------------------------------------------------------------
@@ -162,7 +165,9 @@ OWN_FOLDER = Form(
 _ENVIRONMENT = "they come from the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, OPENAI_API_KEY)"
 _SECRETS = "(?i:[^=&#?;]*(amz|sig|token|key|secret|passw|pwd|auth|credential|session)[^=&#?;]*)"
 _DOMAIN = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
-_HOST = r"([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
+_PORT = r"(:0*(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3}))?"
+_IPV6 = r"\[[0-9A-Fa-f:.]+\]"
+_HOST = rf"([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|{_IPV6}){_PORT}"
 #: No scheme in front of the first slash.
 _PATH = r"[^:/]+(/.*)?|/.*"
 _STORED_FOLDER = r"file:.*|s3:.*"
@@ -254,8 +259,10 @@ _DIRECTORIES = "file:///directory, s3://bucket/prefix, hf://org/name@revision or
 #: Model directories.
 WEIGHTS = (*_ANY, Form(_MODEL_DIRECTORY + _or_of("models"), f"must be {_DIRECTORIES}, or {written('models')}"))
 LORA = (*_ANY, Form(rf"{_PATH}|{_MODEL_DIRECTORY}", f"must be a directory, {_DIRECTORIES}"))
+#: Of a URL: any host, for those that are written in other alphabets.
+_AUTHORITY = rf"([^ /#?@%:\[\]]+|{_IPV6}){_PORT}"
 #: Models, and servers whose model is named by the checkpoint where none is named, behind an endpoint.
-_ADDRESS = r"openai:https?://[^ /#?@]+(/[^ #?@]*)?"
+_ADDRESS = rf"openai:https?://{_AUTHORITY}(/[^ #?@]*)?"
 _KEY = "the key in the environment variable OPENAI_API_KEY"
 ENDPOINT = Form(rf"{_ADDRESS}#[^ ?]+", f"must be openai:https://host/v1#model-name, {_KEY}", when="openai:")
 SERVER = Form(
@@ -274,7 +281,7 @@ ROLE = (
 JUDGE = (
     LINE,
     Form(
-        r"rules|openai:https?://[^ #?@/]+(/[^ #?@]*)?#[^ ?]+",
+        rf"rules|{_ADDRESS}#[^ ?]+",
         f"must be rules, or openai:https://host/v1#model-name, {_KEY}",
     ),
 )

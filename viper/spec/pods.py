@@ -27,6 +27,7 @@ from viper.spec.forms import (
     QUALIFIED_NAME,
     QUANTITY,
     STORED,
+    STRAIGHT,
     TAINT_KEY,
     VARIABLE,
 )
@@ -239,7 +240,11 @@ class ModelCache(SpecModel):
 
     claim_name: str = setting(forms=(OBJECT_NAME,), max_length=253, description="Existing PersistentVolumeClaim.")
     mount_path: str = setting(
-        "/models", pattern=ABSOLUTE_PATH, max_length=512, forms=(OWN_FOLDER, LINE), description="Where it is mounted."
+        "/models",
+        pattern=ABSOLUTE_PATH,
+        max_length=512,
+        forms=(OWN_FOLDER, STRAIGHT, LINE),
+        description="Where it is mounted.",
     )
     read_only: bool = setting(True, description="Mounted read-only.")
 
