@@ -65,6 +65,8 @@ def main(
             with progress.waits("resolving models, prompts, questions and supplied files"):
                 found = freeze(iteration, store, registry(arguments.tracking), files_here=False)
             print(_described(found, child_uri(store.uri, found.iteration.prefix)), flush=True)
+            for warning in iteration.spec.warnings():
+                tell(f"warning: {warning}")
             tell(f"freeze of {iteration.metadata.name} is done")
 
     return exit_status(work, arguments.termination_log)

@@ -69,6 +69,13 @@ def test_a_second_run_changes_nothing_and_says_so(
     assert len(runs) == 1
 
 
+def test_an_iteration_that_asks_nothing_is_warned_of(
+    tmp_path: Path, source: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, resource(source, promotion={})) == 0
+    assert "warning: evaluation.questions and evaluation.benchmarks.tasks ask nothing" in "".join(capfd.readouterr())
+
+
 def test_another_spec_under_the_same_name_ends_with_the_status_of_a_wrong_specification(
     tmp_path: Path, source: str
 ) -> None:

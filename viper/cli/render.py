@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
     for number, iteration in enumerate(iterations(resource)):
         if number == 0:  # those of a loop name the same
             check_names(iteration.spec)
+            for warning in iteration.spec.warnings():
+                print(f"warning: {warning}", file=sys.stderr)
         print("---")
         print(yaml.safe_dump(iteration.dump(), sort_keys=False, allow_unicode=True, width=120), end="")
         for line in commands(iteration, store, directory):

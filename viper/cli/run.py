@@ -42,6 +42,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Runs it and prints the summary."""
     from viper.cli.console import Console
+    from viper.cli.render import iterations
     from viper.local import LocalRun, RunDirectory, Stopped
     from viper.spec import load_runnable
 
@@ -51,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
     with directory.lock():
         _forget_what_never_began(directory, args)
         record = directory.open(resource, args.store, args.tracking_uri)
+        for warning in next(iterations(record.resource)).spec.warnings():
+            print(f"warning: {warning}", file=sys.stderr)
         console = Console(sys.stdout)
         local = LocalRun(directory, record, console, parallel=args.parallel)
         try:

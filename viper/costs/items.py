@@ -212,7 +212,7 @@ def _answers(spec: IterationSpec, questions: int | None, trained: int) -> Items:
     evaluation = spec.evaluation
     tasks = evaluation.benchmarks.tasks
     if not evaluation.questions and not tasks:
-        return Items(ZERO, notes=("evaluation.questions is empty: nothing is asked",))
+        return Items(ZERO, notes=spec.warnings() or ("evaluation.questions is empty: nothing is asked",))
     known = questions if evaluation.limit is None or questions is None else min(questions, evaluation.limit)
     known = known if known is not None else evaluation.limit
     notes = []

@@ -224,6 +224,16 @@ class IterationSpec(SpecModel):
             written.pop("profile", None)
         return written
 
+    def warnings(self) -> tuple[str, ...]:
+        """What is allowed and seldom meant, as a person reads it before anything is paid for."""
+        asked = self.evaluation.questions or self.evaluation.benchmarks.tasks
+        if asked or self.promotion.policy != "Automatic" or self.promotion.gate.unmeasured == "Promote":
+            return ()
+        return (
+            "evaluation.questions and evaluation.benchmarks.tasks ask nothing: the promotion will be held, and a loop "
+            "ends there; ask something, or set promotion.gate.unmeasured: Promote",
+        )
+
     def with_profile(self, profile: Profile) -> IterationSpec:
         """The same with `profileRef` resolved; raises `SpecError` when the two do not go together."""
         if problem := self.too_many_nodes(profile) or self.too_many_shards(profile):
