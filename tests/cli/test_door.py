@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from support.bad_resources import TEXT
+from support.bad_resources import TEXT, spec
 from viper.cli import door
 from viper.errors import InputError, SpecError, StoreError
 
@@ -179,7 +179,7 @@ def test_outputs_of_a_real_process(
 
 @pytest.mark.process
 def test_nobody_reads_any_further(tmp_path: Path) -> None:
-    (tmp_path / "it.yaml").write_text(TEXT)
+    (tmp_path / "it.yaml").write_bytes(spec(promotion={"policy": "Manual"}))  # of which nothing is warned
     reader, writer = os.pipe()
     os.close(reader)
     try:
