@@ -6,7 +6,8 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio import config
@@ -51,7 +52,16 @@ async def connect() -> ApiClient:
         await config.load_kube_config(config_file=path, client_configuration=configuration)
     else:
         config.load_incluster_config(client_configuration=configuration)
+    configuration.proxy = configuration.proxy or _proxy(configuration.host)
+    # aiohttp would ask the environment with every request, in threads, and take a password out of ~/.netrc.
+    configuration.client_session_kwargs = {"trust_env": False}
     return ApiClient(configuration)
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment has for this URL (HTTPS_PROXY, NO_PROXY)."""
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
 
 
 def _job(name: str, kind: str) -> dict[str, Any]:

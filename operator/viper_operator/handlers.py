@@ -41,6 +41,20 @@ def registry(controller: Controller) -> kopf.OperatorRegistry:
     return found
 
 
+class NoDifferences(kopf.DiffBaseStorage):
+    """Differences are nobody's here: kopf would copy every object three times to look for them."""
+
+    def build(self, **_: Any) -> Any:
+        """Nothing of the object."""
+        return {}
+
+    def fetch(self, **_: Any) -> None:
+        """Nothing was kept."""
+
+    def store(self, **_: Any) -> None:
+        """Keeps nothing."""
+
+
 async def login(**arguments: Any) -> kopf.AiohttpSession | None:
     """By $KUBECONFIG, else by the pod's service account; as `viper_operator.api.connect` does."""
     by = kopf.login_with_kubeconfig if os.environ.get("KUBECONFIG") else kopf.login_with_service_account
@@ -78,5 +92,6 @@ def settings() -> kopf.OperatorSettings:
     found.watching.chunk_size = 250
     found.queueing.idle_timeout = 0.5  # handlers take microseconds
     found.persistence.consistency_timeout = 0.0
+    found.persistence.diffbase_storage = NoDifferences()
     found.process.ultimate_exiting_timeout = 30
     return found

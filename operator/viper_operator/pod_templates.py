@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-from viper.methods.stages import Stage, stage_graph
+from viper.methods.stages import stage_graph
 from viper.spec import Profile, StageResources
 from viper.spec.pods import PodTemplate
 from viper.words import plural
@@ -39,46 +40,50 @@ NAMED = (*CONTAINERS, "volumes")
 LISTED = 5
 
 
-def refusal(request: JobRequest, settings: Settings) -> str:
-    """Why the pods of a Job may not be made, with field paths and what to do; empty when they may.
+def checked_job(request: JobRequest, settings: Settings) -> tuple[dict[str, Any], str]:
+    """The Job of a stage as the API server gets it, and why its pods may not be made, with field paths and what to do;
+    the latter is empty when they may, and else there may be no Job. Raises `SpecError`.
 
     Before the first Job of an iteration all its stages are looked at, so that nothing is made that could not go on.
     """
     profile = request.iteration.spec.profile
-    stages = [request.stage]
+    made, found = _checked(request, profile.of(request.stage.name), settings)
+    stage = request.stage
     if request.freezing and _changes(profile):
-        stages += [node.stage for node in stage_graph(request.iteration.spec.recipe)]
-    for stage in stages:
-        found = list(_problems(request, stage, profile.of(stage.name), settings))
-        if found:
-            more = f" (and {len(found) - LISTED} more)" if len(found) > LISTED else ""
-            return f"{stage.name}: {'; '.join(found[:LISTED])}{more}"
-    return ""
+        later = [node.stage for node in stage_graph(request.iteration.spec.recipe)]
+        while not found and later:
+            stage = later.pop(0)
+            found = _checked(replace(request, stage=stage), profile.of(stage.name), settings)[1]
+    more = f" (and {len(found) - LISTED} more)" if len(found) > LISTED else ""
+    return made, f"{stage.name}: {'; '.join(found[:LISTED])}{more}" if found else ""
+
+
+def refusal(request: JobRequest, settings: Settings) -> str:
+    """Why the pods of a Job may not be made; see `checked_job`."""
+    return checked_job(request, settings)[1]
 
 
 def _changes(profile: Profile) -> bool:
     return any(r.pod_template is not None or r.env for r in (profile.defaults, *profile.stages.values()))
 
 
-def _problems(request: JobRequest, stage: Stage, resources: StageResources, settings: Settings) -> Iterator[str]:
+def _checked(request: JobRequest, resources: StageResources, settings: Settings) -> tuple[dict[str, Any], list[str]]:
+    """The Job of a stage and what is wrong with it."""
     template = resources.pod_template
     if template is not None and (template.metadata or template.spec):
         if settings.pod_templates == FORBIDDEN:
-            yield "podTemplate: this operator takes none (podTemplates: forbidden); remove it from the profile"
-            return
+            return {}, ["podTemplate: this operator takes none (podTemplates: forbidden); remove it from the profile"]
         if found := [*_malformed(template), *_ours(template)]:
-            yield from found
-            return
+            return {}, found
     try:
-        job = stage_job(JobRequest(request.iteration, request.uid, stage), settings)
-        for pod in _pods(job):
-            yield from _pod(pod, settings)
+        job = stage_job(request, settings)
+        return job, [problem for pod in _pods(job) for problem in _pod(pod, settings)]
     except MalformedError as error:
-        yield f"podTemplate: {error}, as in core/v1"
+        return {}, [f"podTemplate: {error}, as in core/v1"]
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         if template is None:
             raise
-        yield f"podTemplate is no part of a core/v1 PodTemplateSpec ({type(error).__name__}: {error})"
+        return {}, [f"podTemplate is no part of a core/v1 PodTemplateSpec ({type(error).__name__}: {error})"]
 
 
 def _malformed(template: PodTemplate) -> Iterator[str]:

@@ -20,13 +20,18 @@ _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[][{}]', re.DOTALL)
 
 def loads(data: bytes) -> Any:
     """The JSON value, null where it is nested more than `DEEPEST` deep. Raises `ValueError`."""
-    return json.loads(shallow(data))
+    try:
+        return from_json(data)  # quick, and has a limit of its own
+    except ValueError:
+        return json.loads(_cut(data))
 
 
 def shallow(data: bytes) -> bytes:
     """JSON with null in the place of what is nested more than `DEEPEST` deep."""
+    if data.count(b"{") + data.count(b"[") <= DEEPEST:
+        return data
     try:
-        from_json(data)  # quick, and has a limit of its own
+        from_json(data)
     except ValueError:
         return _cut(data)
     return data

@@ -22,7 +22,7 @@ from viper_operator.job_specs import JobRequest, stage_job, stage_service
 from viper_operator.metrics import STAGES_STARTED
 from viper_operator.names import API_VERSION, MANAGER, SECONDS_BEFORE, SUSPEND_MANAGER
 from viper_operator.observed import shortened
-from viper_operator.pod_templates import refusal
+from viper_operator.pod_templates import checked_job
 from viper_operator.settings import Settings
 from viper_operator.status import INTERNAL_ERROR, KUBERNETES_ERROR
 from viper_operator.views import JobView, Resource
@@ -107,9 +107,10 @@ class Writer:
             raise _taken(request, "Job", request.name)
         by_reference = self.cache.profile_of(request.iteration.metadata.name)
         try:
-            if problems := refusal(request, self.settings):
+            made, problems = checked_job(request, self.settings)
+            if problems:
                 raise RefusedError("PodTemplateRefused", problems, permanent=not by_reference)
-            service, made = stage_service(request, self.settings), stage_job(request, self.settings)
+            service = stage_service(request, self.settings)
         except SpecError as error:
             raise RefusedError("SpecTooLarge", str(error), permanent=not by_reference) from None
         if request.freezing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from aiohttp import web
 from kubernetes.aio.client import ApiClient, Configuration
 
 from viper.retries import API_SERVER
-from viper_operator.api import Api, ApiError
+from viper_operator.api import Api, ApiError, connect
 
 
 class Server:
@@ -172,5 +173,46 @@ def test_a_list_of_nothing_may_be_null() -> None:
     async def scenario() -> None:
         async with Server((200, {"items": None}, {})) as api:
             assert await api.existing("jobs") == {}
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("environment", "own", "used"),
+    [
+        ({}, "", None),
+        ({"HTTPS_PROXY": "http://proxy:3128"}, "", "http://proxy:3128"),
+        ({"https_proxy": "http://proxy:3128", "no_proxy": ".example"}, "", None),
+        ({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "10.0.0.1,other.example"}, "", "http://proxy:3128"),
+        ({"HTTP_PROXY": "http://proxy:3128"}, "", None),
+        ({"HTTPS_PROXY": "http://proxy:3128"}, "http://own:3128", "http://own:3128"),
+    ],
+)
+def test_the_environments_proxy_is_asked_once_and_no_password_is_looked_for(
+    environment: dict[str, str], own: str, used: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"):
+        for spelt in (name, name.lower()):
+            monkeypatch.delenv(spelt, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    cluster = {"server": "https://kube.example:6443", **({"proxy-url": own} if own else {})}
+    file = tmp_path / "config"
+    config = {
+        "clusters": [{"name": "c", "cluster": cluster}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    file.write_text(json.dumps(config))
+    monkeypatch.setenv("KUBECONFIG", str(file))
+
+    async def scenario() -> None:
+        client = await connect()
+        try:
+            assert client.configuration.proxy == used
+            assert client.rest_client.pool_manager is None or not client.rest_client.pool_manager.trust_env
+        finally:
+            await client.close()
 
     run(scenario)
