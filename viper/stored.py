@@ -234,7 +234,8 @@ def _since(value: Any) -> Iterator[str]:
                 field.is_required() or inner != field.get_default(call_default_factory=True)
             ):
                 yield since
-            yield from _since(inner)
+            if isinstance(inner, BaseModel | Mapping | list | tuple):
+                yield from _since(inner)
     elif isinstance(value, Mapping):
         yield from _each(value.values())
     elif isinstance(value, list | tuple):

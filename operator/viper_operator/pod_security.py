@@ -136,7 +136,8 @@ def secrets(value: Any, at: str = "spec") -> Iterator[tuple[str, str]]:
             here = f"{at}[{name if isinstance(name, str) else i}]"
             if at.endswith("imagePullSecrets") and isinstance(name, str):
                 yield here, name
-            yield from secrets(item, here)
+            if isinstance(item, dict | list):
+                yield from secrets(item, here)
     elif isinstance(value, dict):
         for key, inner in value.items():
             here = f"{at}.{key}"
@@ -146,7 +147,8 @@ def secrets(value: Any, at: str = "spec") -> Iterator[tuple[str, str]]:
                     found = [n for k in ("name", "secretName") if isinstance(n := inner.get(k), str)]
                 for name in found:
                     yield here, name
-            yield from secrets(inner, here)
+            if isinstance(inner, dict | list):
+                yield from secrets(inner, here)
 
 
 def overlong(template: Mapping[str, Any]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -38,10 +39,17 @@ class SpecModel(BaseModel):
         """A null where none can be stands for a field that is not set, as in Kubernetes and as YAML reads `recipe:`."""
         if not isinstance(data, dict):
             return data
-        fields = {n: f.annotation for name, f in cls.model_fields.items() for n in (name, f.alias)}
+        fields = _nulls(cls)
         if info.context == STORED and cls.model_config.get("extra") == "forbid":
             data = {k: v for k, v in data.items() if k in fields}
-        return {k: _full(v, fields.get(k)) for k, v in data.items() if v is not None or _nullable(fields.get(k))}
+        full, unknown = {}, (True, False)
+        for key, value in data.items():
+            nullable, filled = fields.get(key, unknown)
+            if filled and isinstance(value, dict):
+                full[key] = {k: v for k, v in value.items() if v is not None}
+            elif nullable or value is not None:
+                full[key] = value
+        return full
 
     def dump(self) -> dict[str, Any]:
         """The model as plain JSON types with camelCase keys, every default written out."""
@@ -74,11 +82,15 @@ def _nullable(annotation: Any) -> bool:
     return annotation in (Any, None, type(None)) or any(_nullable(a) for a in _alternatives(annotation))
 
 
-def _full(value: Any, annotation: Any) -> Any:
-    """A map without its nulls, unless they are values of it."""
-    if not isinstance(value, dict) or get_origin(annotation) is not dict or _nullable(get_args(annotation)[1]):
-        return value
-    return {k: v for k, v in value.items() if v is not None}
+@cache
+def _nulls(model: type[BaseModel]) -> dict[str, tuple[bool, bool]]:
+    """By name and alias of a field: whether it may be null, and whether it is a map whose values may not be."""
+    found = {}
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        filled = get_origin(kind) is dict and not _nullable(get_args(kind)[1])
+        found[name] = found[field.alias or name] = (_nullable(kind), filled)
+    return found
 
 
 def _alternatives(annotation: Any) -> tuple[Any, ...]:
